@@ -1,0 +1,22 @@
+include(GNUInstallDirs)
+include(CMakePackageConfigHelpers)
+
+# Headers only, so everything stands under share/, whatever the architecture.
+set(package_dir ${CMAKE_INSTALL_DATADIR}/cmake/tokennorm)
+
+install(TARGETS tokennorm EXPORT tokennorm-targets FILE_SET HEADERS)
+install(EXPORT tokennorm-targets NAMESPACE tokennorm:: DESTINATION ${package_dir})
+
+configure_package_config_file(cmake/tokennorm-config.cmake.in tokennorm-config.cmake
+  INSTALL_DESTINATION ${package_dir}
+  NO_SET_AND_CHECK_MACRO NO_CHECK_REQUIRED_COMPONENTS_MACRO)
+write_basic_package_version_file(tokennorm-config-version.cmake
+  COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
+install(
+  FILES
+    "${PROJECT_BINARY_DIR}/tokennorm-config.cmake"
+    "${PROJECT_BINARY_DIR}/tokennorm-config-version.cmake"
+  DESTINATION ${package_dir})
+
+configure_file(cmake/tokennorm.pc.in tokennorm.pc @ONLY)
+install(FILES "${PROJECT_BINARY_DIR}/tokennorm.pc" DESTINATION ${CMAKE_INSTALL_DATADIR}/pkgconfig)

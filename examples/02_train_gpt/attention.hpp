@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: MIT
+/// Causal multi-head self-attention: each token gathers from itself and the tokens before it.
+///
+///     [Q K V] = x·W + b                        one product for all heads
+///     A = softmax(Q·Kᵀ / √D, over j ≤ i)       per sequence and head; A(i, j) = 0 for j > i
+///     O = A·V                                  per sequence and head, side by side in C
+///     y = O·W' + b'
+///
+/// Shapes     x, O, y (T, C) · Q, K, V (N, D) per sequence and head, D = C / heads · A (N, N)
+///            T tokens are sequences of N = context tokens; see sequences.hpp
+/// Backward   per sequence and head, from dO:
+///            dV = Aᵀ·dO    dA = dO·Vᵀ    dS = A∘(dA − rowsum(dA∘A))    S = Q·Kᵀ / √D
+///            dQ = dS·K / √D    dK = dSᵀ·Q / √D
+/// Throws     std::invalid_argument where T does not fall into sequences of N, or where the heads
+///            do not divide the channels
+/// Source     Vaswani et al. 2017, arXiv:1706.03762, eq. 1 and section 3.2.2
+#pragma once
+
+#include "linear.hpp"
+#include "sequences.hpp"
+
+#include <cmath>
+#include <utility>
+
+namespace gpt {
+
+template <class Scalar>
+class CausalSelfAttention {
+ public:
+  using Tokens = TokenMatrix<Scalar>;
+
+  /// `output_deviation`: of the output projection, which writes into the residual stream.
+  CausalSelfAttention(Index channels, Index heads, Index context, double output_deviation,
+                      std::mt19937_64& rng);
+
+  Tokens operator()(const Tokens& x) const;
+  Tokens forward(const Tokens& x);
+  Tokens backward(const Tokens& dy);
+
+  template <class Visitor>
+  void visit_parameters(Visitor&& visitor);
+  void zero_gradients();
+
+ private:
+  Tokens attend(const Tokens& qkv, Tokens& attention) const;
+  Scalar score_scale() const { return Scalar(1) / std::sqrt(static_cast<Scalar>(head_channels_)); }
+
+  Index channels_, heads_, head_channels_, context_;
+  Linear<Scalar> input_;   // x to Q, K and V
+  Linear<Scalar> output_;  // O to y
+  Tokens qkv_;             // (T, 3C): Q of all heads, then K, then V
+  Tokens attention_;       // (B·heads·N, N): A of each sequence and head, one below the other
+};
+
+namespace detail {
+
+inline Index head_channels(Index channels, Index heads) {
+  if (heads < 1 || channels < 1 || channels % heads != 0) {
+    throw std::invalid_argument("gpt: " + std::to_string(heads) + " heads do not divide " +
+                                std::to_string(channels) + " channels");
+  }
+  return channels / heads;
+}
+
+/// Row i becomes the softmax of its first i + 1 elements, and zero after them. The exponential is
+/// taken of whole rows, which vectorize better, and what it made of the future is discarded.
+template <class Square>
+void causal_softmax(Square&& scores) {
+  for (Index i = 0; i < scores.rows(); ++i) {
+    auto row = scores.row(i).array();
+    row = (row - row.head(i + 1).maxCoeff()).exp();
+    row.tail(row.size() - i - 1).setZero();
+    row /= row.sum();
+  }
+}
+
+}  // namespace detail
+
+template <class Scalar>
+CausalSelfAttention<Scalar>::CausalSelfAttention(Index channels, Index heads, Index context,
+                                                 double output_deviation, std::mt19937_64& rng)
+    : channels_(channels),
+      heads_(heads),
+      head_channels_(detail::head_channels(channels, heads)),
+      context_(context),
+      input_(channels, 3 * channels, 0.02, rng),
+      output_(channels, channels, output_deviation, rng) {}
+
+template <class Scalar>
+auto CausalSelfAttention<Scalar>::operator()(const Tokens& x) const -> Tokens {
+  Tokens attention;
+  return output_(attend(input_(x), attention));
+}
+
+template <class Scalar>
+auto CausalSelfAttention<Scalar>::forward(const Tokens& x) -> Tokens {
+  qkv_ = input_.forward(x);
+  return output_.forward(attend(qkv_, attention_));
+}
+
+template <class Scalar>
+auto CausalSelfAttention<Scalar>::attend(const Tokens& qkv, Tokens& attention) const -> Tokens {
+  const auto [count, length] = split_into_sequences(qkv.rows(), context_);
+  attention.resize(count * heads_ * length, length);
+  Tokens mixed(qkv.rows(), channels_);
+  for (Index sequence = 0; sequence < count; ++sequence) {
+    for (Index head = 0; head < heads_; ++head) {
+      const Index row = sequence * length;
+      const Index column = head * head_channels_;
+      const auto q = qkv.block(row, column, length, head_channels_);
+      const auto k = qkv.block(row, column + channels_, length, head_channels_);
+      const auto v = qkv.block(row, column + 2 * channels_, length, head_channels_);
+      auto a = attention.middleRows((sequence * heads_ + head) * length, length);
+      a.noalias() = score_scale() * q * k.transpose();
+      detail::causal_softmax(a);
+      mixed.block(row, column, length, head_channels_).noalias() = a * v;
+    }
+  }
+  return mixed;
+}
+
+template <class Scalar>
+auto CausalSelfAttention<Scalar>::backward(const Tokens& dy) -> Tokens {
+  const Tokens dmixed = output_.backward(dy);
+  const auto [count, length] = split_into_sequences(dy.rows(), context_);
+  Tokens dqkv(dy.rows(), 3 * channels_);
+  Tokens da(length, length);
+  for (Index sequence = 0; sequence < count; ++sequence) {
+    for (Index head = 0; head < heads_; ++head) {
+      const Index row = sequence * length;
+      const Index column = head * head_channels_;
+      const auto part = [&](auto& matrix, Index third) {
+        return matrix.block(row, column + third * channels_, length, head_channels_);
+      };
+      const auto q = part(qkv_, 0), k = part(qkv_, 1), v = part(qkv_, 2);
+      auto dq = part(dqkv, 0), dk = part(dqkv, 1), dv = part(dqkv, 2);
+      const auto dout = part(dmixed, 0);
+      const auto a = attention_.middleRows((sequence * heads_ + head) * length, length);
+
+      dv.noalias() = a.transpose() * dout;
+      da.noalias() = dout * v.transpose();
+      for (Index i = 0; i < length; ++i) {  // through the softmax: da becomes dS / √D
+        const Scalar mean = da.row(i).dot(a.row(i));
+        da.row(i) = score_scale() * a.row(i).array() * (da.row(i).array() - mean);
+      }
+      dq.noalias() = da * k;
+      dk.noalias() = da.transpose() * q;
+    }
+  }
+  return input_.backward(dqkv);
+}
+
+template <class Scalar>
+template <class Visitor>
+void CausalSelfAttention<Scalar>::visit_parameters(Visitor&& visitor) {
+  input_.visit_parameters(prefixed("input", visitor));
+  output_.visit_parameters(prefixed("output", visitor));
+}
+
+template <class Scalar>
+void CausalSelfAttention<Scalar>::zero_gradients() {
+  input_.zero_gradients();
+  output_.zero_gradients();
+}
+
+}  // namespace gpt

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MIT
+/// The feed-forward layer:  y = gelu(x·W + b)·W' + b',  each token on its own.
+///
+///     gelu(h)  = h/2·(1 + tanh u),  u = √(2/π)·(h + 0.044715·h³)
+///     gelu'(h) = ½·(1 + tanh u) + h/2·(1 − tanh² u)·√(2/π)·(1 + 3·0.044715·h²)
+///
+/// Shapes     x, y (T, C) · h (T, 4C)
+/// Source     Hendrycks, Gimpel 2016, arXiv:1606.08415, section 2 (the tanh form, as in GPT-2)
+#pragma once
+
+#include "linear.hpp"
+
+#include <utility>
+
+namespace gpt {
+
+template <class Scalar>
+class FeedForward {
+ public:
+  using Tokens = TokenMatrix<Scalar>;
+
+  /// `output_deviation`: of the second matrix, which writes into the residual stream.
+  FeedForward(Index channels, double output_deviation, std::mt19937_64& rng);
+
+  Tokens operator()(const Tokens& x) const;
+  Tokens forward(const Tokens& x);
+  Tokens backward(const Tokens& dy);
+
+  template <class Visitor>
+  void visit_parameters(Visitor&& visitor);
+  void zero_gradients();
+
+ private:
+  Linear<Scalar> input_;
+  Linear<Scalar> output_;
+  Tokens hidden_;  // h, before the GELU
+};
+
+namespace detail {
+
+template <class Scalar>
+struct Gelu {
+  static constexpr Scalar root = static_cast<Scalar>(0.797884560802865355879892L);  // √(2/π)
+  static constexpr Scalar cubic = static_cast<Scalar>(0.044715L);
+  static constexpr Scalar half = static_cast<Scalar>(0.5L);
+
+  template <class Array>
+  static auto tanh_u(const Array& h) {
+    return (root * h * (Scalar(1) + cubic * h.square())).tanh();
+  }
+};
+
+}  // namespace detail
+
+/// gelu of each element.
+template <class Scalar>
+TokenMatrix<Scalar> gelu(const TokenMatrix<Scalar>& hidden) {
+  using G = detail::Gelu<Scalar>;
+  const auto h = hidden.array();
+  return (G::half * h * (Scalar(1) + G::tanh_u(h))).matrix();
+}
+
+/// dh = dy∘gelu'(h).
+template <class Scalar>
+TokenMatrix<Scalar> gelu_backward(const TokenMatrix<Scalar>& hidden,
+                                  const TokenMatrix<Scalar>& dy) {
+  using G = detail::Gelu<Scalar>;
+  const auto h = hidden.array();
+  TokenMatrix<Scalar> dh = G::tanh_u(h).matrix();
+  const auto t = dh.array();  // each element is read before it is overwritten
+  dh = (G::half * dy.array() *
+        (Scalar(1) + t +
+         h * (Scalar(1) - t.square()) * G::root * (Scalar(1) + Scalar(3) * G::cubic * h.square())))
+           .matrix();
+  return dh;
+}
+
+template <class Scalar>
+FeedForward<Scalar>::FeedForward(Index channels, double output_deviation, std::mt19937_64& rng)
+    : input_(channels, 4 * channels, 0.02, rng),
+      output_(4 * channels, channels, output_deviation, rng) {}
+
+template <class Scalar>
+auto FeedForward<Scalar>::operator()(const Tokens& x) const -> Tokens {
+  return output_(gelu<Scalar>(input_(x)));
+}
+
+template <class Scalar>
+auto FeedForward<Scalar>::forward(const Tokens& x) -> Tokens {
+  hidden_ = input_.forward(x);
+  return output_.forward(gelu<Scalar>(hidden_));
+}
+
+template <class Scalar>
+auto FeedForward<Scalar>::backward(const Tokens& dy) -> Tokens {
+  return input_.backward(gelu_backward<Scalar>(hidden_, output_.backward(dy)));
+}
+
+template <class Scalar>
+template <class Visitor>
+void FeedForward<Scalar>::visit_parameters(Visitor&& visitor) {
+  input_.visit_parameters(prefixed("input", visitor));
+  output_.visit_parameters(prefixed("output", visitor));
+}
+
+template <class Scalar>
+void FeedForward<Scalar>::zero_gradients() {
+  input_.zero_gradients();
+  output_.zero_gradients();
+}
+
+}  // namespace gpt

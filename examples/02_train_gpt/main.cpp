@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: MIT
+/// A character-level GPT, trained from scratch on real text. Read it in this order:
+///
+///     gpt.hpp             the model, and where its norms stand: this is what tokennorm does
+///     embedding.hpp       characters and positions to tokens        sequences.hpp
+///     attention.hpp       causal multi-head self-attention          linear.hpp
+///     feed_forward.hpp    two linear layers with a GELU between
+///     cross_entropy.hpp   the loss                                  parameters.hpp
+///     trainer.hpp         the training loop, validation, generation
+///     adamw.hpp           the optimizer and its schedule            gradient_norms.hpp
+///     corpus.hpp          files to batches                          bigram.hpp
+///     options.hpp, progress_bar.hpp, report.hpp, plot.gp
+///
+/// Every part states its equations, its shapes and its gradient; tests/examples checks each
+/// gradient, and that of the whole model, against central differences.
+#include "bigram.hpp"
+#include "corpus.hpp"
+#include "gpt.hpp"
+#include "options.hpp"
+#include "progress_bar.hpp"
+#include "report.hpp"
+#include "trainer.hpp"
+
+#include <cstdio>
+#include <exception>
+#include <optional>
+#include <string>
+
+namespace {
+
+using namespace gpt;
+
+/// One line about the model, which is also the title of the plot.
+std::string describe(const Options& options) {
+  const auto& shape = options.shape;
+  return options.placement + "-" + (options.norm == "rms" ? "RMSNorm" : "LN") + ", " +
+         std::to_string(shape.layers) + " layers, " + std::to_string(shape.channels) +
+         " channels, " + std::to_string(shape.heads) + " heads, context " +
+         std::to_string(shape.context);
+}
+
+template <class Placement, class Norm>
+Result run(const Options& options, const Corpus& corpus) {
+  std::mt19937_64 rng(options.training.seed);
+  Gpt<Placement, Norm, float> model(options.shape, rng);
+  std::printf("model     %s: %ld parameters\n", describe(options).c_str(),
+              static_cast<long>(count_parameters(model)));
+  std::fflush(stdout);
+
+  Result result;
+  result.history = train(model, corpus, options.training, ProgressBar());
+  result.validation_loss = mean_loss(model, corpus.validation);
+  result.bigram_loss = Bigram(corpus.training, options.shape.vocabulary).loss(corpus.validation);
+
+  const bool lines = corpus.vocabulary.contains(U'\n');
+  const auto sample = generate(model, {lines ? corpus.vocabulary.number(U'\n') : 0},
+                               /*length=*/500, /*temperature=*/0.7, rng);
+  std::printf(
+      "\n----- a sample of what it writes -----\n%s\n--------------------------------------\n\n",
+      corpus.vocabulary.decode(sample).c_str());
+  std::printf("validation loss   %.3f nats per character\n", result.validation_loss);
+  std::printf("bigram model      %.3f nats per character\n", result.bigram_loss);
+  std::printf("training time     %.0f s\n", result.history.seconds);
+  std::fflush(stdout);
+  return result;
+}
+
+template <class Placement>
+Result run(const Options& options, const Corpus& corpus) {
+  return options.norm == "rms" ? run<Placement, tokennorm::RMSNorm<float>>(options, corpus)
+                               : run<Placement, tokennorm::LayerNorm<float>>(options, corpus);
+}
+
+Result run(const Options& options, const Corpus& corpus) {
+  if (options.placement == "post") return run<PostLNPlacement>(options, corpus);
+  if (options.placement == "sandwich") return run<SandwichLNPlacement>(options, corpus);
+  return run<PreLNPlacement>(options, corpus);
+}
+
+/// Bad input ends here, as an exception, before any time is spent.
+Corpus prepare(Options& options) {
+  if (options.corpus.empty()) options.corpus = default_corpus();
+  Corpus corpus = read_corpus(options.corpus);
+  require_length(corpus, options.shape.context);
+  options.shape.vocabulary = corpus.vocabulary.size();
+  if (!options.out.empty()) prepare_directory(options.out);
+  std::printf("corpus    %zu files, %zu characters to train, %zu to validate, %ld different\n",
+              options.corpus.size(), corpus.training.size(), corpus.validation.size(),
+              static_cast<long>(options.shape.vocabulary));
+  return corpus;
+}
+
+int fail(const std::exception& error, int exit_code) {
+  std::fprintf(stderr, "train_gpt: %s\n", error.what());
+  return exit_code;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  auto [options, exit_code] = parse_options(argc, argv);
+  if (exit_code >= 0) return exit_code;
+
+  std::optional<Corpus> corpus;
+  try {
+    corpus = prepare(options);
+  } catch (const std::exception& error) {
+    return fail(error, 2);
+  }
+  try {
+    const Result result = run(options, *corpus);
+    if (!options.out.empty()) {
+      write_csv(options.out, result);
+      draw_plot(options.out, describe(options));
+    }
+  } catch (const std::exception& error) {
+    return fail(error, 1);
+  }
+  return 0;
+}

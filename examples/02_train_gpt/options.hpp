@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: MIT
+/// The command line.
+#pragma once
+
+#include "gpt.hpp"
+#include "trainer.hpp"
+
+#include <CLI/CLI.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <filesystem>
+#include <iostream>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace gpt {
+
+struct Options {
+  std::vector<std::filesystem::path> corpus;
+  std::string placement = "pre";
+  std::string norm = "layer";
+  Shape shape{};
+  TrainingOptions training;
+  std::filesystem::path out;  // empty: write no files
+};
+
+/// The options, or, in `exit_code`, that there is nothing more to do: 0 after --help, 2 after one
+/// line on stderr about what is wrong.
+struct ParsedOptions {
+  Options options;
+  int exit_code = -1;
+};
+ParsedOptions parse_options(int argc, const char* const* argv);
+
+/// The README and the headers of the repository that this example was built from.
+std::vector<std::filesystem::path> default_corpus();
+
+// ---------------------------------------------------------------------------------------------
+
+namespace detail {
+
+inline CLI::Validator at_least_one() {
+  return {[](std::string& text) {
+            const bool fine = std::strtoll(text.c_str(), nullptr, 10) >= 1;
+            return fine ? std::string() : "must be a whole number from 1, not " + text;
+          },
+          "INT >= 1"};
+}
+
+inline CLI::Validator positive() {
+  return {[](std::string& text) {
+            const double value = std::strtod(text.c_str(), nullptr);
+            const bool fine = value > 0 && std::isfinite(value);
+            return fine ? std::string() : "must be a number above 0, not " + text;
+          },
+          "FLOAT > 0"};
+}
+
+inline std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+
+}  // namespace detail
+
+inline std::vector<std::filesystem::path> default_corpus() {
+  const std::filesystem::path root = TOKENNORM_SOURCE_DIRECTORY;
+  std::vector<std::filesystem::path> files;
+  std::error_code missing;
+  for (const auto& entry :
+       std::filesystem::recursive_directory_iterator(root / "include", missing)) {
+    if (entry.path().extension() == ".hpp") files.push_back(entry.path());
+  }
+  std::sort(files.begin(), files.end());
+  if (std::filesystem::exists(root / "README.md")) files.insert(files.begin(), root / "README.md");
+  if (files.empty()) {
+    throw std::runtime_error("--corpus: the repository's own text is not at " + root.string() +
+                             "; name one or more text files");
+  }
+  return files;
+}
+
+inline ParsedOptions parse_options(int argc, const char* const* argv) {
+  ParsedOptions parsed;
+  Options& options = parsed.options;
+  Shape& shape = options.shape;
+  TrainingOptions& training = options.training;
+
+  CLI::App app{
+      "Trains a character-level GPT from scratch. Its norms and residual connections are "
+      "tokennorm's."};
+  app.add_option("--corpus", options.corpus, "text files (default: README and headers here)")
+      ->type_name("FILE...");
+  app.add_option("--placement", options.placement, "where the norms stand")
+      ->check(CLI::IsMember({"pre", "post", "sandwich"}))
+      ->capture_default_str();
+  app.add_option("--norm", options.norm, "LayerNorm or RMSNorm")
+      ->check(CLI::IsMember({"layer", "rms"}))
+      ->capture_default_str();
+  const auto add_size = [&](const char* name, Index& value, const char* description) {
+    app.add_option(name, value, description)->check(detail::at_least_one())->capture_default_str();
+  };
+  add_size("--layers", shape.layers, "blocks");
+  add_size("--channels", shape.channels, "width of the residual stream");
+  add_size("--heads", shape.heads, "attention heads; they divide the channels");
+  add_size("--context", shape.context, "characters that the model sees at once");
+  add_size("--batch", training.batch, "sequences per step");
+  add_size("--steps", training.steps, "optimizer steps");
+  app.add_option("--learning-rate", training.learning_rate, "highest learning rate")
+      ->check(detail::positive())
+      ->capture_default_str();
+  app.add_option("--seed", training.seed, "of the weights, the batches and the sample")
+      ->capture_default_str();
+  app.add_option("--out", options.out, "write CSV files and plots into this directory")
+      ->type_name("DIR");
+
+  try {
+    app.parse(argc, argv);
+    if (shape.channels % shape.heads != 0) {
+      throw CLI::ValidationError("--heads", std::to_string(shape.heads) + " does not divide " +
+                                                std::to_string(shape.channels) + " channels");
+    }
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) {
+      parsed.exit_code = app.exit(error);
+    } else {
+      std::cerr << "train_gpt: " << detail::first_line(error.what()) << " (see --help)\n";
+      parsed.exit_code = 2;
+    }
+  }
+  return parsed;
+}
+
+}  // namespace gpt

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: MIT
+/// What a run leaves behind in its directory:
+///
+///     loss.csv             step, training_loss, validation_loss, learning_rate, gradient_norm
+///     gradient_norms.csv   layer, first_step, mean
+///     summary.csv          validation_loss, bigram_loss, seconds
+///     training.svg, .png   the plot of the two, drawn by gnuplot with training.gp
+#pragma once
+
+#include "trainer.hpp"
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <stdexcept>
+#include <string>
+
+namespace gpt {
+
+struct Result {
+  History history;
+  double validation_loss = 0;  // nats per character, over all of the held-out text
+  double bigram_loss = 0;      // of the bigram model, likewise
+};
+
+/// Makes the directory, before the training, so that a bad path does not cost a training run.
+/// Throws std::runtime_error where nothing can be written there.
+void prepare_directory(const std::filesystem::path& directory);
+
+void write_csv(const std::filesystem::path& directory, const Result& result);
+
+/// Without gnuplot, one line says so and there is no plot.
+void draw_plot(const std::filesystem::path& directory, const std::string& title);
+
+// ---------------------------------------------------------------------------------------------
+
+namespace detail {
+
+inline std::ofstream open_for_writing(const std::filesystem::path& file) {
+  std::ofstream stream(file);
+  if (!stream) throw std::runtime_error("--out: cannot write " + file.string());
+  stream.precision(8);
+  return stream;
+}
+
+/// `text` as one word of a POSIX shell.
+inline std::string shell_word(const std::string& text) {
+  std::string word = "'";
+  for (const char character : text) {
+    if (character == '\'') {
+      word += "'\\''";
+    } else {
+      word += character;
+    }
+  }
+  return word + "'";
+}
+
+}  // namespace detail
+
+inline void prepare_directory(const std::filesystem::path& directory) {
+  std::error_code error;
+  std::filesystem::create_directories(directory, error);
+  if (error) {
+    throw std::runtime_error("--out: cannot make " + directory.string() + ": " + error.message());
+  }
+  detail::open_for_writing(directory / "loss.csv");
+}
+
+inline void write_csv(const std::filesystem::path& directory, const Result& result) {
+  auto loss = detail::open_for_writing(directory / "loss.csv");
+  loss << "step,training_loss,validation_loss,learning_rate,gradient_norm\n";
+  for (const auto& point : result.history.curve) {
+    loss << point.step << ',' << point.training_loss << ',' << point.validation_loss << ','
+         << point.learning_rate << ',' << point.gradient_norm << '\n';
+  }
+  auto norms = detail::open_for_writing(directory / "gradient_norms.csv");
+  norms << "layer,first_step,mean\n";
+  for (const auto& [layer, first_step, mean] : result.history.gradient_norms) {
+    norms << layer << ',' << first_step << ',' << mean << '\n';
+  }
+  auto summary = detail::open_for_writing(directory / "summary.csv");
+  summary << "validation_loss,bigram_loss,seconds\n"
+          << result.validation_loss << ',' << result.bigram_loss << ',' << result.history.seconds
+          << '\n';
+}
+
+inline void draw_plot(const std::filesystem::path& directory, const std::string& title) {
+  const auto script = std::filesystem::path(TRAIN_GPT_DIRECTORY) / "plot.gp";
+  if (std::system("command -v gnuplot > /dev/null 2>&1") != 0) {
+    std::cout << "no plot: gnuplot is not installed; the CSV files are in " << directory.string()
+              << '\n';
+    return;
+  }
+  using detail::shell_word;
+  const std::string command = "gnuplot -c " + shell_word(script.string()) + ' ' +
+                              shell_word((directory / "training").string()) + ' ' +
+                              shell_word(title) + ' ' + shell_word(directory.string()) + " ''";
+  if (std::system(command.c_str()) != 0)
+    std::cout << "no plot: gnuplot failed: " << command << '\n';
+}
+
+}  // namespace gpt

@@ -1,0 +1,40 @@
+#!/bin/sh
+# Builds the examples and runs them all: the quick start, a GPT that learns this repository's text,
+# the placements side by side, and a project that uses an installed tokennorm.
+#
+#   ./examples/run.sh [options of train_gpt...]
+#
+# From the environment: CXX, BUILD_DIR (default build-examples), OUT_DIR (default out).
+set -eu
+root=$(cd "$(dirname "$0")/.." && pwd)
+build=${BUILD_DIR:-$root/build-examples}
+build=$(mkdir -p "$build" && cd "$build" && pwd)
+out=${OUT_DIR:-$root/out}
+
+. "$root/cmake/prepare.sh"
+install_packages g++ cmake ninja=ninja-build ccache libeigen3-dev libcli11-dev gnuplot=gnuplot-nox
+use_fast_tools
+
+heading() {
+  printf '\n== %s\n\n' "$1"
+}
+
+heading "Building"
+cmake -S "$root" -B "$build" -DTOKENNORM_BUILD_TESTS=OFF
+cmake --build "$build"
+
+heading "Quick start"
+"$build/examples/quick_start"
+
+heading "A GPT, trained from scratch"
+"$build/examples/02_train_gpt/train_gpt" --out "$out/gpt" "$@"
+
+heading "Three placements, the same seed"
+"$root/examples/02_train_gpt/compare_placements.sh" "$build/examples/02_train_gpt/train_gpt" \
+  "$out/placements"
+
+heading "A project of its own, on an installed tokennorm"
+cmake --install "$build" --prefix "$build/prefix" >/dev/null
+cmake -S "$root/examples/03_consumer" -B "$build/03_consumer" -Dtokennorm_ROOT="$build/prefix"
+cmake --build "$build/03_consumer"
+"$build/03_consumer/consumer"

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MIT
+/// Scalar types: which ones the vectorized kernels know, and the type the arithmetic runs in.
+///
+///     activations, parameters          arithmetic, statistics, gradients
+///     half, bfloat16, float            float
+///     double, or any of them double    double
+///     any other real Eigen scalar      that scalar (plain loops, no vectorization)
+#pragma once
+
+#include <Eigen/Core>
+#include <concepts>
+#include <type_traits>
+
+namespace tokennorm {
+
+using Index = Eigen::Index;
+
+/// The scalars with vectorized kernels.
+template <class Scalar>
+concept NativeScalar = std::same_as<Scalar, float> || std::same_as<Scalar, double> ||
+                       std::same_as<Scalar, Eigen::half> || std::same_as<Scalar, Eigen::bfloat16>;
+
+/// A scalar that can be normalized: real and not an integer.
+template <class Scalar>
+concept RealScalar = !Eigen::NumTraits<Scalar>::IsInteger && !Eigen::NumTraits<Scalar>::IsComplex;
+
+namespace detail {
+
+template <class... Scalars>
+struct AccumulatorOf {
+  using type = std::conditional_t<(std::same_as<Scalars, double> || ...), double, float>;
+};
+
+template <class Scalar, class... Others>
+  requires(!NativeScalar<Scalar>)
+struct AccumulatorOf<Scalar, Others...> {
+  static_assert((std::same_as<Scalar, Others> && ...),
+                "tokennorm: a scalar other than float, double, half and bfloat16 does not mix with "
+                "another one. Give x, y and the parameters the same scalar, for instance "
+                "LayerNorm<long double> on Matrix<long double, …>.");
+  using type = Scalar;
+};
+
+template <class First, class Scalar, class... Others>
+  requires(NativeScalar<First> && !(NativeScalar<Scalar> && (NativeScalar<Others> && ...)))
+struct AccumulatorOf<First, Scalar, Others...> {
+  static_assert(NativeScalar<Scalar> && (NativeScalar<Others> && ...),
+                "tokennorm: a scalar other than float, double, half and bfloat16 does not mix with "
+                "another one. Give x, y and the parameters the same scalar, for instance "
+                "LayerNorm<long double> on Matrix<long double, …>.");
+  using type = First;
+};
+
+}  // namespace detail
+
+/// The type in which operands of these scalars are summed, normalized and differentiated.
+template <class... Scalars>
+using Accumulator = typename detail::AccumulatorOf<Scalars...>::type;
+
+}  // namespace tokennorm

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: MIT
+/// Views of memory that Eigen does not own: T tokens of C channels each, channels contiguous.
+///
+/// Shapes   the result is T x C, row-major, and can be given wherever a call takes tokens
+/// Aliasing the result is a view: it copies nothing and must not outlive the memory
+/// Throws   std::invalid_argument on a negative count, fewer than one channel, a null pointer to
+///          tokens, rows that overlap, or a range whose size is not a multiple of the channels
+#pragma once
+
+#include <Eigen/Core>
+#include <ranges>
+#include <string>
+#include <type_traits>
+
+#include "tokennorm/core/checks.hpp"
+#include "tokennorm/core/concepts.hpp"
+
+namespace tokennorm {
+
+/// The view type of tokens(...): an Eigen::Map with an outer stride. Element may be const.
+template <class Element>
+using TokenMap =
+    Eigen::Map<std::conditional_t<std::is_const_v<Element>,
+                                  const TokenMatrix<std::remove_const_t<Element>>,
+                                  TokenMatrix<Element>>,
+               Eigen::Unaligned, Eigen::OuterStride<>>;
+
+/// Token t starts at `pointer + t·row_stride`.
+template <class Element>
+TokenMap<Element> tokens(Element* pointer, Index token_count, Index channels, Index row_stride) {
+  using detail::fail;
+  if (token_count < 0) {
+    fail("tokens", "token_count is " + std::to_string(token_count) + "; expected 0 or more");
+  }
+  if (channels < 1) {
+    fail("tokens", "channels is " + std::to_string(channels) + "; expected 1 or more");
+  }
+  if (token_count > 1 && row_stride < channels) {
+    fail("tokens", "row_stride is " + std::to_string(row_stride) + "; expected at least the " +
+                       std::to_string(channels) + " channels of a row");
+  }
+  if (pointer == nullptr && token_count > 0) {
+    fail("tokens", "the pointer is null; expected the address of " +
+                       detail::shape_text(token_count, channels) + " values");
+  }
+  return {pointer, token_count, channels, Eigen::OuterStride<>(row_stride)};
+}
+
+/// Tokens one behind the other.
+template <class Element>
+TokenMap<Element> tokens(Element* pointer, Index token_count, Index channels) {
+  return tokens(pointer, token_count, channels, channels);
+}
+
+/// The tokens of a contiguous range: std::vector, std::array, std::span, a C array.
+template <class Range>
+  requires std::ranges::contiguous_range<Range> && std::ranges::sized_range<Range> &&
+           (std::is_lvalue_reference_v<Range> || std::ranges::borrowed_range<Range>)
+auto tokens(Range&& range, Index channels) {
+  const Index size = static_cast<Index>(std::ranges::size(range));
+  if (channels < 1 || size % channels != 0) {
+    detail::fail("tokens", "a range of " + std::to_string(size) +
+                               " values does not divide into tokens of " +
+                               std::to_string(channels) + " channels");
+  }
+  return tokens(std::ranges::data(range), size / channels, channels);
+}
+
+}  // namespace tokennorm

@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: MIT
+/// What a kernel is given: norms as pointers and numbers, rows and columns as sources and sinks.
+#pragma once
+
+#include <algorithm>
+#include <type_traits>
+
+#include "tokennorm/core/token_view.hpp"
+#include "tokennorm/kernels/lanes.hpp"
+
+namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
+
+using detail::TokenView;
+
+/// An operand, norm or result that this call does not have.
+struct Absent {};
+
+template <class T>
+inline constexpr bool is_present = !std::is_same_v<std::remove_cv_t<T>, Absent>;
+
+/// The type in which the few numbers of a whole row (mean, variance, rstd) are worked out, and in
+/// which rows are redone whose sums overflow, underflow or cancel in the arithmetic type.
+template <class A>
+using Precise = std::conditional_t<std::is_same_v<A, float>, double, long double>;
+
+/// A number of channels, known at compile time or not.
+template <int Channels>
+struct Extent {
+  Index value;
+  TOKENNORM_INLINE Index get() const {
+    if constexpr (Channels != Eigen::Dynamic) {
+      return Channels;
+    } else {
+      return value;
+    }
+  }
+};
+
+/// A norm: LayerNorm where Centred, RMSNorm where not. Scale and shift are null when switched off;
+/// the statistics go where mean and rstd point, if they do.
+template <bool Centred, class Parameter, class Statistic>
+struct NormArguments {
+  static constexpr bool centred = Centred;
+  using Param = Parameter;
+  const Param* scale = nullptr;
+  const Param* shift = nullptr;
+  double scale_offset = 0;
+  double epsilon = 0;
+  Index statistics_channels = 0;
+  Statistic* mean = nullptr;
+  Statistic* rstd = nullptr;
+};
+
+/// The scale and shift of a norm at some channels. One that is switched off is read from a constant
+/// with step 0, so that one loop serves all.
+template <class Level, class A, class Param>
+class Affine {
+ public:
+  static constexpr int width = Level::template lanes<A>;
+  using V = Lanes<A, width>;
+
+  template <class Norm>
+  TOKENNORM_INLINE explicit Affine(const Norm& norm)
+      : offset_(norm.scale == nullptr ? A(0) : static_cast<A>(norm.scale_offset)),
+        has_scale_(norm.scale != nullptr),
+        has_shift_(norm.shift != nullptr),
+        scale_(norm.scale),
+        shift_(norm.shift) {
+    if (!has_scale_) {
+      std::fill_n(ones_, width, Param(1));
+      scale_ = ones_;
+    }
+    if (!has_shift_) {
+      std::fill_n(zeros_, width, Param(0));
+      shift_ = zeros_;
+    }
+  }
+  Affine(const Affine&) = delete;
+  Affine& operator=(const Affine&) = delete;
+
+  TOKENNORM_INLINE bool has_scale() const { return has_scale_; }
+  TOKENNORM_INLINE bool has_shift() const { return has_shift_; }
+
+  // A scale that is known to be there saves the multiplication of its step.
+  template <bool Known = false>
+  TOKENNORM_INLINE V scale(Index c) const {
+    return load<A, width>(scale_ + (Known || has_scale_ ? c : 0)) + offset_;
+  }
+  template <bool Known = false>
+  TOKENNORM_INLINE V shift(Index c) const {
+    return load<A, width>(shift_ + (Known || has_shift_ ? c : 0));
+  }
+  TOKENNORM_INLINE V scale_first(Index c, Index n) const {
+    return load_first<A, width>(scale_ + (has_scale_ ? c : 0), n) + offset_;
+  }
+  TOKENNORM_INLINE V shift_first(Index c, Index n) const {
+    return load_first<A, width>(shift_ + (has_shift_ ? c : 0), n);
+  }
+  // One channel, for all lanes.
+  TOKENNORM_INLINE V scale_of(Index c) const {
+    return V(static_cast<A>(scale_[has_scale_ ? c : 0])) + offset_;
+  }
+  TOKENNORM_INLINE V shift_of(Index c) const {
+    return V(static_cast<A>(shift_[has_shift_ ? c : 0]));
+  }
+
+ private:
+  V offset_;
+  bool has_scale_, has_shift_;
+  const Param* scale_;
+  const Param* shift_;
+  Array<Param, width> ones_, zeros_;
+};
+
+// ---- where values come from and go to ------------------------------------------------------------
+
+/// One row, its channels contiguous: lanes are channels.
+template <class T>
+struct Row {
+  T* data;
+
+  template <class A, int W>
+  TOKENNORM_INLINE Lanes<A, W> get(Index c) const {
+    return load<A, W>(data + c);
+  }
+  template <class A, int W>
+  TOKENNORM_INLINE Lanes<A, W> get_first(Index c, Index n) const {
+    return load_first<A, W>(data + c, n);
+  }
+  template <class A, int W>
+  TOKENNORM_INLINE void put(Index c, const Lanes<A, W>& v) const {
+    store(data + c, v);
+  }
+  template <class A, int W>
+  TOKENNORM_INLINE void put_first(Index c, const Lanes<A, W>& v, Index n) const {
+    store_first(data + c, v, n);
+  }
+  /// One channel, for the rare paths.
+  template <class A>
+  TOKENNORM_INLINE A at(Index c) const {
+    return static_cast<A>(data[c]);
+  }
+  template <class A>
+  TOKENNORM_INLINE void set(Index c, A value) const {
+    store_first(data + c, Lanes<A, 4>(value), 1);
+  }
+};
+
+/// Some tokens at one channel: lanes are tokens. `Whole` where they fill the lanes and are contiguous,
+/// as in a column-major matrix; else they are gathered from whatever strides they have.
+template <class T, bool Whole>
+struct Column {
+  T* data;
+  Index token_stride;
+  Index channel_stride;
+  Index count;  // tokens there are, at most the lanes
+
+  template <class A, int W>
+  TOKENNORM_INLINE Lanes<A, W> get(Index c) const {
+    const T* p = data + c * channel_stride;
+    if constexpr (Whole) {
+      return load<A, W>(p);
+    } else {
+      alignas(64) Bytes<sizeof(T) * W> bytes = {};
+      auto* buffer = reinterpret_cast<std::remove_const_t<T>*>(bytes);
+      for (Index i = 0; i < count; ++i) buffer[i] = p[i * token_stride];
+      return load<A, W>(static_cast<const T*>(buffer));
+    }
+  }
+  template <class A, int W>
+  TOKENNORM_INLINE void put(Index c, const Lanes<A, W>& v) const {
+    T* p = data + c * channel_stride;
+    if constexpr (Whole) {
+      store(p, v);
+    } else {
+      alignas(64) Bytes<sizeof(T) * W> bytes;
+      T* buffer = reinterpret_cast<T*>(bytes);
+      store(buffer, v);
+      for (Index i = 0; i < count; ++i) p[i * token_stride] = buffer[i];
+    }
+  }
+  /// One channel of the first token.
+  template <class A>
+  TOKENNORM_INLINE A at(Index c) const {
+    return static_cast<A>(data[c * channel_stride]);
+  }
+  template <class A>
+  TOKENNORM_INLINE void set(Index c, A value) const {
+    store_first(data + c * channel_stride, Lanes<A, 4>(value), 1);
+  }
+  /// This column's token i, alone.
+  TOKENNORM_INLINE Column<T, false> one(Index i) const {
+    return {data + i * token_stride, token_stride, channel_stride, 1};
+  }
+};
+
+template <class T>
+TOKENNORM_INLINE Row<T> row_of(const TokenView<T>& view, Index token) {
+  return {view.row(token)};
+}
+
+template <bool Whole, class T>
+TOKENNORM_INLINE Column<T, Whole> column_of(const TokenView<T>& view, Index token, Index count) {
+  return {view.data + token * view.token_stride, view.token_stride, view.channel_stride, count};
+}
+
+TOKENNORM_INLINE Absent row_of(Absent, Index) { return {}; }
+template <bool Whole>
+TOKENNORM_INLINE Absent column_of(Absent, Index, Index) {
+  return {};
+}
+
+/// Whether lanes of tokens can be read at once.
+TOKENNORM_INLINE bool contiguous_tokens(Absent) { return true; }
+template <class T>
+TOKENNORM_INLINE bool contiguous_tokens(const TokenView<T>& view) {
+  return view.data == nullptr || view.token_stride == 1;
+}
+
+/// A source: the operand itself.
+template <class Operand>
+struct Stored {
+  Operand operand;
+
+  template <class A, int W>
+  TOKENNORM_INLINE Lanes<A, W> get(Index c) const {
+    return operand.template get<A, W>(c);
+  }
+  template <class A, int W>
+  TOKENNORM_INLINE Lanes<A, W> get_first(Index c, Index n) const {
+    return operand.template get_first<A, W>(c, n);
+  }
+  TOKENNORM_INLINE auto one(Index i) const {
+    return Stored<decltype(operand.one(i))>{operand.one(i)};
+  }
+};
+
+/// A source: α·stream + update, rounded to the type it is, or would be, stored in.
+template <class StoredAs, class A0, class Stream, class Update>
+struct Sum {
+  Stream stream;
+  Update update;
+  A0 alpha;
+
+  template <class A, int W>
+  TOKENNORM_INLINE Lanes<A, W> get(Index c) const {
+    return add<A, W>(stream.template get<A, W>(c), update.template get<A, W>(c));
+  }
+  template <class A, int W>
+  TOKENNORM_INLINE Lanes<A, W> get_first(Index c, Index n) const {
+    return add<A, W>(stream.template get_first<A, W>(c, n), update.template get_first<A, W>(c, n));
+  }
+  TOKENNORM_INLINE auto one(Index i) const {
+    return Sum<StoredAs, A0, decltype(stream.one(i)), decltype(update.one(i))>{
+        stream.one(i), update.one(i), alpha};
+  }
+
+ private:
+  template <class A, int W>
+  TOKENNORM_INLINE Lanes<A, W> add(const Lanes<A, W>& h, const Lanes<A, W>& u) const {
+    return rounded_to<StoredAs>(multiply_add(h, Lanes<A, W>(alpha), u));
+  }
+};
+
+}  // namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH

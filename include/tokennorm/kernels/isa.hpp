@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: MIT
+/// Run-time choice of the instruction set. The kernels are written once, over a number of lanes, and
+/// compiled three times inside functions with a target attribute: a plain -O2 build uses AVX-512
+/// where the machine has it.
+///
+/// The environment variable TOKENNORM_ISA=avx512|avx2|baseline, or limit_isa, lowers the level for
+/// tests and benchmarks; nothing raises it above what the machine has.
+#pragma once
+
+#include <atomic>
+#include <cstdlib>
+#include <string_view>
+
+#include "tokennorm/core/macros.hpp"
+
+// Units built with different flags must not share one copy of a kernel: the linker would keep
+// either, and a machine without the instructions would meet them. So the flags that change the code
+// are in the name of the namespace.
+#if defined(__FAST_MATH__)
+#define TOKENNORM_KERNELS_MATH fast_math
+#else
+#define TOKENNORM_KERNELS_MATH exact_math
+#endif
+#if defined(__AVX512F__)
+#define TOKENNORM_KERNELS_TARGET built_for_avx512
+#elif defined(__AVX2__)
+#define TOKENNORM_KERNELS_TARGET built_for_avx2
+#elif defined(__AVX__)
+#define TOKENNORM_KERNELS_TARGET built_for_avx
+#else
+#define TOKENNORM_KERNELS_TARGET built_for_baseline
+#endif
+
+namespace tokennorm {
+
+/// Instruction set levels, in ascending order.
+enum class Isa { baseline, avx2, avx512 };
+
+namespace detail {
+
+inline Isa machine_isa() {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  // An AVX2 machine has F16C; Clang 14 does not let one ask for it.
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
+    return Isa::avx512;
+  }
+  if (avx2) return Isa::avx2;
+#endif
+  return Isa::baseline;
+}
+
+inline Isa environment_isa() {
+  const char* text = std::getenv("TOKENNORM_ISA");
+  const std::string_view name = text == nullptr ? "" : text;
+  if (name == "baseline") return Isa::baseline;
+  if (name == "avx2") return Isa::avx2;
+  return Isa::avx512;
+}
+
+inline Isa lower(Isa a, Isa b) { return a < b ? a : b; }
+
+inline std::atomic<Isa>& chosen_isa() {
+  static std::atomic<Isa> chosen{lower(machine_isa(), environment_isa())};
+  return chosen;
+}
+
+}  // namespace detail
+
+/// The level the kernels run at.
+inline Isa isa() { return detail::chosen_isa().load(std::memory_order_relaxed); }
+
+/// Lowers the level to `level`, or leaves it where the machine has no more than that.
+inline void limit_isa(Isa level) {
+  detail::chosen_isa().store(
+      detail::lower(level, detail::lower(detail::machine_isa(), detail::environment_isa())),
+      std::memory_order_relaxed);
+}
+
+namespace kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
+
+/// An ISA level as the kernels see it: how many lanes a register has, and a function compiled for it.
+/// `call(task)` runs `task.template run<Level>()`, which must be TOKENNORM_INLINE, and is itself
+/// never inlined: kernels use it for their entry and to keep rare paths out of the way.
+struct Baseline {
+  template <class A>
+  static constexpr int lanes = 16 / int{sizeof(A)};
+  template <class Task>
+  [[gnu::noinline]] static void call(const Task& task) noexcept {
+    task.template run<Baseline>();
+  }
+};
+
+#if defined(__x86_64__)
+struct Avx2 {
+  template <class A>
+  static constexpr int lanes = 32 / int{sizeof(A)};
+  template <class Task>
+  [[gnu::noinline, gnu::target("avx2,fma,f16c")]] static void call(const Task& task) noexcept {
+    task.template run<Avx2>();
+  }
+};
+
+struct Avx512 {
+  template <class A>
+  static constexpr int lanes = 64 / int{sizeof(A)};
+  template <class Task>
+  [[gnu::noinline, gnu::target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]] static void
+  call(const Task& task) noexcept {
+    task.template run<Avx512>();
+  }
+};
+#endif
+
+/// Runs the task at the chosen level.
+template <class Task>
+void dispatch(const Task& task) noexcept {
+#if defined(__x86_64__)
+  const Isa level = isa();
+  if (level == Isa::avx512) return Avx512::call(task);
+  if (level == Isa::avx2) return Avx2::call(task);
+#endif
+  Baseline::call(task);
+}
+
+}  // namespace kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH
+}  // namespace tokennorm

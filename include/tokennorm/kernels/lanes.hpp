@@ -1,0 +1,395 @@
+// SPDX-License-Identifier: MIT
+/// Lanes<A, W>: W values of A in one vector register, over the compilers' vector extension; loads and
+/// stores from every memory type, whole or of the first n lanes.
+///
+/// A is the arithmetic type, float or double. Memory may be float, double, half or bfloat16; stores
+/// round once, to nearest even, and keep NaN. A float result is rounded to half or bfloat16 directly;
+/// no value passes through a third type on the way.
+#pragma once
+
+#include <Eigen/Core>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+#include "tokennorm/core/macros.hpp"
+#include "tokennorm/core/scalar.hpp"
+#include "tokennorm/kernels/isa.hpp"
+#include "tokennorm/kernels/masked.hpp"
+
+namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
+
+/// C arrays of a number of lanes, or of bytes for that many elements.
+template <class T, int N>
+using Array = T[static_cast<std::size_t>(N)];
+template <std::size_t N>
+using Bytes = unsigned char[N];
+
+/// The copy constructor is user-provided so that a call passes lanes by address, and no -Wpsabi
+/// warning about vector arguments reaches the user; every such call is inlined away.
+template <class T, int W>
+struct Lanes {
+  typedef T Native __attribute__((vector_size(W * sizeof(T))));
+  static constexpr int width = W;
+
+  Native native;
+
+  TOKENNORM_INLINE Lanes() {}
+  TOKENNORM_INLINE Lanes(const Lanes& other) : native(other.native) {}
+  TOKENNORM_INLINE explicit Lanes(const Native& value) : native(value) {}
+  TOKENNORM_INLINE explicit Lanes(T value) {
+    // By shuffling: from `Native{} + value` GCC makes W insertions instead of one broadcast.
+    Native first{};
+    first[0] = value;
+    repeat_first(first, std::make_integer_sequence<int, W>{});
+  }
+  TOKENNORM_INLINE Lanes& operator=(const Lanes& other) {
+    native = other.native;
+    return *this;
+  }
+
+  TOKENNORM_INLINE friend Lanes operator+(const Lanes& a, const Lanes& b) {
+    return Lanes(a.native + b.native);
+  }
+  TOKENNORM_INLINE friend Lanes operator-(const Lanes& a, const Lanes& b) {
+    return Lanes(a.native - b.native);
+  }
+  TOKENNORM_INLINE friend Lanes operator*(const Lanes& a, const Lanes& b) {
+    return Lanes(a.native * b.native);
+  }
+  TOKENNORM_INLINE friend Lanes operator&(const Lanes& a, const Lanes& b) {
+    return Lanes(a.native & b.native);
+  }
+  TOKENNORM_INLINE friend Lanes operator|(const Lanes& a, const Lanes& b) {
+    return Lanes(a.native | b.native);
+  }
+  TOKENNORM_INLINE Lanes& operator+=(const Lanes& b) {
+    native += b.native;
+    return *this;
+  }
+  TOKENNORM_INLINE T operator[](int lane) const { return native[lane]; }
+
+ private:
+  template <int... I>
+  TOKENNORM_INLINE void repeat_first(const Native& from, std::integer_sequence<int, I...>) {
+    native = __builtin_shufflevector(from, from, (I * 0)...);
+  }
+};
+
+template <class To, class From>
+TOKENNORM_INLINE To bit_cast_lanes(const From& from) {
+  static_assert(sizeof(To) == sizeof(From));
+  To to;
+  std::memcpy(&to.native, &from.native, sizeof(to.native));
+  return to;
+}
+
+/// Each lane converted to another type of element.
+template <class To, class From, int W>
+TOKENNORM_INLINE Lanes<To, W> convert(const Lanes<From, W>& from) {
+  if constexpr (std::is_same_v<To, From>) {
+    return from;
+  } else {
+    return Lanes<To, W>(__builtin_convertvector(from.native, typename Lanes<To, W>::Native));
+  }
+}
+
+/// a·b + c, in one rounding where the level has FMA.
+template <class T, int W>
+TOKENNORM_INLINE Lanes<T, W> multiply_add(const Lanes<T, W>& a, const Lanes<T, W>& b,
+                                          const Lanes<T, W>& c) {
+  return Lanes<T, W>(a.native * b.native + c.native);
+}
+
+/// The value, as something the optimizer does not see through: no contraction into FMA and, under
+/// -ffast-math, no reassociation reaches across it.
+template <class T, int W>
+TOKENNORM_INLINE Lanes<T, W> opaque(const Lanes<T, W>& value) {
+  Lanes<T, W> result = value;
+#if defined(__clang__) && defined(__x86_64__)
+  // Clang checks the size of an asm operand before it inlines, and contracts within one expression
+  // only, unless told otherwise; this is its fence for that case.
+  result.native = __arithmetic_fence(result.native);
+#elif defined(__x86_64__)
+  asm("" : "+v"(result.native));
+#elif defined(__aarch64__)
+  asm("" : "+w"(result.native));
+#else
+  asm("" : "+m"(result.native));
+#endif
+  return result;
+}
+
+template <class T>
+TOKENNORM_INLINE T opaque(T value) {
+#if defined(__x86_64__)
+  if constexpr (sizeof(T) <= 8) {
+    asm("" : "+x"(value));
+    return value;
+  }
+#endif
+  asm("" : "+m"(value));
+  return value;
+}
+
+/// A deviation x − center: under -ffast-math the sum of deviations would be turned into a sum of x
+/// less a multiple of the center, which is the cancellation that the kernels exist to avoid.
+template <class V>
+TOKENNORM_INLINE V guarded(const V& value) {
+#if defined(__FAST_MATH__)
+  return opaque(value);
+#else
+  return value;
+#endif
+}
+
+template <class T, int W, int... I>
+TOKENNORM_INLINE Lanes<T, int{sizeof...(I)}> pick(const Lanes<T, W>& v,
+                                                 std::integer_sequence<int, I...>, auto offset) {
+  return Lanes<T, int{sizeof...(I)}>(
+      __builtin_shufflevector(v.native, v.native, (I + decltype(offset)::value)...));
+}
+
+template <class T, int W>
+TOKENNORM_INLINE Lanes<T, W / 2> lower_half(const Lanes<T, W>& v) {
+  return pick(v, std::make_integer_sequence<int, W / 2>{}, std::integral_constant<int, 0>{});
+}
+
+template <class T, int W>
+TOKENNORM_INLINE Lanes<T, W / 2> upper_half(const Lanes<T, W>& v) {
+  return pick(v, std::make_integer_sequence<int, W / 2>{}, std::integral_constant<int, W / 2>{});
+}
+
+template <class T, int W, int... I>
+TOKENNORM_INLINE Lanes<T, 2 * W> join(const Lanes<T, W>& low, const Lanes<T, W>& high,
+                                      std::integer_sequence<int, I...>) {
+  return Lanes<T, 2 * W>(__builtin_shufflevector(low.native, high.native, I...));
+}
+
+template <class T, int W>
+TOKENNORM_INLINE Lanes<T, 2 * W> join(const Lanes<T, W>& low, const Lanes<T, W>& high) {
+  return join(low, high, std::make_integer_sequence<int, 2 * W>{});
+}
+
+/// The sum of all lanes, by halving.
+template <class T, int W>
+TOKENNORM_INLINE T horizontal_sum(const Lanes<T, W>& v) {
+  if constexpr (W == 2) {
+    return v[0] + v[1];
+  } else {
+    return horizontal_sum(lower_half(v) + upper_half(v));
+  }
+}
+
+template <class A>
+using BitsOf = std::conditional_t<sizeof(A) == 4, std::int32_t, std::int64_t>;
+
+template <class B, int... I>
+TOKENNORM_INLINE Lanes<B, int{sizeof...(I)}> counting(std::integer_sequence<int, I...>) {
+  return Lanes<B, int{sizeof...(I)}>(typename Lanes<B, int{sizeof...(I)}>::Native{B{I}...});
+}
+
+/// The first n lanes of v, and zero in the others.
+template <class A, int W>
+TOKENNORM_INLINE Lanes<A, W> first_lanes(const Lanes<A, W>& v, Index n) {
+  using Bits = Lanes<BitsOf<A>, W>;
+  const Bits index = counting<BitsOf<A>>(std::make_integer_sequence<int, W>{});
+  const Bits mask(index.native < Bits(static_cast<BitsOf<A>>(n)).native);
+  return bit_cast_lanes<Lanes<A, W>>(bit_cast_lanes<Bits>(v) & mask);
+}
+
+// ---- conversions of half and bfloat16, on their bits ---------------------------------------------
+
+template <int W>
+using Words = Lanes<std::int32_t, W>;
+
+/// mask ? a : b, for masks made of whole lanes.
+template <int W>
+TOKENNORM_INLINE Words<W> select(const Words<W>& mask, const Words<W>& a, const Words<W>& b) {
+  return Words<W>((mask.native & a.native) | (~mask.native & b.native));
+}
+
+template <int W>
+TOKENNORM_INLINE Lanes<float, W> widen_bfloat16(const Words<W>& bits) {
+  return bit_cast_lanes<Lanes<float, W>>(Words<W>(bits.native << 16));
+}
+
+template <int W>
+TOKENNORM_INLINE Words<W> narrow_bfloat16(const Lanes<float, W>& value) {
+  const auto bits = bit_cast_lanes<Lanes<std::uint32_t, W>>(value).native;
+  const auto rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  const auto quiet_nan = (bits >> 16) | 0x40u;
+  const Words<W> is_nan((bits & 0x7fffffffu) > 0x7f800000u);
+  return select(is_nan, bit_cast_lanes<Words<W>>(Lanes<std::uint32_t, W>(quiet_nan)),
+                bit_cast_lanes<Words<W>>(Lanes<std::uint32_t, W>(rounded)));
+}
+
+template <int W>
+TOKENNORM_INLINE Lanes<float, W> widen_half(const Words<W>& bits) {
+  const auto magnitude = bits.native & 0x7fff;
+  const Words<W> sign((bits.native & 0x8000) << 16);
+  const Words<W> normal((magnitude << 13) + (112 << 23));
+  const Words<W> special((magnitude << 13) | 0x7f800000);
+  const Lanes<float, W> tiny =
+      convert<float>(Words<W>(magnitude)) * Lanes<float, W>(0x1p-24f);
+  Words<W> result = select(Words<W>(magnitude < 0x0400), bit_cast_lanes<Words<W>>(tiny), normal);
+  result = select(Words<W>(magnitude >= 0x7c00), special, result);
+  return bit_cast_lanes<Lanes<float, W>>(result | sign);
+}
+
+template <int W>
+TOKENNORM_INLINE Words<W> narrow_half(const Lanes<float, W>& value) {
+  const auto bits = bit_cast_lanes<Words<W>>(value).native;
+  const auto magnitude = bits & 0x7fffffff;
+  const Words<W> sign((bits >> 16) & 0x8000);
+  // Normal results: rebias the exponent, then round the 13 dropped bits to nearest even.
+  const Words<W> normal((magnitude - (112 << 23) + 0xfff + ((magnitude >> 13) & 1)) >> 13);
+  // Subnormal results: adding ½ leaves a multiple of 2⁻²⁴ in the low bits, rounded by the addition.
+  const Lanes<float, W> half_lanes(0.5f);
+  const Lanes<float, W> shifted =
+      opaque(bit_cast_lanes<Lanes<float, W>>(Words<W>(magnitude)) + half_lanes);
+  const Words<W> tiny(bit_cast_lanes<Words<W>>(shifted).native -
+                      bit_cast_lanes<Words<W>>(half_lanes).native);
+  const Words<W> infinite(0x7c00);
+  const Words<W> nan(((magnitude >> 13) & 0x3ff) | 0x7e00);
+  Words<W> result = select(Words<W>(magnitude < 0x38800000), tiny, normal);
+  result = select(Words<W>(magnitude >= 0x477ff000), infinite, result);
+  result = select(Words<W>(magnitude > 0x7f800000), nan, result);
+  return result | sign;
+}
+
+// ---- memory -------------------------------------------------------------------------------------
+
+template <class T, int W>
+TOKENNORM_INLINE Lanes<T, W> load_raw(const void* p) {
+  Lanes<T, W> result;
+  std::memcpy(&result.native, p, sizeof(result.native));
+  return result;
+}
+
+template <class T, int W>
+TOKENNORM_INLINE void store_raw(void* p, const Lanes<T, W>& v) {
+  std::memcpy(p, &v.native, sizeof(v.native));
+}
+
+/// W values from memory, in the arithmetic type.
+template <class A, int W, class T>
+TOKENNORM_INLINE Lanes<A, W> load(const T* p) {
+  if constexpr (std::is_same_v<T, A>) {
+    return load_raw<A, W>(p);
+  } else if constexpr (std::is_same_v<T, double>) {
+    return join(convert<A>(load_raw<T, W / 2>(p)), convert<A>(load_raw<T, W / 2>(p + W / 2)));
+  } else if constexpr (std::is_same_v<T, float>) {
+    return convert<A>(load_raw<float, W>(p));
+  } else {
+    const Words<W> bits = convert<std::int32_t>(load_raw<std::uint16_t, W>(p));
+    if constexpr (std::is_same_v<T, Eigen::bfloat16>) {
+      return convert<A>(widen_bfloat16(bits));
+    } else {
+      return convert<A>(widen_half(bits));
+    }
+  }
+}
+
+/// double to float by rounding to odd: a later rounding to half or bfloat16 is then the only one.
+template <int W>
+TOKENNORM_INLINE Lanes<float, W> round_to_odd(const Lanes<double, W>& v) {
+  const Lanes<float, W> nearest = convert<float>(v);
+  const auto error = v.native - convert<double>(nearest).native;
+  const auto inexact = error != 0;  // false for NaN − NaN and infinities only if equal
+  const auto away = (error < 0) != (v.native < 0);
+  const auto bits = bit_cast_lanes<Words<W>>(nearest);
+  const Words<W> is_inexact(__builtin_convertvector(inexact, typename Words<W>::Native));
+  const Words<W> is_away(__builtin_convertvector(away, typename Words<W>::Native));
+  const Words<W> is_finite((bits.native & 0x7f800000) != 0x7f800000);
+  // Truncate towards zero (one unit back where rounding went away), then set the last bit.
+  const Words<W> odd((bits.native + (is_inexact.native & is_away.native)) |
+                     (is_inexact.native & 1));
+  return bit_cast_lanes<Lanes<float, W>>(select(is_finite, odd, bits));
+}
+
+/// Stores W values, rounded to the memory type.
+template <class A, int W, class T>
+TOKENNORM_INLINE void store(T* p, const Lanes<A, W>& v) {
+  if constexpr (std::is_same_v<T, A>) {
+    store_raw(p, v);
+  } else if constexpr (std::is_same_v<T, double>) {
+    store_raw(p, convert<double>(lower_half(v)));
+    store_raw(p + W / 2, convert<double>(upper_half(v)));
+  } else if constexpr (std::is_same_v<T, float>) {
+    store_raw(p, convert<float>(v));
+  } else {
+    Words<W> bits;
+    Lanes<float, W> single;
+    if constexpr (std::is_same_v<A, double>) {
+      single = round_to_odd(v);
+    } else {
+      single = v;
+    }
+    if constexpr (std::is_same_v<T, Eigen::bfloat16>) {
+      bits = narrow_bfloat16(single);
+    } else {
+      bits = narrow_half(single);
+    }
+    store_raw(p, convert<std::uint16_t>(bits));
+  }
+}
+
+/// Copies the first n < W elements in pieces of fixed size; n is not known at compile time, and a
+/// call of memcpy costs more than the row of a small token.
+template <int W, class T>
+TOKENNORM_INLINE void copy_first(T* to, const T* from, Index n) {
+  if constexpr (W > 1) {
+    constexpr int piece = W / 2;
+    if ((n & piece) != 0) {
+      std::memcpy(static_cast<void*>(to), from, piece * sizeof(T));
+      to += piece;
+      from += piece;
+    }
+    copy_first<piece>(to, from, n);
+  }
+}
+
+/// The first n < W values from memory, zero in the other lanes; touches nothing behind them.
+template <class A, int W, class T>
+TOKENNORM_INLINE Lanes<A, W> load_first(const T* p, Index n) {
+  if constexpr (std::is_same_v<T, A> && has_masked_access<A, W * int{sizeof(A)}>) {
+    Lanes<A, W> result;
+    masked_load(result.native, p, static_cast<int>(n));
+    return result;
+  }
+  alignas(64) Bytes<W * sizeof(T)> bytes = {};
+  T* buffer = reinterpret_cast<T*>(bytes);
+  copy_first<W>(buffer, p, n);
+  return load<A, W>(static_cast<const T*>(buffer));
+}
+
+/// Stores the first n < W values.
+template <class A, int W, class T>
+TOKENNORM_INLINE void store_first(T* p, const Lanes<A, W>& v, Index n) {
+  if constexpr (std::is_same_v<T, A> && has_masked_access<A, W * int{sizeof(A)}>) {
+    masked_store(p, v.native, static_cast<int>(n));
+    return;
+  }
+  alignas(64) Bytes<W * sizeof(T)> bytes;
+  T* buffer = reinterpret_cast<T*>(bytes);
+  store(buffer, v);
+  copy_first<W>(p, static_cast<const T*>(buffer), n);
+}
+
+/// The value as it will be read back after a store to memory of type T.
+template <class T, class A, int W>
+TOKENNORM_INLINE Lanes<A, W> rounded_to(const Lanes<A, W>& v) {
+  if constexpr (std::is_same_v<T, A> || std::is_same_v<T, double>) {
+    return opaque(v);  // not to be contracted with what follows: stored or not, the bits are the same
+  } else {
+    alignas(64) Bytes<W * sizeof(T)> bytes;
+    T* buffer = reinterpret_cast<T*>(bytes);
+    store(buffer, v);
+    return load<A, W>(static_cast<const T*>(buffer));
+  }
+}
+
+}  // namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH

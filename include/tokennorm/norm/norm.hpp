@@ -1,0 +1,611 @@
+// SPDX-License-Identifier: MIT
+/// The one mechanism behind LayerNorm and RMSNorm, which differ in whether the mean is subtracted:
+/// checks the operands, chooses the kernel by their layout, and hands tokens to the executor.
+#pragma once
+
+#include <cmath>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "tokennorm/core/executor.hpp"
+#include "tokennorm/core/operands.hpp"
+#include "tokennorm/core/remembered.hpp"
+#include "tokennorm/kernels/backward.hpp"
+#include "tokennorm/kernels/columns.hpp"
+#include "tokennorm/kernels/generic.hpp"
+#include "tokennorm/kernels/residual_step.hpp"
+#include "tokennorm/norm/parameters.hpp"
+
+namespace tokennorm::detail {
+
+struct LayerNormKind {
+  using Options = LayerNormOptions;
+  static constexpr bool centred = true;
+  static constexpr const char* name = "LayerNorm";
+};
+
+struct RMSNormKind {
+  using Options = RMSNormOptions;
+  static constexpr bool centred = false;
+  static constexpr const char* name = "RMSNorm";
+};
+
+/// The public members of LayerNorm and RMSNorm; documented there.
+template <class Kind, class Param, int Channels>
+class Norm {
+  static_assert(RealScalar<Param>,
+                "tokennorm: a norm's parameters must be real and not integers. Name float, double, "
+                "Eigen::half, Eigen::bfloat16 or another real Eigen scalar.");
+
+ public:
+  using Options = typename Kind::Options;
+  using ParamScalar = Param;
+  using Vector = Eigen::Matrix<Param, Eigen::Dynamic, 1>;
+  using GradientScalar = Accumulator<Param>;
+  using GradientVector = Eigen::Matrix<GradientScalar, Eigen::Dynamic, 1>;
+  static constexpr bool centred = Kind::centred;
+  static constexpr int channels_at_compile_time = Channels;
+
+  explicit Norm(Index channels, Options options);
+
+  Index channels() const { return Channels == Eigen::Dynamic ? channels_ : Index{Channels}; }
+  const Options& options() const { return options_; }
+  Vector& scale() { return scale_; }
+  const Vector& scale() const { return scale_; }
+  Vector& shift() { return shift_; }
+  const Vector& shift() const { return shift_; }
+
+  // Inference.
+  template <class X>
+  auto operator()(const X& x) const {
+    return (*this)(x, serial);
+  }
+  template <class X, Executor E>
+  auto operator()(const X& x, E&& executor) const;
+  template <class X, class Y>
+    requires(!Executor<Y>)
+  void operator()(const X& x, Y&& y) const {
+    (*this)(x, y, serial);
+  }
+  template <class X, class Y, Executor E>
+  void operator()(const X& x, Y&& y, E&& executor) const {
+    forward_call<Accumulator<ScalarOf<X>, ScalarOf<Y>>>(x, y, nullptr, executor);
+  }
+
+  // Training, nothing hidden.
+  template <class X, class Y, class S, Executor E = const Serial&>
+  void normalize(const X& x, Y&& y, TokenStatistics<S>& stats, E&& executor = serial) const {
+    forward_call<S>(x, y, &stats, executor);
+  }
+  template <class X, class S, class DY, class DX, class G, Executor E = const Serial&>
+  void backpropagate(const X& x, const TokenStatistics<S>& stats, const DY& dy, DX&& dx,
+                     NormGradients<G>& gradients, E&& executor = serial) const {
+    backward_call("x", x, stats, dy, kernels::Absent{}, dx, gradients, executor);
+  }
+
+  // Fused residual.
+  template <class R, class U, class Sum, class Y, class S, Executor E = const Serial&>
+  void normalize_sum(const R& residual, const U& update, Sum&& sum, Y&& y,
+                     TokenStatistics<S>& stats, E&& executor = serial) const {
+    sum_call<S>(residual, update, sum, y, &stats, executor);
+  }
+  template <class R, class U, class Sum, class Y, Executor E = const Serial&>
+    requires(is_dense<Sum> && is_dense<Y>)
+  void normalize_sum(const R& residual, const U& update, Sum&& sum, Y&& y,
+                     E&& executor = serial) const {
+    sum_call<Accumulator<ScalarOf<R>, ScalarOf<U>, ScalarOf<Sum>, ScalarOf<Y>>>(
+        residual, update, sum, y, nullptr, executor);
+  }
+  template <class R, class U, class Y, class S, Executor E = const Serial&>
+  void normalize_sum(const R& residual, const U& update, Y&& y, TokenStatistics<S>& stats,
+                     E&& executor = serial) const {
+    sum_call<S>(residual, update, kernels::Absent{}, y, &stats, executor);
+  }
+  template <class R, class U, class Y, Executor E = const Serial&>
+    requires(is_dense<Y>)
+  void normalize_sum(const R& residual, const U& update, Y&& y, E&& executor = serial) const {
+    sum_call<Accumulator<ScalarOf<R>, ScalarOf<U>, ScalarOf<Y>>>(
+        residual, update, kernels::Absent{}, y, nullptr, executor);
+  }
+  template <class Sum, class S, class DY, class DSum, class DX, class G, Executor E = const Serial&>
+  void backpropagate_sum(const Sum& sum, const TokenStatistics<S>& stats, const DY& dy,
+                         const DSum& dsum, DX&& dx, NormGradients<G>& gradients,
+                         E&& executor = serial) const {
+    backward_call("sum", sum, stats, dy, dsum, dx, gradients, executor);
+  }
+
+  // Training, as a module.
+  template <class X, Executor E = const Serial&>
+  auto forward(const X& x, E&& executor = serial);
+  template <class DY, Executor E = const Serial&>
+  auto backward(const DY& dy, E&& executor = serial);
+  NormGradients<GradientScalar>& gradients() {
+    size_gradients(gradients_);
+    return gradients_;
+  }
+  void zero_gradients() {
+    gradients().scale.setZero();
+    gradients().shift.setZero();
+  }
+  template <class Visitor>
+  void visit_parameters(Visitor&& visitor);
+
+  // ---- for the blocks: not part of the public API ------------------------------------------------
+
+  /// "LayerNorm(768)"
+  std::string who() const { return std::string(Kind::name) + "(" + std::to_string(channels()) + ")"; }
+
+  /// Fails unless x has this norm's channels and the parameters still have their size.
+  template <class View>
+  void check_input(std::string_view name, const View& view) const;
+  void check_parameters() const;
+
+  /// The norm for the kernels; the statistics of each token go to `stats`, if there are any.
+  template <class A, class S>
+  auto arguments(TokenStatistics<S>* stats) const {
+    return arguments_at<A>(stats != nullptr && centred ? stats->mean.data() : nullptr,
+                           stats != nullptr ? stats->rstd.data() : nullptr);
+  }
+
+  /// Makes room for the statistics of so many tokens.
+  template <class S>
+  static void size_statistics(TokenStatistics<S>& stats, Index tokens) {
+    stats.rstd.resize(tokens);
+    stats.mean.resize(centred ? tokens : 0);
+  }
+
+ private:
+  struct Memory {
+    TokenMatrix<Param> x;
+    TokenStatistics<GradientScalar> stats;
+    bool valid = false;
+  };
+
+  template <class A, class S>
+  auto arguments_at(S* mean, S* rstd) const;
+
+  template <class S, class X, class Y, class E>
+  void forward_call(const X& x, Y& y, TokenStatistics<S>* stats, E& executor) const;
+  template <class S, class R, class U, class Sum, class Y, class E>
+  void sum_call(const R& residual, const U& update, Sum&& sum, Y& y, TokenStatistics<S>* stats,
+                E& executor) const;
+  template <class X, class S, class DY, class DSum, class DX, class G, class E>
+  void backward_call(std::string_view x_name, const X& x, const TokenStatistics<S>& stats,
+                     const DY& dy, const DSum& dsum, DX& dx, NormGradients<G>& gradients,
+                     E& executor) const;
+
+  template <class G>
+  void size_gradients(NormGradients<G>& gradients) const;
+  Index statistics_channels() const {
+    if constexpr (centred) {
+      return 0;
+    } else {
+      return options_.statistics_channels;
+    }
+  }
+
+  Index channels_;
+  Options options_;
+  Vector scale_, shift_;
+  NormGradients<GradientScalar> gradients_;
+  Remembered<Memory> memory_;
+};
+
+// ---- construction -------------------------------------------------------------------------------
+
+template <class Kind, class Param, int Channels>
+Norm<Kind, Param, Channels>::Norm(Index channels, Options options)
+    : channels_(channels), options_(options) {
+  const std::string name = Kind::name;
+  if (channels < 1) {
+    fail(name, "channels is " + std::to_string(channels) + "; expected 1 or more");
+  }
+  if (Channels != Eigen::Dynamic && channels != Channels) {
+    fail(name, "channels is " + std::to_string(channels) + "; expected " +
+                   std::to_string(Channels) + ", the channels of the type");
+  }
+  // Through in_range: a NaN must not pass in a build that thinks there is none.
+  if (!kernels::in_range(options.epsilon + 0.0, 0.0, 0x1.fffffffffffffp1023)) {
+    fail(who(), "epsilon is " + std::to_string(options.epsilon) + "; expected a finite number, 0 or more");
+  }
+  if (!kernels::in_range(std::abs(options.scale_offset), 0.0, 0x1.fffffffffffffp1023)) {
+    fail(who(), "scale_offset is " + std::to_string(options.scale_offset) +
+                    "; expected a finite number");
+  }
+  if (statistics_channels() < 0 || statistics_channels() > channels) {
+    fail(who(), "statistics_channels is " + std::to_string(statistics_channels()) +
+                    "; expected 0 (all) to " + std::to_string(channels));
+  }
+  if (options.scale) scale_ = Vector::Constant(channels, Param(1 - options.scale_offset));
+  if (options.shift) shift_ = Vector::Constant(channels, Param(0));
+}
+
+// ---- checks -------------------------------------------------------------------------------------
+
+template <class Kind, class Param, int Channels>
+void Norm<Kind, Param, Channels>::check_parameters() const {
+  const auto check = [this](const char* name, bool on, const Vector& value) {
+    const Index expected = on ? channels() : 0;
+    if (value.size() != expected) [[unlikely]] {
+      fail(who(), std::string(name) + " has " + std::to_string(value.size()) +
+                      " values; expected " + std::to_string(expected));
+    }
+  };
+  check("scale", options_.scale, scale_);
+  check("shift", options_.shift, shift_);
+}
+
+template <class Kind, class Param, int Channels>
+template <class View>
+void Norm<Kind, Param, Channels>::check_input(std::string_view name, const View& view) const {
+  if (view.channels != channels()) [[unlikely]] {
+    fail_shape(who(), name, view.tokens, view.channels,
+               std::to_string(channels()) + " channels");
+  }
+  check_parameters();
+}
+
+template <class Kind, class Param, int Channels>
+template <class G>
+void Norm<Kind, Param, Channels>::size_gradients(NormGradients<G>& gradients) const {
+  const auto size = [this](const char* name, bool on, auto& gradient) {
+    if (!on || gradient.size() == channels()) return;
+    if (gradient.size() != 0) {
+      fail(who(), std::string("the gradient of ") + name + " has " +
+                      std::to_string(gradient.size()) + " values; expected " +
+                      std::to_string(channels()) + ", or none yet");
+    }
+    gradient.setZero(channels());
+  };
+  size("scale", options_.scale, gradients.scale);
+  size("shift", options_.shift, gradients.shift);
+}
+
+// ---- the kernels' view --------------------------------------------------------------------------
+
+template <class Kind, class Param, int Channels>
+template <class A, class S>
+auto Norm<Kind, Param, Channels>::arguments_at(S* mean, S* rstd) const {
+  const Param* scale = options_.scale ? scale_.data() : nullptr;
+  const Param* shift = options_.shift ? shift_.data() : nullptr;
+  if constexpr (NativeScalar<A>) {
+    return kernels::NormArguments<centred, Param, S>{
+        scale, shift, options_.scale_offset, options_.epsilon, statistics_channels(), mean, rstd};
+  } else {
+    return kernels::generic::NormArguments<centred, A, S>{
+        scale, shift, A(options_.scale_offset), A(options_.epsilon), statistics_channels(), mean,
+        rstd};
+  }
+}
+
+/// Whether the operands, by type and strides, all have contiguous channels; calls `rows` or
+/// `columns`, and instantiates only what their types leave possible.
+template <class... Operands>
+void choose_layout(bool contiguous, const auto& rows, const auto& columns) {
+  if constexpr (((layout_of<Operands> == Layout::columns) || ...)) {
+    columns();
+  } else if constexpr (((layout_of<Operands> == Layout::rows) && ...)) {
+    rows();
+  } else {
+    if (contiguous) {
+      rows();
+    } else {
+      columns();
+    }
+  }
+}
+
+template <class... Views>
+bool all_contiguous(const Views&... views) {
+  return ((views.channel_stride == 1) && ...);
+}
+
+// ---- forward ------------------------------------------------------------------------------------
+
+template <class Kind, class Param, int Channels>
+template <class X, Executor E>
+auto Norm<Kind, Param, Channels>::operator()(const X& x, E&& executor) const {
+  check_operand_type<X, Channels>();
+  PlainLike<X, ScalarOf<X>> y;
+  (*this)(x, y, executor);
+  return y;
+}
+
+template <class Kind, class Param, int Channels>
+template <class S, class X, class Y, class E>
+void Norm<Kind, Param, Channels>::forward_call(const X& x, Y& y, TokenStatistics<S>* stats,
+                                               E& executor) const {
+  check_operand_type<X, Channels>();
+  check_output_type<Y&, Channels>();
+  using A = Accumulator<ScalarOf<X>, ScalarOf<Y>>;
+  static_assert(NativeScalar<A> == NativeScalar<Param>,
+                "tokennorm: the parameters of a norm of any scalar other than float, double, half and "
+                "bfloat16 have that scalar, for instance LayerNorm<long double>.");
+  const auto name = [this] { return who(); };
+  const auto& operand = addressable(x);
+  const auto in = as_const(view_of(operand));
+  check_input("x", in);
+  shape_output(name, "y", y, in.tokens, channels(),
+               [&](const auto& view) { check_overlap(name, "y", view, "x", in, false); });
+  const auto out = view_of(y);
+  check_overlap(name, "y", out, "x", in);
+  if (stats != nullptr) size_statistics(*stats, in.tokens);
+  const auto pre = arguments<A>(stats);
+  const Index grain = token_grain(channels());
+  if constexpr (NativeScalar<A>) {
+    using kernels::Absent;
+    const kernels::ResidualStep<A, Channels, decltype(in), Absent, decltype(out), Absent,
+                                decltype(out), Absent, Absent, decltype(pre)>
+        step{{channels()}, in, {}, A(1), {}, {}, pre, {}, {}, out};
+    choose_layout<decltype(operand), Y>(
+        all_contiguous(in, out),
+        [&] {
+          executor.parallel_for(in.tokens, grain, [&](Index begin, Index end) {
+            kernels::run_rows(step, begin, end);
+          });
+        },
+        [&] {
+          executor.parallel_for(in.tokens, grain, [&](Index begin, Index end) {
+            kernels::run_columns(step, begin, end);
+          });
+        });
+  } else {
+    executor.parallel_for(in.tokens, grain, [&](Index begin, Index end) {
+      kernels::generic::normalize(in, out, pre, begin, end);
+    });
+  }
+}
+
+template <class Kind, class Param, int Channels>
+template <class S, class R, class U, class Sum, class Y, class E>
+void Norm<Kind, Param, Channels>::sum_call(const R& residual, const U& update, Sum&& sum, Y& y,
+                                           TokenStatistics<S>* stats, E& executor) const {
+  constexpr bool has_sum = !std::is_same_v<Bare<Sum>, kernels::Absent>;
+  check_operand_type<R, Channels>();
+  check_operand_type<U, Channels>();
+  if constexpr (has_sum) check_output_type<Sum&, Channels>();
+  check_output_type<Y&, Channels>();
+  const auto name = [this] { return who(); };
+  const auto& residual_operand = addressable(residual);
+  const auto& update_operand = addressable(update);
+  const auto h = as_const(view_of(residual_operand));
+  const auto u = as_const(view_of(update_operand));
+  check_input("residual", h);
+  check_shape(name, "update", u, h.tokens, h.channels);
+  const auto shape = [&](const char* output, auto& out) {
+    shape_output(name, output, out, h.tokens, channels(), [&](const auto& view) {
+      check_overlap(name, output, view, "residual", h, false);
+      check_overlap(name, output, view, "update", u, false);
+    });
+  };
+  // Nothing is resized before every shape is known to fit.
+  if constexpr (has_sum) {
+    if (!can_resize<Y>(h.tokens, channels())) check_shape(name, "y", view_of(y), h.tokens, channels());
+    if (static_cast<const void*>(&sum) == static_cast<const void*>(&y)) {
+      fail_overlap(who(), "y", "sum", false);
+    }
+    shape("sum", sum);
+  }
+  shape("y", y);
+  const auto out = view_of(y);
+  check_overlap(name, "y", out, "residual", h);
+  check_overlap(name, "y", out, "update", u);
+  // Where the sum is not wanted it is still rounded as if it were stored with the residual.
+  TokenView<ScalarOf<R>> no_sum;
+  const auto s = [&] {
+    if constexpr (has_sum) {
+      return view_of(sum);
+    } else {
+      return no_sum;
+    }
+  }();
+  if constexpr (has_sum) {
+    check_overlap(name, "sum", s, "residual", h);
+    check_overlap(name, "sum", s, "update", u);
+    check_overlap(name, "y", out, "sum", s, false);
+  }
+  if (stats != nullptr) size_statistics(*stats, h.tokens);
+  using A = Accumulator<ScalarOf<R>, ScalarOf<U>, std::remove_pointer_t<decltype(s.data)>,
+                        ScalarOf<Y>>;
+  const auto pre = arguments<A>(stats);
+  const Index grain = token_grain(channels());
+  if constexpr (NativeScalar<A>) {
+    using kernels::Absent;
+    const kernels::ResidualStep<A, Channels, decltype(h), decltype(u), decltype(s), Absent,
+                                decltype(out), Absent, Absent, decltype(pre)>
+        step{{channels()}, h, u, A(1), {}, {}, pre, s, {}, out};
+    const auto rows = [&] {
+      executor.parallel_for(h.tokens, grain, [&](Index begin, Index end) {
+        kernels::run_rows(step, begin, end);
+      });
+    };
+    const auto columns = [&] {
+      executor.parallel_for(h.tokens, grain, [&](Index begin, Index end) {
+        kernels::run_columns(step, begin, end);
+      });
+    };
+    if constexpr (has_sum) {
+      choose_layout<decltype(residual_operand), decltype(update_operand), Sum, Y>(
+          all_contiguous(h, u, s, out), rows, columns);
+    } else {
+      choose_layout<decltype(residual_operand), decltype(update_operand), Y>(
+          all_contiguous(h, u, out), rows, columns);
+    }
+  } else {
+    executor.parallel_for(h.tokens, grain, [&](Index begin, Index end) {
+      const auto stored = s.data == nullptr ? out : s;
+      kernels::generic::add(h, u, A(1), stored, begin, end);
+      kernels::generic::normalize(as_const(stored), out, pre, begin, end);
+    });
+  }
+}
+
+// ---- backward -----------------------------------------------------------------------------------
+
+template <class Kind, class Param, int Channels>
+template <class X, class S, class DY, class DSum, class DX, class G, class E>
+void Norm<Kind, Param, Channels>::backward_call(std::string_view x_name, const X& x,
+                                                const TokenStatistics<S>& stats, const DY& dy,
+                                                const DSum& dsum, DX& dx,
+                                                NormGradients<G>& gradients, E& executor) const {
+  constexpr bool has_dsum = !std::is_same_v<DSum, kernels::Absent>;
+  check_operand_type<X, Channels>();
+  check_operand_type<DY, Channels>();
+  check_output_type<DX&, Channels>();
+  const auto name = [this] { return who(); };
+  const auto& x_operand = addressable(x);
+  const auto& dy_operand = addressable(dy);
+  const auto in = as_const(view_of(x_operand));
+  const auto out_gradient = as_const(view_of(dy_operand));
+  check_input(x_name, in);
+  check_shape(name, "dy", out_gradient, in.tokens, channels());
+  const auto check_statistics = [&](const char* which, Index size, Index expected) {
+    if (size != expected) [[unlikely]] {
+      fail(who(), std::string("stats.") + which + " has " + std::to_string(size) +
+                      " values; expected " + std::to_string(expected) + ", one for each token");
+    }
+  };
+  check_statistics("rstd", stats.rstd.size(), in.tokens);
+  if constexpr (centred) check_statistics("mean", stats.mean.size(), in.tokens);
+
+  const auto& dsum_operand = [&]() -> decltype(auto) {
+    if constexpr (has_dsum) {
+      check_operand_type<DSum, Channels>();
+      return addressable(dsum);
+    } else {
+      return (dsum);
+    }
+  }();
+  const auto skip = [&] {
+    if constexpr (has_dsum) {
+      const auto view = as_const(view_of(dsum_operand));
+      check_shape(name, "dsum", view, in.tokens, channels());
+      return view;
+    } else {
+      return kernels::Absent{};
+    }
+  }();
+  const auto check_all = [&](const auto& view, bool same_allowed) {
+    check_overlap(name, "dx", view, x_name, in, same_allowed);
+    check_overlap(name, "dx", view, "dy", out_gradient, same_allowed);
+    if constexpr (has_dsum) check_overlap(name, "dx", view, "dsum", skip, same_allowed);
+  };
+  if (!can_resize<DX>(in.tokens, channels())) {
+    check_shape(name, "dx", view_of(dx), in.tokens, channels());
+  }
+  size_gradients(gradients);
+  shape_output(name, "dx", dx, in.tokens, channels(),
+               [&](const auto& view) { check_all(view, false); });
+  const auto result = view_of(dx);
+  check_all(result, true);
+
+  using X0 = ScalarOf<X>;
+  if constexpr (NativeScalar<X0>) {
+    using A = Accumulator<X0, ScalarOf<DY>, ScalarOf<DX>>;
+    const auto norm = arguments_at<A>(centred ? stats.mean.data() : nullptr, stats.rstd.data());
+    // Chunks are summed up each for itself and then in order, so that the gradients do not depend
+    // on how the executor divides them.
+    const Index chunks = kernels::chunk_count(in.tokens);
+    std::vector<A> partial(static_cast<std::size_t>(
+        chunks * channels() * (Index{options_.scale} + Index{options_.shift})));
+    A* const scale_sums = options_.scale ? partial.data() : nullptr;
+    A* const shift_sums =
+        options_.shift ? partial.data() + (options_.scale ? chunks * channels() : 0) : nullptr;
+    const kernels::Backward<A, Channels, decltype(in), decltype(out_gradient), decltype(skip),
+                            decltype(result), decltype(norm)>
+        arguments{{channels()}, in, out_gradient, skip, result, norm, scale_sums, shift_sums};
+    const Index grain =
+        std::max<Index>(1, token_grain(channels()) / kernels::tokens_per_chunk);
+    const auto rows = [&] {
+      executor.parallel_for(chunks, grain, [&](Index begin, Index end) {
+        kernels::run_backward_rows(arguments, begin, end);
+      });
+    };
+    const auto columns = [&] {
+      executor.parallel_for(chunks, grain, [&](Index begin, Index end) {
+        kernels::run_backward_columns(arguments, begin, end);
+      });
+    };
+    if constexpr (has_dsum) {
+      choose_layout<decltype(x_operand), decltype(dy_operand), decltype(dsum_operand), DX>(
+          all_contiguous(in, out_gradient, skip, result), rows, columns);
+    } else {
+      choose_layout<decltype(x_operand), decltype(dy_operand), DX>(
+          all_contiguous(in, out_gradient, result), rows, columns);
+    }
+    const auto add = [&](const A* sums, auto& gradient) {
+      for (Index c = 0; sums != nullptr && c < channels(); ++c) {
+        double total = 0;
+        for (Index chunk = 0; chunk < chunks; ++chunk) {
+          total += static_cast<double>(sums[chunk * channels() + c]);
+        }
+        gradient[c] += static_cast<G>(total);
+      }
+    };
+    add(scale_sums, gradients.scale);
+    add(shift_sums, gradients.shift);
+  } else {
+    const auto norm = arguments_at<X0>(centred ? stats.mean.data() : nullptr, stats.rstd.data());
+    TokenView<const X0> skip_or_null;
+    if constexpr (has_dsum) skip_or_null = skip;
+    kernels::generic::backward(in, out_gradient, skip_or_null, result, norm,
+                               options_.scale ? gradients.scale.data() : nullptr,
+                               options_.shift ? gradients.shift.data() : nullptr);
+  }
+}
+
+// ---- module -------------------------------------------------------------------------------------
+
+/// x as tokens in rows, in another scalar.
+template <class X, class Scalar>
+void copy_tokens(const X& x, TokenMatrix<Scalar>& to) {
+  if constexpr (!is_vector<X>) {
+    to = x.matrix().template cast<Scalar>();
+  } else if constexpr (int(Bare<X>::RowsAtCompileTime) == 1) {
+    to = x.matrix().template cast<Scalar>();
+  } else {
+    to = x.matrix().transpose().template cast<Scalar>();
+  }
+}
+
+template <class Kind, class Param, int Channels>
+template <class X, Executor E>
+auto Norm<Kind, Param, Channels>::forward(const X& x, E&& executor) {
+  check_operand_type<X, Channels>();
+  const auto& operand = addressable(x);
+  check_input("x", view_of(operand));
+  copy_tokens(operand, memory_->x);
+  PlainLike<X, Param> y;
+  normalize(memory_->x, y, memory_->stats, executor);
+  memory_->valid = true;
+  return y;
+}
+
+template <class Kind, class Param, int Channels>
+template <class DY, Executor E>
+auto Norm<Kind, Param, Channels>::backward(const DY& dy, E&& executor) {
+  check_operand_type<DY, Channels>();
+  if (!memory_->valid) fail_order(who(), "backward before forward; call forward(x) first");
+  PlainLike<DY, Param> dx;
+  backpropagate(memory_->x, memory_->stats, dy, dx, gradients(), executor);
+  return dx;
+}
+
+template <class Kind, class Param, int Channels>
+template <class Visitor>
+void Norm<Kind, Param, Channels>::visit_parameters(Visitor&& visitor) {
+  check_parameters();
+  const auto visit = [&](const char* name, Vector& value, GradientVector& gradient) {
+    const std::string parameter = name;
+    Eigen::Map<Vector> value_map(value.data(), value.size());
+    Eigen::Map<GradientVector> gradient_map(gradient.data(), gradient.size());
+    visitor(parameter, value_map, gradient_map);
+  };
+  if (options_.scale) visit("scale", scale_, gradients().scale);
+  if (options_.shift) visit("shift", shift_, gradients().shift);
+}
+
+}  // namespace tokennorm::detail

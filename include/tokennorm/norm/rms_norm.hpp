@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include "tokennorm/norm/norm.hpp"
+
+namespace tokennorm {
+
+/// Root-mean-square normalization of each token:  y = x·rstd·(o + γ) [+ β].
+///
+/// Shapes     x, y (T, C) · γ, β (C) · rstd = 1/√(mean(x²) + ε), the mean over all channels or the
+///            first `statistics_channels` (partial RMSNorm, ε inside the root)
+/// Error      |x̂ − exact| ≤ 4·2⁻²⁴·max(1, max|x̂|), per row, for every finite row (2⁻⁵³ for double);
+///            half and bfloat16: that, rounded once. tests/norm/rms_norm_accuracy.cpp
+/// Aliasing   as LayerNorm
+/// Throws     as LayerNorm
+/// Source     Zhang, Sennrich 2019, arXiv:1910.07467, eq. 4
+///
+/// The members are those of LayerNorm; stats.mean stays empty.
+template <class Param = float, int Channels = Eigen::Dynamic>
+class RMSNorm : public detail::Norm<detail::RMSNormKind, Param, Channels> {
+  using Base = detail::Norm<detail::RMSNormKind, Param, Channels>;
+
+ public:
+  /// γ = 1 − scale_offset, β = 0 if switched on.
+  explicit RMSNorm(Index channels, RMSNormOptions options = {}) : Base(channels, options) {}
+
+  explicit RMSNorm(RMSNormOptions options = {})
+    requires(Channels != Eigen::Dynamic)
+      : Base(Channels, options) {}
+};
+
+}  // namespace tokennorm

@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: MIT
+/// Everything but the adapters: norms, blocks and what they stand on.
+#pragma once
+
+#include "tokennorm/core/tokens.hpp"
+#include "tokennorm/norm/layer_norm.hpp"
+#include "tokennorm/norm/rms_norm.hpp"
+#include "tokennorm/version.hpp"

@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: MIT
+/// The version of tokennorm. This is the only place where it is written: CMake reads it from here.
+#pragma once
+
+#define TOKENNORM_VERSION_MAJOR 0
+#define TOKENNORM_VERSION_MINOR 1
+#define TOKENNORM_VERSION_PATCH 0

@@ -1,0 +1,22 @@
+# Checks that SOURCE fails to compile with the texts it names, and compiles with -DFIXED.
+file(STRINGS "${SOURCE}" expected REGEX "^// EXPECT: ")
+if(NOT expected)
+  message(FATAL_ERROR "${SOURCE}: no line '// EXPECT: text'")
+endif()
+
+execute_process(COMMAND ${COMPILE} "${SOURCE}" RESULT_VARIABLE failed ERROR_VARIABLE output)
+if(NOT failed)
+  message(FATAL_ERROR "${SOURCE}: compiles, and must not")
+endif()
+foreach(text IN LISTS expected)
+  string(REPLACE "// EXPECT: " "" text "${text}")
+  string(FIND "${output}" "${text}" position)
+  if(position EQUAL -1)
+    message(FATAL_ERROR "${SOURCE}: the compiler does not say '${text}' but\n${output}")
+  endif()
+endforeach()
+
+execute_process(COMMAND ${COMPILE} -DFIXED "${SOURCE}" RESULT_VARIABLE failed ERROR_VARIABLE output)
+if(failed)
+  message(FATAL_ERROR "${SOURCE}: must compile with -DFIXED\n${output}")
+endif()

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: MIT
+// The whole model, in every placement and with both norms: gradients, causality, training.
+#include "02_train_gpt/gpt.hpp"
+
+#include "02_train_gpt/cross_entropy.hpp"
+#include "02_train_gpt/trainer.hpp"
+#include "gradient_check.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <random>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace gpt::test {
+namespace {
+
+struct LayerKind {
+  template <class Scalar>
+  using Norm = tokennorm::LayerNorm<Scalar>;
+};
+struct RMSKind {
+  template <class Scalar>
+  using Norm = tokennorm::RMSNorm<Scalar>;
+};
+
+template <class Placement, class Kind>
+struct Case {
+  template <class Scalar>
+  using Model = Gpt<Placement, typename Kind::template Norm<Scalar>, Scalar>;
+};
+
+using Cases =
+    ::testing::Types<Case<PreLNPlacement, LayerKind>, Case<PreLNPlacement, RMSKind>,
+                     Case<PostLNPlacement, LayerKind>, Case<PostLNPlacement, RMSKind>,
+                     Case<SandwichLNPlacement, LayerKind>, Case<SandwichLNPlacement, RMSKind>>;
+struct CaseName {
+  template <class>
+  static std::string GetName(int index) {
+    const char* names[] = {"PreLayer", "PreRMS",        "PostLayer",
+                           "PostRMS",  "SandwichLayer", "SandwichRMS"};
+    return names[index];
+  }
+};
+
+std::vector<int> random_ids(std::size_t count, Index vocabulary, Seed seed) {
+  Random random(seed);
+  std::vector<int> ids(count);
+  std::generate(ids.begin(), ids.end(), [&] { return static_cast<int>(random.below(vocabulary)); });
+  return ids;
+}
+
+template <class>
+class WholeGpt : public ::testing::Test {};
+TYPED_TEST_SUITE(WholeGpt, Cases, CaseName);
+
+TYPED_TEST(WholeGpt, EveryGradientMatchesCentralDifferences) {
+  const Shape shape{.vocabulary = 5, .context = 3, .layers = 2, .channels = 4, .heads = 2};
+  std::mt19937_64 rng(1);
+  typename TypeParam::template Model<double> model(shape, rng);
+  shake(model, Seed{200});
+  const auto inputs = random_ids(6, shape.vocabulary, Seed{201});
+  const auto targets = random_ids(6, shape.vocabulary, Seed{202});
+
+  model.zero_gradients();
+  auto logits = model.forward(inputs);
+  cross_entropy_into_gradient<double>(logits, targets);
+  model.backward(logits);
+  const Index compared = expect_parameter_gradients(
+      model, 1e-9, [&] { return cross_entropy<double>(model(inputs), targets); });
+  EXPECT_EQ(compared, count_parameters(model));
+}
+
+TYPED_TEST(WholeGpt, ForwardIsInference) {
+  const Shape shape{.vocabulary = 7, .context = 8, .layers = 3, .channels = 12, .heads = 3};
+  std::mt19937_64 rng(2);
+  typename TypeParam::template Model<float> model(shape, rng);
+  shake(model, Seed{210});
+  const auto ids = random_ids(16, shape.vocabulary, Seed{211});
+  const TokenMatrix<float> inference = model(ids);
+  EXPECT_TRUE(model.forward(ids).isApprox(inference, 1e-5F));
+}
+
+/// Changing one character leaves every logit before it, and every other sequence, as it was: the
+/// same bits.
+template <class Scalar, class Model>
+void expect_causal(const Shape& shape, Model& model) {
+  constexpr Index sequences = 2;
+  const auto ids =
+      random_ids(static_cast<std::size_t>(sequences * shape.context), shape.vocabulary, Seed{220});
+  const TokenMatrix<Scalar> before = model(ids);
+  const TokenMatrix<Scalar> before_in_training = model.forward(ids);
+  for (Index changed = 0; changed < sequences * shape.context; ++changed) {
+    SCOPED_TRACE(::testing::Message() << "character " << changed << " changed");
+    auto other = ids;
+    auto& id = other[static_cast<std::size_t>(changed)];
+    id = (id + 1) % static_cast<int>(shape.vocabulary);
+    const TokenMatrix<Scalar> after = model(other);
+    const TokenMatrix<Scalar> after_in_training = model.forward(other);
+    const Index end = (changed / shape.context + 1) * shape.context;  // of its sequence
+    for (Index t = 0; t < before.rows(); ++t) {
+      if (t < changed || t >= end) {
+        ASSERT_TRUE(before.row(t) == after.row(t)) << "logits of character " << t;
+        ASSERT_TRUE(before_in_training.row(t) == after_in_training.row(t))
+            << "logits of character " << t << " in training";
+      } else {
+        ASSERT_FALSE(before.row(t) == after.row(t)) << "character " << t << " does not see it";
+      }
+    }
+  }
+}
+
+TYPED_TEST(WholeGpt, StaysCausal) {
+  const Shape shape{.vocabulary = 11, .context = 19, .layers = 2, .channels = 24, .heads = 3};
+  std::mt19937_64 rng(3);
+  typename TypeParam::template Model<float> single(shape, rng);
+  shake(single, Seed{230});
+  expect_causal<float>(shape, single);
+  typename TypeParam::template Model<double> twice(shape, rng);
+  shake(twice, Seed{231});
+  expect_causal<double>(shape, twice);
+}
+
+TYPED_TEST(WholeGpt, NamesEveryParameterOnce) {
+  const Shape shape{.vocabulary = 5, .context = 4, .layers = 2, .channels = 4, .heads = 1};
+  std::mt19937_64 rng(4);
+  typename TypeParam::template Model<float> model(shape, rng);
+  std::set<std::string> names;
+  model.visit_parameters([&](const std::string& name, auto& value, auto& gradient) {
+    EXPECT_TRUE(names.insert(name).second) << name << " is visited twice";
+    EXPECT_EQ(value.size(), gradient.size()) << name;
+    EXPECT_TRUE(gradient.isZero(0)) << name << " does not start with a gradient of zero";
+  });
+  for (const auto* name :
+       {"embedding.token", "embedding.position", "blocks.0.attention_norm.scale",
+        "blocks.1.attention.input.weight", "blocks.1.feed_forward.output.bias", "head.weight"}) {
+    EXPECT_TRUE(names.contains(name)) << name;
+  }
+}
+
+TYPED_TEST(WholeGpt, LearnsAShortText) {
+  std::u32string text;
+  for (int i = 0; i < 60; ++i) text += U"the norm of the layer ";
+  const Corpus corpus = make_corpus({text});
+  const Shape shape{.vocabulary = corpus.vocabulary.size(),
+                    .context = 16,
+                    .layers = 2,
+                    .channels = 16,
+                    .heads = 2};
+  std::mt19937_64 rng(5);
+  typename TypeParam::template Model<float> model(shape, rng);
+  Index reports = 0;
+  const History history =
+      train(model, corpus, {.steps = 150, .batch = 8, .learning_rate = 1e-2, .seed = 6},
+            [&](const Progress& progress) { EXPECT_EQ(progress.step, ++reports); });
+  EXPECT_EQ(reports, 150);
+  EXPECT_LT(mean_loss(model, corpus.validation), 0.3);
+  EXPECT_EQ(history.curve.back().step, 150);
+  EXPECT_GT(history.curve.front().training_loss, 1.5);
+  for (const auto& layer : history.gradient_norms) {
+    EXPECT_GT(layer.first_step, 0) << layer.layer;
+    EXPECT_GT(layer.mean, 0) << layer.layer;
+  }
+
+  auto draw = rng;
+  const auto sample = generate(model, corpus.vocabulary.encode(U"the "), 40, 0.1, draw);
+  EXPECT_EQ(sample.size(), 40U);
+  EXPECT_NE(corpus.vocabulary.decode(sample).find("the layer the norm of"), std::string::npos)
+      << corpus.vocabulary.decode(sample);
+}
+
+TEST(Placements, StartFromTheSameWeights) {
+  const Shape shape{.vocabulary = 5, .context = 4, .layers = 2, .channels = 4, .heads = 1};
+  const auto weights = [&]<class Placement>(Placement) {
+    std::mt19937_64 rng(7);
+    Gpt<Placement, tokennorm::LayerNorm<float>, float> model(shape, rng);
+    std::vector<std::pair<std::string, TokenMatrix<float>>> found;
+    model.visit_parameters([&](const std::string& name, auto& value, auto&) {
+      if (name.find("norm") == std::string::npos) found.emplace_back(name, value);
+    });
+    std::sort(found.begin(), found.end(), [](auto& a, auto& b) { return a.first < b.first; });
+    return found;
+  };
+  EXPECT_EQ(weights(PreLNPlacement{}), weights(PostLNPlacement{}));
+  EXPECT_EQ(weights(PreLNPlacement{}), weights(SandwichLNPlacement{}));
+}
+
+TEST(Embedding, MatchesCentralDifferences) {
+  std::mt19937_64 rng(8);
+  Embedding<long double> embedding(/*vocabulary=*/4, /*context=*/3, /*channels=*/2, rng);
+  const std::vector<int> ids = {3, 0, 3, 1, 1, 3};
+  const auto weight = random_normal<TokenMatrix<long double>>({6, 2}, Seed{240});
+  embedding.forward(ids);
+  embedding.backward(weight);
+  expect_parameter_gradients(embedding, 1e-12,
+                             [&] { return embedding(ids).cwiseProduct(weight).sum(); });
+}
+
+TEST(Embedding, AddsTokenAndPosition) {
+  std::mt19937_64 rng(9);
+  Embedding<double> embedding(4, 3, 2, rng);
+  TokenMatrix<double> token, position;
+  embedding.visit_parameters([&](const std::string& name, auto& value, auto&) {
+    (name == "token" ? token : position) = value;
+  });
+  const std::vector<int> ids = {3, 0, 3, 1, 1, 3};
+  const TokenMatrix<double> x = embedding(ids);
+  EXPECT_EQ(x.row(4), token.row(1) + position.row(1));
+  EXPECT_EQ(x.row(5), token.row(3) + position.row(2));
+  EXPECT_EQ(embedding(std::span(ids).first(2)).row(1), token.row(0) + position.row(1));
+  EXPECT_THROW(embedding(std::span(ids).first(4)), std::invalid_argument);
+}
+
+}  // namespace
+}  // namespace gpt::test

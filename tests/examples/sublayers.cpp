@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: MIT
+// The trainable sublayers of 02_train_gpt, in long double: linear, attention, feed-forward.
+#include "02_train_gpt/attention.hpp"
+#include "02_train_gpt/feed_forward.hpp"
+#include "02_train_gpt/linear.hpp"
+#include "gradient_check.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+#include <stdexcept>
+
+namespace gpt::test {
+namespace {
+
+using Real = long double;
+using Tokens = TokenMatrix<Real>;
+
+TEST(Linear, MatchesCentralDifferences) {
+  std::mt19937_64 rng(1);
+  Linear<Real> linear(5, 3, 0.02, rng);
+  expect_sublayer_gradients(linear, 7, 5, 3, Seed{10});
+}
+
+TEST(Linear, IsTheProductWrittenOut) {
+  std::mt19937_64 rng(2);
+  Linear<Real> linear(4, 3, 0.5, rng);
+  shake(linear, Seed{20});
+  Tokens weight, bias;
+  linear.visit_parameters([&](const std::string& name, auto& value, auto&) {
+    (name == "weight" ? weight : bias) = value;
+  });
+  const auto x = random_normal<Tokens>({5, 4}, Seed{21});
+  const Tokens y = linear(x);
+  for (Index t = 0; t < 5; ++t) {
+    for (Index output = 0; output < 3; ++output) {
+      Real expected = bias(0, output);
+      for (Index input = 0; input < 4; ++input) expected += x(t, input) * weight(input, output);
+      EXPECT_NEAR(static_cast<double>(y(t, output)), static_cast<double>(expected), 1e-15);
+    }
+  }
+}
+
+TEST(FeedForward, MatchesCentralDifferences) {
+  std::mt19937_64 rng(3);
+  FeedForward<Real> feed_forward(4, 0.02, rng);
+  expect_sublayer_gradients(feed_forward, 5, 4, 4, Seed{30});
+}
+
+TEST(Gelu, KnownValues) {
+  Tokens h(1, 5);
+  h << -10, -1, 0, 1, 10;
+  const Tokens y = gelu<Real>(h);
+  // x·Φ(x) to the accuracy of the tanh form: Φ(1) = 0.841345.
+  EXPECT_NEAR(static_cast<double>(y(0)), 0, 1e-12);
+  EXPECT_NEAR(static_cast<double>(y(1)), -0.158655, 3e-4);
+  EXPECT_EQ(static_cast<double>(y(2)), 0);
+  EXPECT_NEAR(static_cast<double>(y(3)), 0.841345, 3e-4);
+  EXPECT_NEAR(static_cast<double>(y(4)), 10, 1e-12);
+}
+
+class AttentionGradient : public ::testing::TestWithParam<Index> {};  // the number of tokens
+
+TEST_P(AttentionGradient, MatchesCentralDifferences) {
+  std::mt19937_64 rng(4);
+  CausalSelfAttention<Real> attention(/*channels=*/6, /*heads=*/2, /*context=*/4, 0.02, rng);
+  expect_sublayer_gradients(attention, GetParam(), 6, 6, Seed{40});
+}
+
+// One short sequence, one whole one, and three.
+INSTANTIATE_TEST_SUITE_P(TokenCounts, AttentionGradient, ::testing::Values(1, 3, 4, 12));
+
+TEST(Attention, IsTheSumWrittenOut) {
+  constexpr Index channels = 6, heads = 3, context = 5, tokens = 10, width = channels / heads;
+  std::mt19937_64 rng(5);
+  CausalSelfAttention<Real> attention(channels, heads, context, 0.5, rng);
+  shake(attention, Seed{50});
+  std::vector<Tokens> parameters;  // input weight and bias, output weight and bias
+  attention.visit_parameters(
+      [&](const std::string&, auto& value, auto&) { parameters.push_back(value); });
+  const auto x = random_normal<Tokens>({tokens, channels}, Seed{51});
+  const Tokens y = attention(x);
+
+  const auto project = [&](Index t, Index column) {
+    Real sum = parameters[1](0, column);
+    for (Index c = 0; c < channels; ++c) sum += x(t, c) * parameters[0](c, column);
+    return sum;
+  };
+  Tokens mixed(tokens, channels);
+  for (Index t = 0; t < tokens; ++t) {
+    for (Index head = 0; head < heads; ++head) {
+      std::vector<Real> weights;
+      Real total = 0;
+      for (Index s = t / context * context; s <= t; ++s) {
+        Real score = 0;
+        for (Index d = head * width; d < (head + 1) * width; ++d) {
+          score += project(t, d) * project(s, channels + d);
+        }
+        weights.push_back(std::exp(score / std::sqrt(Real(width))));
+        total += weights.back();
+      }
+      for (Index d = head * width; d < (head + 1) * width; ++d) {
+        mixed(t, d) = 0;
+        for (std::size_t i = 0; i < weights.size(); ++i) {
+          const Index s = t / context * context + static_cast<Index>(i);
+          mixed(t, d) += weights[i] / total * project(s, 2 * channels + d);
+        }
+      }
+    }
+    for (Index c = 0; c < channels; ++c) {
+      Real expected = parameters[3](0, c);
+      for (Index d = 0; d < channels; ++d) expected += mixed(t, d) * parameters[2](d, c);
+      EXPECT_NEAR(static_cast<double>(y(t, c)), static_cast<double>(expected), 1e-14);
+    }
+  }
+}
+
+TEST(Attention, RefusesWhatItCannotSplit) {
+  std::mt19937_64 rng(6);
+  EXPECT_THROW(CausalSelfAttention<float>(6, 4, 8, 0.02, rng), std::invalid_argument);
+  EXPECT_THROW(CausalSelfAttention<float>(6, 0, 8, 0.02, rng), std::invalid_argument);
+  const CausalSelfAttention<float> attention(6, 2, 4, 0.02, rng);
+  EXPECT_THROW(attention(TokenMatrix<float>::Zero(6, 6)), std::invalid_argument);
+  EXPECT_EQ(attention(TokenMatrix<float>::Zero(0, 6)).rows(), 0);
+}
+
+TEST(Attention, SurvivesLargeScores) {
+  std::mt19937_64 rng(7);
+  const CausalSelfAttention<float> attention(4, 1, 6, 0.02, rng);
+  const auto x = random_normal<TokenMatrix<float>>({6, 4}, Seed{70}, 0, 1e4);
+  EXPECT_TRUE(attention(x).allFinite());
+}
+
+}  // namespace
+}  // namespace gpt::test

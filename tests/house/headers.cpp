@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: MIT
+// The source tree, read as text: who includes whom, and what every header must have.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+#include <fstream>
+#include <set>
+#include <sstream>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace {
+
+namespace fs = std::filesystem;
+using Names = std::set<std::string>;
+
+const fs::path source_dir = TOKENNORM_SOURCE_DIR;
+const std::string umbrella = "tokennorm/tokennorm.hpp";
+
+struct Header {
+  std::string name;  // as a user includes it: tokennorm/core/checks.hpp
+  std::vector<std::string> lines;
+  Names includes;  // what stands between the quotes or angle brackets
+};
+
+Header read_header(const fs::path& path) {
+  Header header{path.lexically_relative(source_dir / "include").generic_string(), {}, {}};
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);) {
+    header.lines.push_back(line);
+    const auto directive = line.find_first_not_of("# \t");
+    const auto opening = line.find_first_of("<\"");
+    const auto closing = line.find_last_of(">\"");
+    if (line.starts_with('#') && line.compare(directive, 7, "include") == 0)
+      header.includes.insert(line.substr(opening + 1, closing - opening - 1));
+  }
+  return header;
+}
+
+const std::vector<Header>& headers() {
+  static const std::vector<Header> all = [] {
+    std::vector<Header> result;
+    for (const auto& entry : fs::recursive_directory_iterator(source_dir / "include"))
+      if (entry.is_regular_file()) result.push_back(read_header(entry.path()));
+    return result;
+  }();
+  return all;
+}
+
+Names header_names() {
+  Names names;
+  for (const Header& header : headers()) names.insert(header.name);
+  return names;
+}
+
+/// The floors from the ground up. A header outside them is on the ground, the umbrella on the roof.
+int floor_of(std::string_view name) {
+  constexpr std::array floors = {"core", "kernels", "norm", "block", "checkpoint", "adapters"};
+  if (name == umbrella) return static_cast<int>(floors.size());
+  const auto has_floor = [&](std::string_view floor) {
+    return name.starts_with("tokennorm/" + std::string(floor) + "/");
+  };
+  const auto floor = std::find_if(floors.begin(), floors.end(), has_floor);
+  return floor == floors.end() ? 0 : static_cast<int>(floor - floors.begin());
+}
+
+bool is_standard_or_eigen(const std::string& include) {
+  return include.starts_with("Eigen/") || include.starts_with("unsupported/Eigen/") ||
+         include.find_first_of("./") == std::string::npos;
+}
+
+TEST(Headers, IncludeOnlyTheirOwnFloorAndLowerOnes) {
+  for (const Header& header : headers())
+    for (const std::string& include : header.includes) {
+      if (!include.starts_with("tokennorm/")) continue;
+      EXPECT_LE(floor_of(include), floor_of(header.name)) << header.name << ": " << include;
+    }
+}
+
+TEST(Headers, IncludeNothingButTokennormEigenAndTheStandardLibrary) {
+  const Names own = header_names();
+  for (const Header& header : headers()) {
+    if (header.name.starts_with("tokennorm/adapters/")) continue;  // each has its own dependency
+    for (const std::string& include : header.includes)
+      EXPECT_TRUE(own.contains(include) || is_standard_or_eigen(include))
+          << header.name << ": " << include;
+  }
+}
+
+TEST(Headers, AreAllInTheUmbrellaButAdaptersAndSafetensors) {
+  Names expected;
+  for (const std::string& name : header_names())
+    if (name != umbrella && !name.starts_with("tokennorm/adapters/") &&
+        name != "tokennorm/checkpoint/safetensors.hpp")
+      expected.insert(name);
+  const auto is_umbrella = [](const Header& header) { return header.name == umbrella; };
+  const auto found = std::find_if(headers().begin(), headers().end(), is_umbrella);
+  ASSERT_NE(found, headers().end());
+  EXPECT_EQ(found->includes, expected);
+}
+
+TEST(Headers, AreAllInTheFileSetThatIsInstalledAndVerified) {
+  Names listed;
+  std::istringstream file_set(TOKENNORM_HEADER_SET);
+  for (std::string path; std::getline(file_set, path, ':');)
+    listed.insert(fs::path(path).lexically_relative(source_dir / "include").generic_string());
+  EXPECT_EQ(listed, header_names());
+}
+
+TEST(Headers, OpenWithLicenceAndDocumentation) {
+  for (const Header& header : headers()) {
+    SCOPED_TRACE(header.name);
+    const auto has_spdx = [](const std::string& line) {
+      return line.find("SPDX-License-Identifier") != std::string::npos;
+    };
+    const auto documents = [](const std::string& line) { return line.starts_with("/// "); };
+    ASSERT_FALSE(header.lines.empty());
+    EXPECT_EQ(header.lines[0], "// SPDX-License-Identifier: MIT");
+    EXPECT_EQ(std::count_if(header.lines.begin(), header.lines.end(), has_spdx), 1);
+    EXPECT_EQ(std::count(header.lines.begin(), header.lines.end(), "#pragma once"), 1);
+    EXPECT_TRUE(std::any_of(header.lines.begin(), header.lines.end(), documents));
+  }
+}
+
+TEST(Tree, HasNothingElseAtTheTop) {
+  const Names expected = {"include", "tests",          "bench",     "examples",
+                          "cmake",   "CMakeLists.txt", "README.md", "LICENSE"};
+  for (const auto& entry : fs::directory_iterator(source_dir)) {
+    const std::string name = entry.path().filename().string();
+    const bool ignored_by_git = name.starts_with("build") || name == "out";
+    EXPECT_TRUE(expected.contains(name) || name.starts_with('.') || ignored_by_git) << name;
+  }
+}
+
+}  // namespace

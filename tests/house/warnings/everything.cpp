@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: MIT
+// A user's unit that makes the library's templates real. It is compiled and not run.
+#include <tokennorm/tokennorm.hpp>
+
+#include <utility>
+#include <vector>
+
+namespace {
+
+using namespace tokennorm;
+
+/// x and y may differ in scalar type and storage order from each other and from the parameters.
+template <class Norm, class X, class Y>
+void use_norm(Norm norm, const X& x, Y& y) {
+  using Accum = std::conditional_t<std::is_same_v<typename X::Scalar, double>, double, float>;
+  norm(x, y);
+  y = norm(y);
+  norm(y, y);
+  norm(x.row(0), y.row(0));
+
+  TokenStatistics<Accum> statistics;
+  NormGradients<Accum> gradients;
+  X sum = x, dx = x;
+  norm.normalize(x, y, statistics);
+  norm.backpropagate(x, statistics, y, dx, gradients);
+  norm.normalize_sum(x, x, sum, y);
+  norm.normalize_sum(x, x, sum, y, statistics);
+  norm.backpropagate_sum(sum, statistics, y, x, dx, sum, gradients);
+}
+
+/// A module: a norm, a residual connection, a block or a stack.
+template <class Module, class Tokens>
+void use_module(Module module, const Tokens& x) {
+  const Tokens y = module(x);
+  module.zero_gradients();
+  const Tokens trained = module.forward(y);
+  const Tokens dx = module.backward(trained);
+  module.visit_parameters(
+      [](const std::string&, auto& value, auto& gradient) { value -= gradient; });
+}
+
+template <class Scalar>
+struct Sublayer {
+  using Tokens = TokenMatrix<Scalar>;
+  Tokens operator()(const Tokens& x) const { return x; }
+  Tokens forward(const Tokens& x) { return x; }
+  Tokens backward(const Tokens& dy) { return dy; }
+};
+
+template <class Scalar, class Norm>
+void use_blocks(const Norm& norm) {
+  const TokenMatrix<Scalar> x(2, 3);
+  TokenMatrix<Scalar> y;
+  const Sublayer<Scalar> f;
+  use_module(norm, x);
+  use_module(PreLNResidual(norm, f), x);
+  use_module(PostLNResidual(f, norm), x);
+  use_module(SandwichLNResidual(norm, f, norm), x);
+  use_module(PostLN(f, norm, f, norm), x);
+  use_module(SandwichLN(norm, f, norm, norm, f, norm), x);
+
+  const PreLN block(norm, f, norm, f);
+  use_module(block, x);
+  use_module(Stack(NoNorm{}, std::vector{block, block}, norm), x);
+  Workspace<Scalar> workspace;
+  block(x, y, workspace);
+}
+
+}  // namespace
+
+void use_everything();
+void use_everything() {
+  const TokenMatrix<float> rows(2, 3);
+  const Eigen::MatrixXf columns(2, 3);
+  const TokenMatrix<double> wide(2, 3);
+  TokenMatrix<Eigen::bfloat16> brain(2, 3);
+  TokenMatrix<Eigen::half> half(2, 3);
+  Eigen::MatrixXf y;
+  TokenMatrix<double> wide_y;
+  use_norm(LayerNorm<float>(3), rows, brain);
+  use_norm(LayerNorm<float, 3>(3), brain, half);
+  use_norm(RMSNorm<Eigen::bfloat16>(3), half, brain);
+  use_norm(RMSNorm<float>(3, {.statistics_channels = 2}), columns, y);
+  use_norm(LayerNorm<double>(3), wide, wide_y);
+
+  use_blocks<float>(LayerNorm<float>(3));
+  use_blocks<double>(RMSNorm<double>(3));
+}

@@ -1,0 +1,33 @@
+# The project in this folder, built and run as a user would: from an installed package, with tokennorm
+# as a subproject, and by a bare compiler with the flags that pkg-config gives.
+set(prefix "${CMAKE_CURRENT_BINARY_DIR}/prefix")
+set(project "${CMAKE_CURRENT_SOURCE_DIR}/install")
+
+add_test(NAME install.clean COMMAND ${CMAKE_COMMAND} -E rm -rf "${prefix}")
+add_test(NAME install.to_prefix
+  COMMAND ${CMAKE_COMMAND} --install "${PROJECT_BINARY_DIR}" --config $<CONFIG> --prefix "${prefix}")
+set_tests_properties(install.clean PROPERTIES FIXTURES_SETUP clean_prefix)
+set_tests_properties(install.to_prefix PROPERTIES
+  FIXTURES_REQUIRED clean_prefix FIXTURES_SETUP installed)
+
+function(add_consumer_test name)
+  set(binary_dir "${CMAKE_CURRENT_BINARY_DIR}/${name}")
+  add_test(NAME install.${name}
+    COMMAND ${CMAKE_CTEST_COMMAND} --build-and-test "${project}" "${binary_dir}"
+      --build-generator ${CMAKE_GENERATOR}
+      --build-options "-DCMAKE_CXX_COMPILER=${CMAKE_CXX_COMPILER}" "-DEigen3_DIR=${Eigen3_DIR}" ${ARGN}
+      --test-command "${binary_dir}/install_test")
+endfunction()
+
+add_consumer_test(find_package "-Dtokennorm_ROOT=${prefix}")
+add_consumer_test(add_subdirectory "-DTOKENNORM_SOURCE_DIR=${PROJECT_SOURCE_DIR}")
+set_tests_properties(install.find_package PROPERTIES FIXTURES_REQUIRED installed)
+
+find_program(PKG_CONFIG pkg-config)
+if(PKG_CONFIG)
+  add_test(NAME install.pkg_config
+    COMMAND sh "${project}/pkg_config.sh" "${CMAKE_CXX_COMPILER}" "${CMAKE_CURRENT_BINARY_DIR}")
+  set_tests_properties(install.pkg_config PROPERTIES
+    FIXTURES_REQUIRED installed
+    ENVIRONMENT "PKG_CONFIG=${PKG_CONFIG};PKG_CONFIG_PATH=${prefix}/share/pkgconfig")
+endif()

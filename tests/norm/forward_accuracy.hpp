@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: MIT
+// The documented forward bound, asserted over all hard rows:
+//
+//   |x̂ − exact| ≤ 4·2⁻²⁴·max(1, max|x̂|)   per row; with 2⁻⁵³ where the arithmetic is double
+//
+// half and bfloat16: the float answer, rounded once.
+#pragma once
+
+#include "../support/edge_shapes.hpp"
+#include "../support/hard_rows.hpp"
+#include "../support/worst_case.hpp"
+#include "norm_kinds.hpp"
+
+#include <gtest/gtest.h>
+
+#include <vector>
+
+namespace tokennorm::test {
+
+inline constexpr long double forward_units = 4;
+
+/// Computes x̂ of all hard rows as one batch, both storage orders, into Y (float for half and
+/// bfloat16, so that units can be told) and into the type itself.
+template <class Kind, class Scalar>
+class ForwardAccuracy {
+ public:
+  using C = Case<Kind, Scalar>;
+  using Accum = typename C::Accum;
+  using RowMajor = typename C::RowMajor;
+  using ColMajor = typename C::ColMajor;
+  template <int Order>
+  using AccumMatrix = Eigen::Matrix<Accum, Eigen::Dynamic, Eigen::Dynamic, Order>;
+
+  void check(Index channels) {
+    const auto rows = hard_rows<Scalar>(channels);
+    const RowMajor x = stacked<RowMajor>(rows);
+    const ExactMatrix exact_x = exact(x);
+    for (const double epsilon : {0.0, 1e-12, 1e-5}) {
+      const auto options = plain_options<Kind>(epsilon);
+      const typename C::Norm norm(channels, options);
+      const ForwardOracle expected = forward_oracle(spec_of(options), exact_x);
+
+      AccumMatrix<Eigen::RowMajor> y;
+      norm(x, y);
+      judge(rows, epsilon, expected, y);
+      AccumMatrix<Eigen::ColMajor> y_columns;
+      norm(ColMajor(x), y_columns);
+      judge(rows, epsilon, expected, y_columns);
+
+      if constexpr (!std::is_same_v<Scalar, Accum>) {
+        judge_rounded(rows, epsilon, expected, norm(x));
+        judge_rounded(rows, epsilon, expected, norm(ColMajor(x)));
+      }
+    }
+  }
+
+  const WorstCase& worst() const { return worst_; }
+
+ private:
+  using Rows = std::vector<HardRow<Scalar>>;
+
+  template <class Matrix>
+  void judge(const Rows& rows, double epsilon, const ForwardOracle& expected, const Matrix& y) {
+    for (Index t = 0; t < y.rows(); ++t) {
+      const long double size = unit<Scalar>() * std::fmax(1.0L, expected.largest(t));
+      long double units = 0;
+      for (Index c = 0; c < y.cols(); ++c)
+        units =
+            std::fmax(units, units_of_error(to_exact(y(t, c)), expected.normalized(t, c), size));
+      worst_.see(units, y.cols(), epsilon, rows[static_cast<std::size_t>(t)].name);
+      expectations_.expect(units <= forward_units, [&] {
+        return std::to_string(units) + " units, " + where<Matrix>(rows, t, epsilon);
+      });
+    }
+  }
+
+  template <class Matrix>
+  void judge_rounded(const Rows& rows, double epsilon, const ForwardOracle& expected,
+                     const Matrix& y) {
+    for (Index t = 0; t < y.rows(); ++t) {
+      const long double bound =
+          forward_units * unit<Scalar>() * std::fmax(1.0L, expected.largest(t));
+      Index wrong = 0;
+      for (Index c = 0; c < y.cols(); ++c)
+        wrong += !rounds_from<Scalar>(to_exact(y(t, c)), expected.normalized(t, c), bound);
+      expectations_.expect(wrong == 0, [&] {
+        return std::to_string(wrong) + " values not rounded once, " +
+               where<Matrix>(rows, t, epsilon);
+      });
+    }
+  }
+
+  template <class Matrix>
+  static std::string where(const Rows& rows, Index t, double epsilon) {
+    const HardRow<Scalar>& row = rows[static_cast<std::size_t>(t)];
+    return "C = " + std::to_string(row.x.size()) + ", epsilon = " + std::to_string(epsilon) +
+           ", row \"" + row.name + "\", " + (Matrix::IsRowMajor ? "row-major" : "column-major");
+  }
+
+  WorstCase worst_;
+  ManyExpectations expectations_;
+};
+
+template <class Kind, class Scalar>
+void expect_forward_accuracy() {
+  ForwardAccuracy<Kind, Scalar> accuracy;
+  for (const Index channels : edge_channels()) accuracy.check(channels);
+  accuracy.worst().report(std::string(Kind::name) + "<" + scalar_name<Scalar>() + "> forward");
+}
+
+/// With γ and β: the bound on x̂ times |o + γ|, and one rounding each for o + γ, the product and the
+/// sum; then rounded once to Scalar.
+template <class Kind, class Scalar>
+void expect_affine_accuracy() {
+  using C = Case<Kind, Scalar>;
+  ManyExpectations expectations;
+  for (const Index channels : {1, 3, 16, 33, 100, 768, 4097}) {
+    const auto rows = hard_rows<Scalar>(channels);
+    const auto x = stacked<typename C::RowMajor>(rows);
+    for (const double offset : {0.0, 1.0}) {
+      auto options = affine_options<Kind>();
+      options.scale_offset = offset;
+      const auto norm = random_affine<C>(channels, Seed{3}, options);
+      const ForwardOracle expected = forward_oracle_of(norm, exact(x));
+      const ExactVector factor =
+          applied_scale(spec_of(options), exact_vector(norm.scale()), channels);
+      const auto y = norm(x);
+      for (Index t = 0; t < y.rows(); ++t) {
+        Index wrong = 0;
+        for (Index c = 0; c < channels; ++c) {
+          const long double product = std::fabs(expected.normalized(t, c) * factor(c));
+          const long double bound = unit<Scalar>() * (std::fabs(factor(c)) * forward_units *
+                                                          std::fmax(1.0L, expected.largest(t)) +
+                                                      2 * product + std::fabs(expected.y(t, c)));
+          wrong += !rounds_from<Scalar>(to_exact(y(t, c)), expected.y(t, c), 1.001L * bound);
+        }
+        expectations.expect(wrong == 0, [&] {
+          return std::to_string(wrong) + " values, C = " + std::to_string(channels) +
+                 ", scale offset " + std::to_string(offset) + ", row \"" +
+                 rows[static_cast<std::size_t>(t)].name + '"';
+        });
+      }
+    }
+  }
+}
+
+/// The statistics of hard rows: rstd within the bound of x̂, the mean rounded about once.
+template <class Kind, class Scalar>
+void expect_statistics_accuracy() {
+  using C = Case<Kind, Scalar>;
+  using Accum = typename C::Accum;
+  for (const Index channels : {1, 3, 16, 33, 100, 768, 4097}) {
+    const auto rows = hard_rows<Scalar>(channels);
+    const auto x = stacked<typename C::RowMajor>(rows);
+    for (const double epsilon : {0.0, 1e-5}) {
+      const typename C::Norm norm(channels, plain_options<Kind>(epsilon));
+      const ForwardOracle expected = forward_oracle(spec_of(norm.options()), exact(x));
+      typename C::RowMajor y;
+      typename C::Statistics stats;
+      norm.normalize(x, y, stats);
+      ASSERT_EQ(stats.rstd.size(), x.rows());
+      ASSERT_EQ(stats.mean.size(), Kind::centred ? x.rows() : 0);
+      for (Index t = 0; t < x.rows(); ++t) {
+        SCOPED_TRACE(rows[static_cast<std::size_t>(t)].name + ", C = " + std::to_string(channels));
+        const long double rstd = expected.rstd(t);
+        if (rstd > largest<Accum>()) {
+          EXPECT_FALSE(std::isnan(to_exact(stats.rstd(t))));
+        } else {
+          EXPECT_LE(std::fabs(to_exact(stats.rstd(t)) - rstd),
+                    forward_units * unit<Scalar>() * rstd + smallest_subnormal<Accum>());
+        }
+        if (Kind::centred) {
+          const long double spread = rstd > 0 ? 1 / rstd : 0;
+          EXPECT_LE(std::fabs(to_exact(stats.mean(t)) - expected.mean(t)),
+                    forward_units * unit<Scalar>() * (std::fabs(expected.mean(t)) + spread) +
+                        smallest_subnormal<Accum>());
+        }
+      }
+    }
+  }
+}
+
+}  // namespace tokennorm::test

@@ -1,0 +1,18 @@
+#!/bin/sh
+# Builds the tests and the examples, and runs every test.
+#
+#   ./tests/run.sh [options of cmake...]
+#
+# From the environment: CXX, BUILD_DIR (default build-tests), and whatever CMake and CTest read.
+set -eu
+root=$(cd "$(dirname "$0")/.." && pwd)
+build=${BUILD_DIR:-$root/build-tests}
+
+. "$root/cmake/prepare.sh"
+install_packages g++ cmake ninja=ninja-build ccache pkg-config libeigen3-dev libgtest-dev \
+  libcli11-dev gnuplot=gnuplot-nox
+use_fast_tools
+
+cmake -S "$root" -B "$build" "$@"
+cmake --build "$build"
+ctest --test-dir "$build" --output-on-failure
