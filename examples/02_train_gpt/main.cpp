@@ -23,6 +23,7 @@
 
 #include <cstdio>
 #include <exception>
+#include <new>
 #include <optional>
 #include <string>
 
@@ -90,8 +91,8 @@ Corpus prepare(Options& options) {
   return corpus;
 }
 
-int fail(const std::exception& error, int exit_code) {
-  std::fprintf(stderr, "train_gpt: %s\n", error.what());
+int fail(const char* message, int exit_code) {
+  std::fprintf(stderr, "train_gpt: %s\n", message);
   return exit_code;
 }
 
@@ -105,7 +106,7 @@ int main(int argc, char** argv) {
   try {
     corpus = prepare(options);
   } catch (const std::exception& error) {
-    return fail(error, 2);
+    return fail(error.what(), 2);
   }
   try {
     const Result result = run(options, *corpus);
@@ -113,8 +114,10 @@ int main(int argc, char** argv) {
       write_csv(options.out, result);
       draw_plot(options.out, describe(options));
     }
+  } catch (const std::bad_alloc&) {
+    return fail("not enough memory; try fewer --channels, --layers, or a smaller --batch", 1);
   } catch (const std::exception& error) {
-    return fail(error, 1);
+    return fail(error.what(), 1);
   }
   return 0;
 }

@@ -42,21 +42,26 @@ std::vector<std::filesystem::path> default_corpus();
 
 namespace detail {
 
-inline CLI::Validator at_least_one() {
-  return {[](std::string& text) {
-            const bool fine = std::strtoll(text.c_str(), nullptr, 10) >= 1;
-            return fine ? std::string() : "must be a whole number from 1, not " + text;
+inline CLI::Validator whole_number(long long smallest, long long largest) {
+  const std::string range = std::to_string(smallest) + " to " + std::to_string(largest);
+  return {[=](std::string& text) {
+            char* end = nullptr;
+            const long long value = std::strtoll(text.c_str(), &end, 10);
+            const bool fine =
+                !text.empty() && *end == '\0' && value >= smallest && value <= largest;
+            return fine ? std::string() : "must be a whole number, " + range + ", not " + text;
           },
-          "INT >= 1"};
+          range};
 }
 
 inline CLI::Validator positive() {
   return {[](std::string& text) {
-            const double value = std::strtod(text.c_str(), nullptr);
-            const bool fine = value > 0 && std::isfinite(value);
+            char* end = nullptr;
+            const double value = std::strtod(text.c_str(), &end);
+            const bool fine = !text.empty() && *end == '\0' && value > 0 && std::isfinite(value);
             return fine ? std::string() : "must be a number above 0, not " + text;
           },
-          "FLOAT > 0"};
+          "> 0"};
 }
 
 inline std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
@@ -97,19 +102,23 @@ inline ParsedOptions parse_options(int argc, const char* const* argv) {
   app.add_option("--norm", options.norm, "LayerNorm or RMSNorm")
       ->check(CLI::IsMember({"layer", "rms"}))
       ->capture_default_str();
-  const auto add_size = [&](const char* name, Index& value, const char* description) {
-    app.add_option(name, value, description)->check(detail::at_least_one())->capture_default_str();
+  const auto add_size = [&](const char* name, Index& value, const char* description,
+                            long long largest = 1'000'000) {
+    app.add_option(name, value, description)
+        ->check(detail::whole_number(1, largest))
+        ->capture_default_str();
   };
   add_size("--layers", shape.layers, "blocks");
   add_size("--channels", shape.channels, "width of the residual stream");
   add_size("--heads", shape.heads, "attention heads; they divide the channels");
   add_size("--context", shape.context, "characters that the model sees at once");
   add_size("--batch", training.batch, "sequences per step");
-  add_size("--steps", training.steps, "optimizer steps");
+  add_size("--steps", training.steps, "optimizer steps", 1'000'000'000);
   app.add_option("--learning-rate", training.learning_rate, "highest learning rate")
       ->check(detail::positive())
       ->capture_default_str();
   app.add_option("--seed", training.seed, "of the weights, the batches and the sample")
+      ->check(detail::whole_number(0, 4'294'967'295))
       ->capture_default_str();
   app.add_option("--out", options.out, "write CSV files and plots into this directory")
       ->type_name("DIR");

@@ -2,6 +2,9 @@
 /// Everything but the adapters: norms, blocks and what they stand on.
 #pragma once
 
+#include "tokennorm/block/blocks.hpp"
+#include "tokennorm/block/residual_connections.hpp"
+#include "tokennorm/block/stack.hpp"
 #include "tokennorm/core/tokens.hpp"
 #include "tokennorm/norm/layer_norm.hpp"
 #include "tokennorm/norm/rms_norm.hpp"

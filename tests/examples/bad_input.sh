@@ -16,7 +16,7 @@ failures=0
 expect_refusal() {
   word=$1
   shift
-  "$program" "$@" >"$scratch/stdout" 2>"$scratch/stderr"
+  timeout 10 "$program" "$@" >"$scratch/stdout" 2>"$scratch/stderr"
   code=$?
   lines=$(wc -l <"$scratch/stderr")
   if [ "$code" -ne 2 ] || [ "$lines" -ne 1 ] || [ -s "$scratch/stdout" ] ||

@@ -57,7 +57,7 @@ class WholeGpt : public ::testing::Test {};
 TYPED_TEST_SUITE(WholeGpt, Cases, CaseName);
 
 TYPED_TEST(WholeGpt, EveryGradientMatchesCentralDifferences) {
-  const Shape shape{.vocabulary = 5, .context = 3, .layers = 2, .channels = 4, .heads = 2};
+  const Shape shape{.vocabulary = 5, .context = 3, .layers = 2, .channels = 8, .heads = 2};
   std::mt19937_64 rng(1);
   typename TypeParam::template Model<double> model(shape, rng);
   shake(model, Seed{200});

@@ -22,7 +22,7 @@ using tokennorm::test::Seed;
 /// extrapolated, so that the error is O(h⁴).
 template <class Scalar, class Function>
 Scalar numeric_derivative(Scalar& x, Function&& f) {
-  const auto h = static_cast<Scalar>(2e-4);
+  const auto h = static_cast<Scalar>(1e-4);
   const Scalar there = x;
   const auto difference = [&](Scalar step) {
     x = there + step;

@@ -3,6 +3,7 @@
 // statistics and the fused sum, in either storage order.
 #include "../support/allocation_counter.hpp"
 #include "../support/random_tokens.hpp"
+#include "compiled_norm.hpp"
 #include "norm_kinds.hpp"
 
 #include <gtest/gtest.h>
@@ -86,7 +87,7 @@ TYPED_TEST(Allocation, RowsThatMustBeRedoneAllocateNothing) {
   x(1, 7) = finite<Scalar>(largest<Scalar>());
   x.row(2) *= finite<Scalar>(8 * smallest_normal<Scalar>());
   Matrix y(4, 100);
-  const typename TypeParam::Norm norm(100, plain_options<typename TypeParam::Kind>(0));
+  const CompiledNorm<TypeParam> norm(100, plain_options<typename TypeParam::Kind>(0));
   this->expect_none("inference", [&] { norm(x, y); });
 }
 

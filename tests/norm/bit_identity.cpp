@@ -4,6 +4,7 @@
 #include "../support/edge_shapes.hpp"
 #include "../support/exact_bits.hpp"
 #include "../support/hard_rows.hpp"
+#include "compiled_norm.hpp"
 #include "norm_kinds.hpp"
 
 #include <gtest/gtest.h>
@@ -40,7 +41,7 @@ class BitIdentity : public ::testing::Test {
     Eigen::Matrix<typename TypedCase::Accum, Eigen::Dynamic, 1> mean, rstd;
   };
   template <class Matrix>
-  static Alone<Matrix> alone(const typename TypedCase::Norm& norm, const Matrix& x,
+  static Alone<Matrix> alone(const CompiledNorm<TypedCase>& norm, const Matrix& x,
                              const Matrix& dy) {
     Alone<Matrix> result{x, x, {}, {}};
     result.rstd.resize(x.rows());

@@ -3,6 +3,7 @@
 #include "../support/edge_shapes.hpp"
 #include "../support/hard_rows.hpp"
 #include "../support/worst_case.hpp"
+#include "compiled_norm.hpp"
 #include "norm_kinds.hpp"
 
 #include <gtest/gtest.h>
@@ -37,7 +38,7 @@ TYPED_TEST(NumericEdges, RowWithoutSpreadAndEpsilonIsZeroWithoutGradient) {
     const auto x = this->template rows_without_spread<Matrix>(channels);
     const auto norm =
         random_affine<TypeParam>(channels, Seed{701}, affine_options<typename TypeParam::Kind>(0));
-    const typename TypeParam::Norm plain(channels, plain_options<typename TypeParam::Kind>(0));
+    const CompiledNorm<TypeParam> plain(channels, plain_options<typename TypeParam::Kind>(0));
     typename TypeParam::Statistics stats;
     typename TypeParam::Gradients g;
     Matrix y, dx;
@@ -77,7 +78,7 @@ TYPED_TEST(NumericEdges, ConstantRowGivesTheShiftToWithinTheBound) {
             const long double shift = to_exact(norm.shift()(c));
             const long double bound =
                 unit<Value>() * (4 * std::fabs(to_exact(norm.scale()(c))) + std::fabs(shift));
-            ASSERT_TRUE(rounds_from<Value>(to_exact(y(t, c)), shift, bound))
+            ASSERT_TRUE(rounds_from<Value>(y(t, c), shift, bound))
                 << "y(" << t << ", " << c << ") is " << to_exact(y(t, c)) << ", shift " << shift;
           }
     }
@@ -126,7 +127,7 @@ TYPED_TEST(NumericEdges, LargestIncomingGradientGivesNoNaN) {
       dy.data()[i] =
           finite<Value>(dy.data()[i] > Value(0) ? largest<Value>() / 2 : -largest<Value>() / 2);
     dy.row(0).setConstant(finite<Value>(largest<Value>()));
-    const typename TypeParam::Norm norm(channels);
+    const CompiledNorm<TypeParam> norm(channels);
     Matrix y, dx;
     typename TypeParam::Statistics stats;
     typename TypeParam::Gradients g;
@@ -140,7 +141,7 @@ TYPED_TEST(NumericEdges, OneChannelIsItsSignOrZero) {
   using Matrix = typename TypeParam::RowMajor;
   Matrix x(3, 1);
   x << typename TypeParam::Scalar(5), typename TypeParam::Scalar(-2), typename TypeParam::Scalar(0);
-  const typename TypeParam::Norm norm(1, plain_options<typename TypeParam::Kind>(0));
+  const CompiledNorm<TypeParam> norm(1, plain_options<typename TypeParam::Kind>(0));
   const ExactMatrix y = exact(norm(x));
   const long double one = TypeParam::Kind::centred ? 0 : 1;
   EXPECT_EQ(y(0, 0), one);

@@ -23,16 +23,38 @@ inline long double units_of_error(long double actual, long double expected, long
   return std::isnan(units) ? std::numeric_limits<long double>::infinity() : units;
 }
 
-/// Whether `actual`, a value of Scalar, is the rounding of something within `bound` of `expected`.
-/// A subnormal bfloat16 may have become zero.
+/// How far from `expected` the accumulator's result must at least have been, to become `actual`:
+/// for half and bfloat16 what their one rounding does not explain, else the whole error. A
+/// subnormal bfloat16 may have become zero. A NaN is infinitely wrong.
 template <class Scalar>
-bool rounds_from(long double actual, long double expected, long double bound) {
-  const long double low = rounded_to<Scalar>(expected - bound);
-  const long double high = rounded_to<Scalar>(expected + bound);
-  if (low <= actual && actual <= high) return true;
-  if constexpr (std::is_same_v<Scalar, Eigen::bfloat16>)
-    return actual == 0 && std::fmin(std::fabs(low), std::fabs(high)) < smallest_normal<Scalar>();
-  return false;
+long double error_before_rounding(const Scalar& actual, long double expected) {
+  const long double value = to_exact(actual);
+  if (value == expected) return 0;
+  if constexpr (!std::is_same_v<Scalar, AccumOf<Scalar>>) {
+    if (rounded_to<Scalar>(expected) == value) return 0;
+    if (std::is_same_v<Scalar, Eigen::bfloat16> && value == 0 &&
+        std::fabs(expected) < smallest_normal<Scalar>())
+      return 0;
+    if (std::isfinite(value)) {
+      const int exponent = value == 0 ? std::numeric_limits<int>::min() : std::ilogb(value);
+      const int last_bit = std::max(exponent, ScalarFacts<Scalar>::smallest_exponent) -
+                           ScalarFacts<Scalar>::significant_bits + 1;
+      return std::fmax(0.0L, std::fabs(value - expected) - std::ldexp(0.5L, last_bit));
+    }
+  }
+  const long double error = std::fabs(value - expected);
+  return std::isnan(error) ? std::numeric_limits<long double>::infinity() : error;
+}
+
+/// Whether `actual` is the rounding of something within `bound` of `expected`.
+template <class Scalar>
+bool rounds_from(const Scalar& actual, long double expected, long double bound) {
+  const long double value = to_exact(actual);
+  if (rounded_to<Scalar>(expected - bound) <= value &&
+      value <= rounded_to<Scalar>(expected + bound))
+    return true;
+  return std::is_same_v<Scalar, Eigen::bfloat16> && value == 0 &&
+         std::fabs(expected) - bound < smallest_normal<Scalar>();
 }
 
 /// Expectations by the thousand: only the first few failures are printed, then their number.

@@ -15,6 +15,10 @@ using detail::TokenView;
 /// An operand, norm or result that this call does not have.
 struct Absent {};
 
+/// A sum that is rounded to T as if it were stored, but is not.
+template <class T>
+struct NotStored {};
+
 template <class T>
 inline constexpr bool is_present = !std::is_same_v<std::remove_cv_t<T>, Absent>;
 
@@ -136,7 +140,7 @@ struct Row {
     store_first(data + c, v, n);
   }
   /// One channel, for the rare paths.
-  template <class A>
+  template <class A, int = 0>
   TOKENNORM_INLINE A at(Index c) const {
     return static_cast<A>(data[c]);
   }
@@ -146,9 +150,9 @@ struct Row {
   }
 };
 
-/// Some tokens at one channel: lanes are tokens. `Whole` where they fill the lanes and are contiguous,
-/// as in a column-major matrix; else they are gathered from whatever strides they have.
-template <class T, bool Whole>
+/// Some tokens at one channel: lanes are tokens. Read at once where they fill the lanes and are
+/// contiguous, as in a column-major matrix; gathered from any other strides.
+template <class T>
 struct Column {
   T* data;
   Index token_stride;
@@ -158,29 +162,23 @@ struct Column {
   template <class A, int W>
   TOKENNORM_INLINE Lanes<A, W> get(Index c) const {
     const T* p = data + c * channel_stride;
-    if constexpr (Whole) {
-      return load<A, W>(p);
-    } else {
-      alignas(64) Bytes<sizeof(T) * W> bytes = {};
-      auto* buffer = reinterpret_cast<std::remove_const_t<T>*>(bytes);
-      for (Index i = 0; i < count; ++i) buffer[i] = p[i * token_stride];
-      return load<A, W>(static_cast<const T*>(buffer));
-    }
+    if (token_stride == 1 && count == W) [[likely]] return load<A, W>(p);
+    alignas(64) Bytes<sizeof(T) * W> bytes = {};
+    auto* buffer = reinterpret_cast<std::remove_const_t<T>*>(bytes);
+    for (Index i = 0; i < count; ++i) buffer[i] = p[i * token_stride];
+    return load<A, W>(static_cast<const T*>(buffer));
   }
   template <class A, int W>
   TOKENNORM_INLINE void put(Index c, const Lanes<A, W>& v) const {
     T* p = data + c * channel_stride;
-    if constexpr (Whole) {
-      store(p, v);
-    } else {
-      alignas(64) Bytes<sizeof(T) * W> bytes;
-      T* buffer = reinterpret_cast<T*>(bytes);
-      store(buffer, v);
-      for (Index i = 0; i < count; ++i) p[i * token_stride] = buffer[i];
-    }
+    if (token_stride == 1 && count == W) [[likely]] return store(p, v);
+    alignas(64) Bytes<sizeof(T) * W> bytes;
+    T* buffer = reinterpret_cast<T*>(bytes);
+    store(buffer, v);
+    for (Index i = 0; i < count; ++i) p[i * token_stride] = buffer[i];
   }
-  /// One channel of the first token.
-  template <class A>
+  /// One channel of the first token, for the rare paths.
+  template <class A, int = 0>
   TOKENNORM_INLINE A at(Index c) const {
     return static_cast<A>(data[c * channel_stride]);
   }
@@ -189,7 +187,7 @@ struct Column {
     store_first(data + c * channel_stride, Lanes<A, 4>(value), 1);
   }
   /// This column's token i, alone.
-  TOKENNORM_INLINE Column<T, false> one(Index i) const {
+  TOKENNORM_INLINE Column one(Index i) const {
     return {data + i * token_stride, token_stride, channel_stride, 1};
   }
 };
@@ -199,23 +197,13 @@ TOKENNORM_INLINE Row<T> row_of(const TokenView<T>& view, Index token) {
   return {view.row(token)};
 }
 
-template <bool Whole, class T>
-TOKENNORM_INLINE Column<T, Whole> column_of(const TokenView<T>& view, Index token, Index count) {
+template <class T>
+TOKENNORM_INLINE Column<T> column_of(const TokenView<T>& view, Index token, Index count) {
   return {view.data + token * view.token_stride, view.token_stride, view.channel_stride, count};
 }
 
 TOKENNORM_INLINE Absent row_of(Absent, Index) { return {}; }
-template <bool Whole>
-TOKENNORM_INLINE Absent column_of(Absent, Index, Index) {
-  return {};
-}
-
-/// Whether lanes of tokens can be read at once.
-TOKENNORM_INLINE bool contiguous_tokens(Absent) { return true; }
-template <class T>
-TOKENNORM_INLINE bool contiguous_tokens(const TokenView<T>& view) {
-  return view.data == nullptr || view.token_stride == 1;
-}
+TOKENNORM_INLINE Absent column_of(Absent, Index, Index) { return {}; }
 
 /// A source: the operand itself.
 template <class Operand>
@@ -230,9 +218,11 @@ struct Stored {
   TOKENNORM_INLINE Lanes<A, W> get_first(Index c, Index n) const {
     return operand.template get_first<A, W>(c, n);
   }
-  TOKENNORM_INLINE auto one(Index i) const {
-    return Stored<decltype(operand.one(i))>{operand.one(i)};
+  template <class A, int W>
+  TOKENNORM_INLINE A at(Index c) const {
+    return operand.template at<A>(c);
   }
+  TOKENNORM_INLINE Stored one(Index i) const { return {operand.one(i)}; }
 };
 
 /// A source: α·stream + update, rounded to the type it is, or would be, stored in.
@@ -250,10 +240,16 @@ struct Sum {
   TOKENNORM_INLINE Lanes<A, W> get_first(Index c, Index n) const {
     return add<A, W>(stream.template get_first<A, W>(c, n), update.template get_first<A, W>(c, n));
   }
-  TOKENNORM_INLINE auto one(Index i) const {
-    return Sum<StoredAs, A0, decltype(stream.one(i)), decltype(update.one(i))>{
-        stream.one(i), update.one(i), alpha};
+  /// Through the lanes, so that it has the bits that the lanes have.
+  template <class A, int W>
+  TOKENNORM_INLINE A at(Index c) const {
+    if constexpr (requires { stream.template get_first<A, W>(c, 1); }) {
+      return get_first<A, W>(c, 1)[0];
+    } else {
+      return get<A, W>(c)[0];
+    }
   }
+  TOKENNORM_INLINE Sum one(Index i) const { return {stream.one(i), update.one(i), alpha}; }
 
  private:
   template <class A, int W>

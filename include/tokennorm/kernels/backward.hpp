@@ -84,11 +84,6 @@ TOKENNORM_INLINE A center_of(const Norm& norm, Index token) {
   }
 }
 
-template <class Norm>
-TOKENNORM_INLINE Index statistics_count(const Norm& norm, Index channels) {
-  return Norm::centred || norm.statistics_channels == 0 ? channels : norm.statistics_channels;
-}
-
 /// A token in the wider type, its statistics included: rare.
 template <class A, class Norm, class X, class DY, class DSum, class DX>
 struct PreciseTask {
@@ -104,7 +99,7 @@ struct PreciseTask {
   template <class Level>
   TOKENNORM_INLINE void run() const {
     using P = Precise<A>;
-    const Index n = statistics_count(norm, channels);
+    const Index n = step::statistics_count(norm, channels);
     const P count = static_cast<P>(n);
     P mean = 0;
     if constexpr (Norm::centred) {
@@ -171,23 +166,22 @@ struct BackwardRowsTask {
       if (shift_sum != nullptr) std::fill_n(shift_sum, channels, A(0));
       const Index last = std::min(args.x.tokens, (chunk + 1) * tokens_per_chunk);
       Index t = chunk * tokens_per_chunk;
-      for (; t + rows <= last; t += rows) {
+      while (t < last) {
         backward::Token<A> tokens[rows];
-        bool fast = true;
-        for (int r = 0; r < rows; ++r) {
+        const int count = static_cast<int>(std::min<Index>(rows, last - t));
+        bool together = count == rows;
+        for (int r = 0; r < count; ++r) {
           tokens[r] = sums<Level>(args, affine, t + r);
-          fast = fast && tokens[r].fast;
+          together = together && tokens[r].fast;
         }
-        if (fast) [[likely]] {
+        if (together) [[likely]] {
           second_sweep<Level, rows>(args, affine, tokens, t, scale_sum, shift_sum);
         } else {
-          for (int r = 0; r < rows; ++r) {
+          for (int r = 0; r < count; ++r) {
             one_row<Level>(args, affine, tokens[r], t + r, scale_sum, shift_sum);
           }
         }
-      }
-      for (; t < last; ++t) {
-        one_row<Level>(args, affine, sums<Level>(args, affine, t), t, scale_sum, shift_sum);
+        t += count;
       }
     }
   }
@@ -270,7 +264,7 @@ struct BackwardRowsTask {
     }
     return backward::finish<Norm::centred, A>(
         center, rstd, total_x.sum(), total_g.sum(), total_gx.sum(),
-        backward::statistics_count(args.norm, channels));
+        step::statistics_count(args.norm, channels));
   }
 
   template <class Level, int Rows, class Affine>
@@ -278,19 +272,7 @@ struct BackwardRowsTask {
                                             const backward::Token<A>* tokens, Index t,
                                             A* scale_sum, A* shift_sum) {
     const Index channels = args.channels.get();
-    const Index counted = backward::statistics_count(args.norm, channels);
-    sweep_range<Level, Rows, true>(args, affine, tokens, t, scale_sum, shift_sum, 0, counted);
-    if (counted < channels) {
-      sweep_range<Level, Rows, false>(args, affine, tokens, t, scale_sum, shift_sum, counted,
-                                      channels);
-    }
-  }
-
-  /// Channels [begin, end), which are part of the statistics or not.
-  template <class Level, int Rows, bool Counted, class Affine>
-  TOKENNORM_INLINE static void sweep_range(const Arguments& args, const Affine& affine,
-                                           const backward::Token<A>* tokens, Index t, A* scale_sum,
-                                           A* shift_sum, Index begin, Index end) {
+    const Index counted = step::statistics_count(args.norm, channels);
     constexpr int width = Level::template lanes<A>;
     using V = Lanes<A, width>;
     Array<V, Rows> centers, rstds, offsets, means_g, means_gx;
@@ -315,49 +297,55 @@ struct BackwardRowsTask {
       shift_total += dy;
       V inner = dy * scale;
       if constexpr (Norm::centred) inner = inner - means_g[r];
-      if constexpr (Counted) inner = multiply_add(normalized, means_gx[r], inner);
+      inner = multiply_add(normalized, means_gx[r], inner);
       return inner * rstds[r];
     };
-    Index c = begin;
-    for (; c + width <= end; c += width) {
-      const V scale = affine.scale(c);
-      V scale_total(A(0)), shift_total(A(0));
-      if (scale_sum != nullptr) scale_total = load<A, width>(static_cast<const A*>(scale_sum) + c);
-      if (shift_sum != nullptr) shift_total = load<A, width>(static_cast<const A*>(shift_sum) + c);
+    // Channels outside the statistics of a partial RMSNorm have no part in mean(g·x̂).
+    for (Index c = 0, end = counted; c < channels; end = channels) {
+      for (; c + width <= end; c += width) {
+        const V scale = affine.scale(c);
+        V scale_total(A(0)), shift_total(A(0));
+        if (scale_sum != nullptr) scale_total = load<A, width>(static_cast<const A*>(scale_sum) + c);
+        if (shift_sum != nullptr) shift_total = load<A, width>(static_cast<const A*>(shift_sum) + c);
+        TOKENNORM_UNROLL
+        for (int r = 0; r < Rows; ++r) {
+          V dx = one(r, row_of(args.x, t + r).template get<A, width>(c),
+                     row_of(args.dy, t + r).template get<A, width>(c), scale, scale_total,
+                     shift_total);
+          if constexpr (is_present<decltype(args.dsum)>) {
+            dx += row_of(args.dsum, t + r).template get<A, width>(c);
+          }
+          row_of(args.dx, t + r).put(c, dx);
+        }
+        if (scale_sum != nullptr) store(scale_sum + c, scale_total);
+        if (shift_sum != nullptr) store(shift_sum + c, shift_total);
+      }
+      if (c < end) {
+        const Index n = end - c;
+        const V scale = affine.scale_first(c, n);
+        V scale_total(A(0)), shift_total(A(0));
+        if (scale_sum != nullptr) {
+          scale_total = load_first<A, width>(static_cast<const A*>(scale_sum) + c, n);
+        }
+        if (shift_sum != nullptr) {
+          shift_total = load_first<A, width>(static_cast<const A*>(shift_sum) + c, n);
+        }
+        TOKENNORM_UNROLL
+        for (int r = 0; r < Rows; ++r) {
+          V dx = one(r, row_of(args.x, t + r).template get_first<A, width>(c, n),
+                     row_of(args.dy, t + r).template get_first<A, width>(c, n), scale, scale_total,
+                     shift_total);
+          if constexpr (is_present<decltype(args.dsum)>) {
+            dx += row_of(args.dsum, t + r).template get_first<A, width>(c, n);
+          }
+          row_of(args.dx, t + r).put_first(c, dx, n);
+        }
+        if (scale_sum != nullptr) store_first(scale_sum + c, scale_total, n);
+        if (shift_sum != nullptr) store_first(shift_sum + c, shift_total, n);
+        c = end;
+      }
       TOKENNORM_UNROLL
-      for (int r = 0; r < Rows; ++r) {
-        V dx = one(r, row_of(args.x, t + r).template get<A, width>(c),
-                   row_of(args.dy, t + r).template get<A, width>(c), scale, scale_total,
-                   shift_total);
-        if constexpr (is_present<decltype(args.dsum)>) {
-          dx += row_of(args.dsum, t + r).template get<A, width>(c);
-        }
-        row_of(args.dx, t + r).put(c, dx);
-      }
-      if (scale_sum != nullptr) store(scale_sum + c, scale_total);
-      if (shift_sum != nullptr) store(shift_sum + c, shift_total);
-    }
-    if (c < end) {
-      const Index n = end - c;
-      const V scale = affine.scale_first(c, n);
-      V scale_total(A(0)), shift_total(A(0));
-      if (scale_sum != nullptr) {
-        scale_total = load_first<A, width>(static_cast<const A*>(scale_sum) + c, n);
-      }
-      if (shift_sum != nullptr) {
-        shift_total = load_first<A, width>(static_cast<const A*>(shift_sum) + c, n);
-      }
-      for (int r = 0; r < Rows; ++r) {
-        V dx = one(r, row_of(args.x, t + r).template get_first<A, width>(c, n),
-                   row_of(args.dy, t + r).template get_first<A, width>(c, n), scale, scale_total,
-                   shift_total);
-        if constexpr (is_present<decltype(args.dsum)>) {
-          dx += row_of(args.dsum, t + r).template get_first<A, width>(c, n);
-        }
-        row_of(args.dx, t + r).put_first(c, dx, n);
-      }
-      if (scale_sum != nullptr) store_first(scale_sum + c, scale_total, n);
-      if (shift_sum != nullptr) store_first(shift_sum + c, shift_total, n);
+      for (int r = 0; r < Rows; ++r) means_gx[r] = V(A(0));
     }
   }
 };
@@ -373,8 +361,6 @@ struct BackwardColumnsTask {
     constexpr int width = Level::template lanes<A>;
     const Arguments args = arguments;
     const Index channels = args.channels.get();
-    const bool whole = contiguous_tokens(args.x) && contiguous_tokens(args.dy) &&
-                       contiguous_tokens(args.dsum) && contiguous_tokens(args.dx);
     for (Index chunk = begin; chunk < end; ++chunk) {
       A* scale_sum = args.scale_sums == nullptr ? nullptr : args.scale_sums + chunk * channels;
       A* shift_sum = args.shift_sums == nullptr ? nullptr : args.shift_sums + chunk * channels;
@@ -383,11 +369,7 @@ struct BackwardColumnsTask {
       const Index last = std::min(args.x.tokens, (chunk + 1) * tokens_per_chunk);
       for (Index t = chunk * tokens_per_chunk; t < last; t += width) {
         const Index count = std::min<Index>(width, last - t);
-        if (whole && count == width) {
-          Level::call(Group<true>{args, t, count, scale_sum, shift_sum});
-        } else {
-          Level::call(Group<false>{args, t, count, scale_sum, shift_sum});
-        }
+        Level::call(Group{args, t, count, scale_sum, shift_sum});
       }
     }
   }
@@ -396,7 +378,6 @@ struct BackwardColumnsTask {
   using Norm = decltype(Arguments::norm);
 
   /// A vector of tokens.
-  template <bool Whole>
   struct Group {
     const Arguments& args;
     Index t, count;
@@ -408,7 +389,7 @@ struct BackwardColumnsTask {
       constexpr int width = Level::template lanes<A>;
       using V = Lanes<A, width>;
       const Index channels = args.channels.get();
-      const Index counted = backward::statistics_count(args.norm, channels);
+      const Index counted = step::statistics_count(args.norm, channels);
       const Affine<Level, A, typename Norm::Param> affine(args.norm);
       alignas(64) Array<A, width> centers = {}, rstds = {}, offsets = {}, means_g = {},
                                   means_gx = {};
@@ -417,10 +398,10 @@ struct BackwardColumnsTask {
         rstds[i] = static_cast<A>(args.norm.rstd[t + i]);
       }
       const V center = opaque(get(centers)), rstd = get(rstds);
-      const auto x = column_of<Whole>(args.x, t, count);
-      const auto dy = column_of<Whole>(args.dy, t, count);
-      const auto dsum = column_of<Whole>(args.dsum, t, count);
-      const auto dx = column_of<Whole>(args.dx, t, count);
+      const auto x = column_of(args.x, t, count);
+      const auto dy = column_of(args.dy, t, count);
+      const auto dsum = column_of(args.dsum, t, count);
+      const auto dx = column_of(args.dx, t, count);
 
       Total<A, width> total_x, total_g, total_gx;
       for (Index from = 0; from < channels; from += 2 * vectors_per_fold) {
@@ -453,19 +434,16 @@ struct BackwardColumnsTask {
       if (!all_fast && count > 1) [[unlikely]] {
         // One by one, so that the results of the others do not depend on it.
         for (Index i = 0; i < count; ++i) {
-          Level::call(Group<false>{args, t + i, 1, scale_sum, shift_sum});
+          Level::call(Group{args, t + i, 1, scale_sum, shift_sum});
         }
         return;
       }
       if (!all_fast) [[unlikely]] {
-        const auto row_x = x.one(0);
-        const auto row_dy = dy.one(0);
-        const auto row_dx = dx.one(0);
-        using Task = backward::PreciseTask<A, Norm, decltype(x.one(0)), decltype(dy.one(0)),
-                                           decltype(column_of<false>(args.dsum, t, 1)),
-                                           decltype(dx.one(0))>;
-        Level::call(Task{args.norm, row_x, row_dy, column_of<false>(args.dsum, t, 1), row_dx,
-                         channels, scale_sum, shift_sum});
+        using Task = backward::PreciseTask<A, Norm, decltype(column_of(args.x, t, 1)),
+                                           decltype(column_of(args.dy, t, 1)),
+                                           decltype(column_of(args.dsum, t, 1)),
+                                           decltype(column_of(args.dx, t, 1))>;
+        Level::call(Task{args.norm, x, dy, dsum, dx, channels, scale_sum, shift_sum});
         return;
       }
       const V offset = get(offsets), mean_g = get(means_g), mean_gx = get(means_gx);

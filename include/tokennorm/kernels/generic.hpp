@@ -4,7 +4,9 @@
 /// no wider type to fall back on.
 #pragma once
 
+#include <Eigen/Core>
 #include <cmath>
+#include <type_traits>
 
 #include "tokennorm/core/token_view.hpp"
 
@@ -77,6 +79,39 @@ void add(const TokenView<const S>& residual, const TokenView<const S>& update, c
     for (Index c = 0; c < sum.channels; ++c) {
       at(sum, t, c) = S(alpha * at(residual, t, c) + at(update, t, c));
     }
+  }
+}
+
+/// Tokens [begin, end) of a residual step: the operands of kernels::ResidualStep.
+template <class Step>
+void residual_step(const Step& step, Index begin, Index end) {
+  using S = std::remove_cvref_t<decltype(step.alpha)>;
+  Eigen::Matrix<S, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> sum, posted;
+  TokenView<const S> h = step.stream;
+  if constexpr (!std::is_empty_v<decltype(step.update)>) {
+    TokenView<const S> update = step.update;
+    if constexpr (!std::is_empty_v<decltype(step.post)>) {
+      posted.resize(h.tokens, h.channels);
+      const auto view = detail::view_of(posted);
+      normalize(update, view, step.post, begin, end);
+      update = detail::as_const(view);
+    }
+    TokenView<S> to;
+    if constexpr (std::is_empty_v<decltype(step.sum)>) {
+      sum.resize(h.tokens, h.channels);
+      to = detail::view_of(sum);
+    } else {
+      to = step.sum;
+    }
+    add(h, update, step.alpha, to, begin, end);
+    h = detail::as_const(to);
+  }
+  if constexpr (!std::is_empty_v<decltype(step.out)>) {
+    normalize(h, step.stream_out, step.out, begin, end);
+    h = detail::as_const(step.stream_out);
+  }
+  if constexpr (!std::is_empty_v<decltype(step.pre)>) {
+    normalize(h, step.normed, step.pre, begin, end);
   }
 }
 

@@ -237,59 +237,45 @@ class RowSums {
 };
 
 /// The rare path: mean, then variance, in the wider type, in which no finite row overflows or
-/// underflows. Sums go over lanes and in two levels, so that their rounding does not grow with C.
+/// underflows; in blocks, so that the rounding of the sums does not grow with C.
 template <class Level, bool Centred, class A, class Source>
 class PreciseRow {
  public:
-  static constexpr int width = Level::template lanes<A>;
   using P = Precise<A>;
 
   TOKENNORM_INLINE PreciseRow(const Source& source, Index n) : source_(source), n_(n) {}
 
   TOKENNORM_INLINE Moments<A> moments(double epsilon) const {
-    Moments<A> moments;
-    const P count = static_cast<P>(n_);
-    if constexpr (Centred) {
-      // The second mean takes out what rounding left in the first.
-      moments.mean = sum_of_powers<false>(0) / count;
-      moments.mean += sum_of_powers<false>(moments.mean) / count;
+    constexpr int width = Level::template lanes<A>;
+    P mean = 0, variance = 0;
+    // The second mean takes out what rounding left in the first; the last pass is the variance.
+    for (int pass = Centred ? 0 : 2; pass < 3; ++pass) {
+      P sum = 0, block = 0;
+      for (Index c = 0; c < n_; ++c) {
+        const P d = guarded(static_cast<P>(source_.template at<A, width>(c)) - mean);
+        block += pass == 2 ? d * d : d;
+        if (c % 64 == 63) {
+          sum += block;
+          block = 0;
+        }
+      }
+      const P result = (sum + block) / static_cast<P>(n_);
+      if (pass < 2) {
+        mean += result;
+      } else {
+        variance = result;
+      }
     }
-    const P variance = sum_of_powers<true>(moments.mean) / count;
+    Moments<A> moments;
+    moments.mean = mean;
     moments.precise_rstd = reciprocal_root(variance + static_cast<P>(epsilon));
-    moments.center = static_cast<A>(moments.mean);
+    moments.center = static_cast<A>(mean);
     moments.rstd = static_cast<A>(moments.precise_rstd);
     moments.fast = false;
     return moments;
   }
 
  private:
-  template <bool Squared>
-  TOKENNORM_INLINE P sum_of_powers(P pivot) const {
-    Array<P, width> totals = {}, block = {};
-    Index vectors = 0;
-    for (Index c = 0; c < n_; c += width) {
-      alignas(64) Array<A, width> x;
-      const Index count = std::min<Index>(width, n_ - c);
-      store(x, count == width ? source_.template get<A, width>(c)
-                              : source_.template get_first<A, width>(c, count));
-      for (Index i = 0; i < count; ++i) {
-        const P d = guarded(static_cast<P>(x[i]) - pivot);
-        block[i] += Squared ? d * d : d;
-      }
-      if (++vectors % 32 == 0) flush(totals, block);
-    }
-    flush(totals, block);
-    P sum = 0;
-    for (const P total : totals) sum += total;
-    return sum;
-  }
-  TOKENNORM_INLINE static void flush(Array<P, width>& totals, Array<P, width>& block) {
-    for (int i = 0; i < width; ++i) {
-      totals[i] += block[i];
-      block[i] = 0;
-    }
-  }
-
   const Source& source_;
   Index n_;
 };

@@ -10,8 +10,9 @@ namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_
 /// Which parameters a loop may take for granted; `any` reads constants in place of missing ones.
 enum class Parameters { any, scale, scale_and_shift };
 
-/// How x̂ is formed: in the arithmetic type, or in the wider one, for rows whose numbers do not fit.
-enum class Arithmetic { fast, precise };
+/// How x̂ is formed: in the arithmetic type, or in the wider one, for rows whose numbers do not fit;
+/// `either` looks at the row.
+enum class Arithmetic { fast, precise, either };
 
 /// A source: the normalized, scaled and shifted values of another source. With RoundAs, rounded to
 /// the type they would have been stored in.
@@ -28,7 +29,8 @@ class Normalized {
         rstd_(moments.rstd),
         correction_(-moments.correction),
         precise_mean_(moments.mean),
-        precise_rstd_(moments.precise_rstd) {}
+        precise_rstd_(moments.precise_rstd),
+        fast_(moments.fast) {}
 
   template <class, int W>
   TOKENNORM_INLINE Lanes<A, W> get(Index c) const {
@@ -51,8 +53,10 @@ class Normalized {
   TOKENNORM_INLINE Lanes<A, W> finish(const Lanes<A, W>& x, const Lanes<A, W>& scale,
                                       const Lanes<A, W>& shift) const {
     Lanes<A, W> y;
-    if constexpr (arithmetic == Arithmetic::precise) {
-      y = finish_precisely(x, scale, shift);
+    if (arithmetic == Arithmetic::precise || (arithmetic == Arithmetic::either && !fast_)) {
+      Lanes<A, W> precise;
+      Level::call(PreciseLanes<W>{*this, x, scale, shift, precise});
+      y = precise;
     } else {
       Lanes<A, W> normalized;
       if constexpr (Centred) {
@@ -74,32 +78,42 @@ class Normalized {
   }
 
   template <int W>
-  TOKENNORM_INLINE Lanes<A, W> finish_precisely(const Lanes<A, W>& x, const Lanes<A, W>& scale,
-                                                const Lanes<A, W>& shift) const {
-    using P = Precise<A>;
-    alignas(64) Array<A, W> values, scales, shifts;
-    store(values, x);
-    store(scales, scale);
-    store(shifts, shift);
-    for (int i = 0; i < W; ++i) {
-      const P normalized = guarded(static_cast<P>(values[i]) - precise_mean_) * precise_rstd_;
-      values[i] =
-          static_cast<A>(normalized * static_cast<P>(scales[i]) + static_cast<P>(shifts[i]));
+  struct PreciseLanes {
+    const Normalized& row;
+    const Lanes<A, W>& x;
+    const Lanes<A, W>& scale;
+    const Lanes<A, W>& shift;
+    Lanes<A, W>& y;
+
+    template <class>
+    TOKENNORM_INLINE void run() const {
+      using P = Precise<A>;
+      alignas(64) Array<A, W> values, scales, shifts;
+      store(values, x);
+      store(scales, scale);
+      store(shifts, shift);
+      for (int i = 0; i < W; ++i) {
+        const P normalized =
+            guarded(static_cast<P>(values[i]) - row.precise_mean_) * row.precise_rstd_;
+        values[i] =
+            static_cast<A>(normalized * static_cast<P>(scales[i]) + static_cast<P>(shifts[i]));
+      }
+      y = load<A, W>(static_cast<const A*>(values));
     }
-    return load<A, W>(static_cast<const A*>(values));
-  }
+  };
 
   const Source& source_;
   const Affine<Level, A, Param>& affine_;
   Lanes<A, Level::template lanes<A>> center_, rstd_, correction_;
   Precise<A> precise_mean_, precise_rstd_;
+  bool fast_;
 };
 
 /// Stores channels [begin, end) of a source into a row.
 template <class Level, class A, class Source, class Sink>
 TOKENNORM_INLINE void transfer(const Source& source, const Sink& sink, Index begin, Index end) {
   constexpr int width = Level::template lanes<A>;
-  constexpr int unrolled = 4;
+  constexpr int unrolled = 2;
   Index c = begin;
   for (; c + unrolled * width <= end; c += unrolled * width) {
     TOKENNORM_UNROLL

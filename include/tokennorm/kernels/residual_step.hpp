@@ -11,8 +11,7 @@
 
 namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
 
-/// What is Absent by type is not compiled. `sum` may be null at run time: then α·h + post(update) is
-/// not stored, but has the same bits as if it were.
+/// What is Absent by type is not compiled. A sum that is NotStored has the same bits as if it were.
 template <class A, int Channels, class Stream, class Update, class Summed, class Streamed,
           class Normed, class Post, class Out, class Pre>
 struct ResidualStep {
@@ -23,7 +22,7 @@ struct ResidualStep {
   Post post;             // NormArguments or Absent, like the next two
   Out out;
   Pre pre;
-  Summed sum;            // TokenView: α·h + post(update); the new h where there is no `out`
+  Summed sum;            // TokenView or NotStored: α·h + post(update); the new h without `out`
   Streamed stream_out;   // TokenView or Absent: out(h)
   Normed normed;         // TokenView or Absent: n
 };
@@ -32,6 +31,30 @@ namespace step {
 
 template <class View>
 using Element = std::remove_cvref_t<decltype(*View::data)>;
+
+template <class Sum>
+struct SumTraits {
+  static constexpr bool stored = true;
+  using type = Element<Sum>;
+};
+template <class T>
+struct SumTraits<NotStored<T>> {
+  static constexpr bool stored = false;
+  using type = T;
+};
+template <>
+struct SumTraits<Absent> {
+  static constexpr bool stored = false;
+};
+template <class Sum>
+inline constexpr bool is_stored = SumTraits<std::remove_cv_t<Sum>>::stored;
+template <class Sum>
+using StoredAs = typename SumTraits<std::remove_cv_t<Sum>>::type;
+
+template <class Norm>
+TOKENNORM_INLINE Index statistics_count(const Norm& norm, Index channels) {
+  return Norm::centred || norm.statistics_channels == 0 ? channels : norm.statistics_channels;
+}
 
 template <class A, class Norm>
 TOKENNORM_INLINE void store_statistics(const Norm& norm, const Moments<A>& moments, Index token) {
@@ -45,8 +68,7 @@ TOKENNORM_INLINE void store_statistics(const Norm& norm, const Moments<A>& momen
 template <class Level, class A, class Norm, class Source, class Sink, class Again>
 TOKENNORM_INLINE Moments<A> moments_of(const Norm& norm, const Source& source, const Sink& sink,
                                        const Again& again, Index token, Index channels) {
-  const Index count = Norm::centred || norm.statistics_channels == 0 ? channels
-                                                                     : norm.statistics_channels;
+  const Index count = statistics_count(norm, channels);
   const auto moments = row_moments<Level, Norm::centred, A>(source, sink, again, count,
                                                             norm.epsilon);
   if constexpr (is_present<Sink>) {
@@ -115,54 +137,24 @@ struct RowsTask {
       using Update = decltype(row_of(step.update, t));
       const Update update = row_of(step.update, t);
       if constexpr (!is_present<decltype(step.post)>) {
-        using Stored = step::Element<decltype(step.sum)>;
-        finish_row<Level>(step, affines,
-                          Sum<Stored, A, Stream, Update>{stream, update, step.alpha}, t);
+        using S = step::StoredAs<decltype(step.sum)>;
+        finish_row<Level>(step, affines, Sum<S, A, Stream, Update>{stream, update, step.alpha}, t);
       } else {
         const Stored<Update> raw{update};
         const auto moments = step::moments_of<Level, A>(step.post, raw, Absent{}, raw, t,
                                                         step.channels.get());
-        if (moments.fast) [[likely]] {
-          add_normalized<Level, Arithmetic::fast>(step, affines, moments, t);
-        } else {
-          Level::call(PreciseRow{step, moments, t});
-        }
+        using Norm = std::remove_cvref_t<decltype(step.post)>;
+        using Posted = Normalized<Level, Norm::centred, A, Stored<Update>, typename Norm::Param,
+                                  Parameters::any, Arithmetic::either,
+                                  step::Element<decltype(step.update)>>;
+        const Posted posted(raw, moments, affines.post);
+        using S = step::StoredAs<decltype(step.sum)>;
+        finish_row<Level>(step, affines, Sum<S, A, Stream, Posted>{stream, posted, step.alpha}, t);
       }
     }
   }
 
  private:
-  /// A row whose update has to be normalized in the wider type.
-  struct PreciseRow {
-    const Step& step;
-    const Moments<A>& moments;
-    Index t;
-
-    template <class Level>
-    TOKENNORM_INLINE void run() const {
-      const step::Affines<Level, A, Step> affines(step);
-      add_normalized<Level, Arithmetic::precise>(step, affines, moments, t);
-    }
-  };
-
-  /// α·h + post(update), and what follows it.
-  template <class Level, Arithmetic arithmetic, class Affines>
-  TOKENNORM_INLINE static void add_normalized(const Step& step, const Affines& affines,
-                                              const Moments<A>& moments, Index t) {
-    using Stream = decltype(row_of(step.stream, t));
-    using Raw = Stored<decltype(row_of(step.update, t))>;
-    using Norm = std::remove_cvref_t<decltype(step.post)>;
-    using Posted =
-        Normalized<Level, Norm::centred, A, Raw, typename Norm::Param, Parameters::any, arithmetic,
-                   step::Element<decltype(step.update)>>;
-    const Raw raw{row_of(step.update, t)};
-    const Posted posted(raw, moments, affines.post);
-    finish_row<Level>(step, affines,
-                      Sum<step::Element<decltype(step.sum)>, A, Stream, Posted>{
-                          row_of(step.stream, t), posted, step.alpha},
-                      t);
-  }
-
   /// What follows once `source` yields the sum: store it, normalize it, normalize that.
   template <class Level, class Affines, class Source>
   TOKENNORM_INLINE static void finish_row(const Step& step, const Affines& affines,
@@ -188,16 +180,14 @@ struct RowsTask {
   TOKENNORM_INLINE static void first_norm(const Step& step, const Norm& norm, const Affine& affine,
                                           const Source& source, const Normed& normed, Index t) {
     const Index channels = step.channels.get();
-    if constexpr (is_present<decltype(step.update)>) {
-      if (step.sum.data != nullptr) {
-        using Summed = decltype(row_of(detail::as_const(step.sum), t));
-        const Stored<Summed> again{row_of(detail::as_const(step.sum), t)};
-        step::norm_row<Level, A>(norm, affine, source, row_of(step.sum, t), again, normed, t,
-                                 channels);
-        return;
-      }
+    if constexpr (is_present<decltype(step.update)> && step::is_stored<decltype(step.sum)>) {
+      using Summed = decltype(row_of(detail::as_const(step.sum), t));
+      const Stored<Summed> again{row_of(detail::as_const(step.sum), t)};
+      step::norm_row<Level, A>(norm, affine, source, row_of(step.sum, t), again, normed, t,
+                               channels);
+    } else {
+      step::norm_row<Level, A>(norm, affine, source, Absent{}, source, normed, t, channels);
     }
-    step::norm_row<Level, A>(norm, affine, source, Absent{}, source, normed, t, channels);
   }
 };
 

@@ -337,8 +337,8 @@ void Norm<Kind, Param, Channels>::forward_call(const X& x, Y& y, TokenStatistics
   const Index grain = token_grain(channels());
   if constexpr (NativeScalar<A>) {
     using kernels::Absent;
-    const kernels::ResidualStep<A, Channels, decltype(in), Absent, decltype(out), Absent,
-                                decltype(out), Absent, Absent, decltype(pre)>
+    const kernels::ResidualStep<A, Channels, decltype(in), Absent, Absent, Absent, decltype(out),
+                                Absent, Absent, decltype(pre)>
         step{{channels()}, in, {}, A(1), {}, {}, pre, {}, {}, out};
     choose_layout<decltype(operand), Y>(
         all_contiguous(in, out),
@@ -394,12 +394,11 @@ void Norm<Kind, Param, Channels>::sum_call(const R& residual, const U& update, S
   check_overlap(name, "y", out, "residual", h);
   check_overlap(name, "y", out, "update", u);
   // Where the sum is not wanted it is still rounded as if it were stored with the residual.
-  TokenView<ScalarOf<R>> no_sum;
   const auto s = [&] {
     if constexpr (has_sum) {
       return view_of(sum);
     } else {
-      return no_sum;
+      return kernels::NotStored<ScalarOf<R>>{};
     }
   }();
   if constexpr (has_sum) {
@@ -408,8 +407,7 @@ void Norm<Kind, Param, Channels>::sum_call(const R& residual, const U& update, S
     check_overlap(name, "y", out, "sum", s, false);
   }
   if (stats != nullptr) size_statistics(*stats, h.tokens);
-  using A = Accumulator<ScalarOf<R>, ScalarOf<U>, std::remove_pointer_t<decltype(s.data)>,
-                        ScalarOf<Y>>;
+  using A = Accumulator<ScalarOf<R>, ScalarOf<U>, kernels::step::StoredAs<decltype(s)>, ScalarOf<Y>>;
   const auto pre = arguments<A>(stats);
   const Index grain = token_grain(channels());
   if constexpr (NativeScalar<A>) {
@@ -436,7 +434,13 @@ void Norm<Kind, Param, Channels>::sum_call(const R& residual, const U& update, S
     }
   } else {
     executor.parallel_for(h.tokens, grain, [&](Index begin, Index end) {
-      const auto stored = s.data == nullptr ? out : s;
+      const auto stored = [&] {
+        if constexpr (has_sum) {
+          return s;
+        } else {
+          return out;
+        }
+      }();
       kernels::generic::add(h, u, A(1), stored, begin, end);
       kernels::generic::normalize(as_const(stored), out, pre, begin, end);
     });

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: MIT
+/// A transformer block: attention, then feed-forward, each with its residual connection. Constructor
+/// and template arguments stand in the order in which data meets them.
+///
+///     PreLN(norm, attention, norm, feed_forward)                h = x + attention(norm(x))
+///                                                               y = h + feed_forward(norm(h))
+///     PostLN(attention, norm, feed_forward, norm)               h = norm(x + attention(x))
+///                                                               y = norm(h + feed_forward(h))
+///     SandwichLN(norm, attention, norm, norm, feed_forward, norm)
+///                                                               h = x + norm(attention(norm(x)))
+///                                                               y = h + norm(feed_forward(norm(h)))
+///
+/// Shapes, error, aliasing, what throws and the sources are those of residual_connections.hpp. The
+/// residual add and the norms around it run as one fused step.
+///
+///     auto y = block(x);   block(x, y);   block(x, y, workspace);
+///     auto y = block.forward(x);   auto dx = block.backward(dy);
+///     block.attention_norm(), attention(), attention_output_norm(),
+///     block.feed_forward_norm(), feed_forward(), feed_forward_output_norm(),
+///     block.visit_parameters(visitor), block.zero_gradients()
+#pragma once
+
+#include <utility>
+
+#include "tokennorm/block/residual_connections.hpp"
+
+namespace tokennorm {
+
+namespace detail {
+
+/// A chain of two connections, with the names of its parts.
+template <class Kind, class Attention, class FeedForward>
+class Block : public Chain<Kind, Attention, FeedForward> {
+ public:
+  using Chain<Kind, Attention, FeedForward>::Chain;
+
+  auto& attention_norm() { return this->template connection<0>().norm(); }
+  const auto& attention_norm() const { return this->template connection<0>().norm(); }
+  auto& attention() { return unwrap(this->template connection<0>().sublayer); }
+  const auto& attention() const { return unwrap(this->template connection<0>().sublayer); }
+  auto& attention_output_norm()
+    requires(is_norm<typename Attention::PostNorm>)
+  {
+    return this->template connection<0>().post.norm;
+  }
+  const auto& attention_output_norm() const
+    requires(is_norm<typename Attention::PostNorm>)
+  {
+    return this->template connection<0>().post.norm;
+  }
+
+  auto& feed_forward_norm() { return this->template connection<1>().norm(); }
+  const auto& feed_forward_norm() const { return this->template connection<1>().norm(); }
+  auto& feed_forward() { return unwrap(this->template connection<1>().sublayer); }
+  const auto& feed_forward() const { return unwrap(this->template connection<1>().sublayer); }
+  auto& feed_forward_output_norm()
+    requires(is_norm<typename FeedForward::PostNorm>)
+  {
+    return this->template connection<1>().post.norm;
+  }
+  const auto& feed_forward_output_norm() const
+    requires(is_norm<typename FeedForward::PostNorm>)
+  {
+    return this->template connection<1>().post.norm;
+  }
+};
+
+struct PreLNKind {
+  static constexpr const char* name = "PreLN";
+  static constexpr auto& names = block_names;
+};
+struct PostLNKind {
+  static constexpr const char* name = "PostLN";
+  static constexpr auto& names = block_names;
+};
+struct SandwichLNKind {
+  static constexpr const char* name = "SandwichLN";
+  static constexpr auto& names = block_names;
+};
+
+}  // namespace detail
+
+/// h = x + attention(norm(x));  y = h + feed_forward(norm(h))
+template <class AttentionNorm, class Attention, class FeedForwardNorm, class FeedForward>
+class PreLN
+    : public detail::Block<detail::PreLNKind, detail::PreLNConnection<AttentionNorm, Attention>,
+                           detail::PreLNConnection<FeedForwardNorm, FeedForward>> {
+ public:
+  PreLN(AttentionNorm attention_norm, Attention attention, FeedForwardNorm feed_forward_norm,
+        FeedForward feed_forward)
+      : PreLN::Block(detail::pre_ln(std::move(attention_norm), std::move(attention)),
+                     detail::pre_ln(std::move(feed_forward_norm), std::move(feed_forward))) {}
+};
+
+/// h = norm(x + attention(x));  y = norm(h + feed_forward(h))
+template <class Attention, class AttentionNorm, class FeedForward, class FeedForwardNorm>
+class PostLN
+    : public detail::Block<detail::PostLNKind, detail::PostLNConnection<Attention, AttentionNorm>,
+                           detail::PostLNConnection<FeedForward, FeedForwardNorm>> {
+ public:
+  PostLN(Attention attention, AttentionNorm attention_norm, FeedForward feed_forward,
+         FeedForwardNorm feed_forward_norm)
+      : PostLN::Block(detail::post_ln(std::move(attention), std::move(attention_norm)),
+                      detail::post_ln(std::move(feed_forward), std::move(feed_forward_norm))) {}
+};
+
+/// h = x + norm(attention(norm(x)));  y = h + norm(feed_forward(norm(h)))
+template <class AttentionNorm, class Attention, class AttentionOutputNorm, class FeedForwardNorm,
+          class FeedForward, class FeedForwardOutputNorm>
+class SandwichLN
+    : public detail::Block<
+          detail::SandwichLNKind,
+          detail::SandwichLNConnection<AttentionNorm, Attention, AttentionOutputNorm>,
+          detail::SandwichLNConnection<FeedForwardNorm, FeedForward, FeedForwardOutputNorm>> {
+ public:
+  SandwichLN(AttentionNorm attention_norm, Attention attention,
+             AttentionOutputNorm attention_output_norm, FeedForwardNorm feed_forward_norm,
+             FeedForward feed_forward, FeedForwardOutputNorm feed_forward_output_norm)
+      : SandwichLN::Block(
+            detail::sandwich_ln(std::move(attention_norm), std::move(attention),
+                                std::move(attention_output_norm)),
+            detail::sandwich_ln(std::move(feed_forward_norm), std::move(feed_forward),
+                                std::move(feed_forward_output_norm))) {}
+};
+
+}  // namespace tokennorm

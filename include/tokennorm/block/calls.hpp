@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: MIT
+/// The calls that residual connections, blocks and stacks have in common.
+#pragma once
+
+#include <algorithm>
+#include <string>
+#include <type_traits>
+
+#include "tokennorm/block/residual_step.hpp"
+
+namespace tokennorm::detail {
+
+/// Derived has `who()`, `channels()`, `check_norms()`, and, private to it,
+///     infer(stream, result, executor) const    the stream to its end, into the view `result`
+///     train(h, executor)                       h from input to output, remembering
+///     retrace(dh, executor)                    dh from the output's gradient to the input's
+template <class Derived, class Param>
+class BlockCalls {
+ public:
+  using ParamScalar = Param;
+
+  // Inference.
+  template <class X>
+  auto operator()(const X& x) const {
+    return (*this)(x, serial);
+  }
+  template <class X, Executor E>
+  auto operator()(const X& x, E&& executor) const {
+    check_operand_type<X, Eigen::Dynamic>();
+    PlainLike<X, ScalarOf<X>> y;
+    (*this)(x, y, executor);
+    return y;
+  }
+  template <class X, class Y>
+    requires(!Executor<Y>)
+  void operator()(const X& x, Y&& y) const {
+    (*this)(x, y, serial);
+  }
+  template <class X, class Y, Executor E>
+  void operator()(const X& x, Y&& y, E&& executor) const {
+    check_operand_type<X, Eigen::Dynamic>();
+    Workspace<ScalarOf<X>> workspace;
+    (*this)(x, y, workspace, executor);
+  }
+  template <class X, class Y, class S, Executor E = const Serial&>
+  void operator()(const X& x, Y&& y, Workspace<S>& workspace, E&& executor = serial) const;
+
+  // Training, in Param.
+  template <class X, Executor E = const Serial&>
+  auto forward(const X& x, E&& executor = serial);
+  template <class DY, Executor E = const Serial&>
+  auto backward(const DY& dy, E&& executor = serial);
+
+ private:
+  struct Memory {
+    Index tokens = -1;  // of the last forward
+  };
+
+  const Derived& derived() const { return static_cast<const Derived&>(*this); }
+  Derived& derived() { return static_cast<Derived&>(*this); }
+
+  template <class View>
+  void check_input(std::string_view name, const View& view) const {
+    if (view.channels != derived().channels()) [[unlikely]] {
+      fail_shape(derived().who(), name, view.tokens, view.channels,
+                 std::to_string(derived().channels()) + " channels");
+    }
+    derived().check_norms();
+  }
+
+  Remembered<Memory> memory_;
+};
+
+/// Rows of a buffer into an operand of any kind and strides.
+template <class Scalar, class Y>
+void copy_to_operand(const TokenMatrix<Scalar>& from, Y& y) {
+  const auto to = view_of(y);
+  using Element = ScalarOf<Y>;
+  for (Index t = 0; t < to.tokens; ++t) {
+    for (Index c = 0; c < to.channels; ++c) {
+      to.data[t * to.token_stride + c * to.channel_stride] = static_cast<Element>(from(t, c));
+    }
+  }
+}
+
+template <class Derived, class Param>
+template <class X, class Y, class S, Executor E>
+void BlockCalls<Derived, Param>::operator()(const X& x, Y&& y, Workspace<S>& workspace,
+                                            E&& executor) const {
+  check_operand_type<X, Eigen::Dynamic>();
+  check_output_type<Y&, Eigen::Dynamic>();
+  static_assert(std::is_same_v<S, ScalarOf<X>>,
+                "tokennorm: the Workspace has another scalar than x. The residual stream has x's "
+                "scalar: give a Workspace<typename X::Scalar>.");
+  const auto name = [this] { return derived().who(); };
+  const auto& operand = addressable(x);
+  const auto in = as_const(view_of(operand));
+  check_input("x", in);
+  const Index tokens = in.tokens, channels = in.channels;
+  shape_output(name, "y", y, tokens, channels,
+               [&](const auto& view) { check_overlap(name, "y", view, "x", in, false); });
+  check_overlap(name, "y", view_of(y), "x", in);
+
+  // Blocks work on contiguous rows; what is not is copied at the border.
+  Stream<S> stream{in, nullptr, workspace};
+  if constexpr (std::is_same_v<Bare<decltype(operand)>, TokenMatrix<S>>) {
+    stream.h_matrix = &operand;
+  } else if constexpr (layout_of<decltype(operand)> != Layout::rows) {
+    copy_tokens(operand, workspace.stream);
+    stream.h = as_const(view_of(workspace.stream));
+    stream.h_matrix = &workspace.stream;
+  }
+  if constexpr (layout_of<Y> == Layout::rows) {
+    derived().infer(stream, view_of(y), executor);
+  } else {
+    derived().infer(stream, shaped(workspace.stream, tokens, channels), executor);
+    copy_to_operand(workspace.stream, y);
+  }
+}
+
+template <class Derived, class Param>
+template <class X, Executor E>
+auto BlockCalls<Derived, Param>::forward(const X& x, E&& executor) {
+  check_operand_type<X, Eigen::Dynamic>();
+  const auto& operand = addressable(x);
+  check_input("x", view_of(operand));
+  TokenMatrix<Param> h;
+  copy_tokens(operand, h);
+  memory_->tokens = -1;
+  derived().train(h, executor);
+  memory_->tokens = h.rows();
+  PlainLike<X, Param> y;
+  const auto name = [this] { return derived().who(); };
+  shape_output(name, "y", y, h.rows(), h.cols(), [](const auto&) {});
+  copy_to_operand(h, y);
+  return y;
+}
+
+template <class Derived, class Param>
+template <class DY, Executor E>
+auto BlockCalls<Derived, Param>::backward(const DY& dy, E&& executor) {
+  check_operand_type<DY, Eigen::Dynamic>();
+  const auto name = [this] { return derived().who(); };
+  if (memory_->tokens < 0) {
+    fail_order(derived().who(), "backward before forward; call forward(x) first");
+  }
+  const auto& operand = addressable(dy);
+  check_shape(name, "dy", view_of(operand), memory_->tokens, derived().channels());
+  TokenMatrix<Param> dh;
+  copy_tokens(operand, dh);
+  derived().retrace(dh, executor);
+  PlainLike<DY, Param> dx;
+  shape_output(name, "dx", dx, dh.rows(), dh.cols(), [](const auto&) {});
+  copy_to_operand(dh, dx);
+  return dx;
+}
+
+}  // namespace tokennorm::detail

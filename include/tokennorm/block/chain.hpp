@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: MIT
+/// One or two residual connections in a row: the mechanism of residual connections and blocks.
+#pragma once
+
+#include <array>
+#include <string>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include "tokennorm/block/calls.hpp"
+
+namespace tokennorm::detail {
+
+/// What the parts of a connection are called, in errors and in visit_parameters.
+struct ConnectionNames {
+  const char* norm;
+  const char* output_norm;
+  const char* sublayer;
+};
+
+inline constexpr std::array<ConnectionNames, 1> residual_names{
+    ConnectionNames{"norm", "output_norm", "sublayer"}};
+inline constexpr std::array<ConnectionNames, 2> block_names{
+    ConnectionNames{"attention_norm", "attention_output_norm", "attention"},
+    ConnectionNames{"feed_forward_norm", "feed_forward_output_norm", "feed_forward"}};
+
+/// A norm of the connection; they all have its channels and, in training, its scalar.
+template <class Connection>
+using SomeNorm = std::conditional_t<
+    is_norm<typename Connection::PreNorm>, typename Connection::PreNorm,
+    std::conditional_t<is_norm<typename Connection::OutNorm>, typename Connection::OutNorm,
+                       typename Connection::PostNorm>>;
+
+/// A chain of connections. Kind::name is what errors call it, Kind::names what its parts are called.
+template <class Kind, class First, class... Rest>
+class Chain
+    : public BlockCalls<Chain<Kind, First, Rest...>, typename SomeNorm<First>::ParamScalar> {
+ public:
+  using Param = typename SomeNorm<First>::ParamScalar;
+  using InputNorm = typename First::PreNorm;
+
+  explicit Chain(First first, Rest... rest) : connections_(std::move(first), std::move(rest)...) {
+    for_each_norm([this](const auto& norm, const char* name) {
+      using Scalar = typename std::remove_cvref_t<decltype(norm)>::ParamScalar;
+      static_assert(std::is_same_v<Scalar, Param>,
+                    "tokennorm: the norms of a block have parameters of different scalars. Training "
+                    "runs in that scalar: give them all the same.");
+      if (norm.channels() != channels()) {
+        fail(Kind::name, std::string(name) + " has " + std::to_string(norm.channels()) +
+                             " channels; expected the " + std::to_string(channels()) +
+                             " of the norm before it");
+      }
+    });
+  }
+
+  Index channels() const { return some_norm(std::get<0>(connections_)).channels(); }
+
+  /// "PreLN(768)"
+  std::string who() const { return std::string(Kind::name) + "(" + std::to_string(channels()) + ")"; }
+
+  template <class Visitor>
+  void visit_parameters(Visitor&& visitor) {
+    each([&](auto& connection, const ConnectionNames& names) {
+      visit_under(names.norm, connection.norm(), visitor);
+      if constexpr (is_norm<decltype(connection.post.norm)>) {
+        visit_under(names.output_norm, connection.post.norm, visitor);
+      }
+      visit_under(names.sublayer, unwrap(connection.sublayer), visitor);
+    });
+  }
+
+  void zero_gradients() {
+    each([&](auto& connection, const ConnectionNames&) {
+      zero_gradients_of(connection.pre.norm);
+      zero_gradients_of(connection.post.norm);
+      zero_gradients_of(connection.out.norm);
+      zero_gradients_of(unwrap(connection.sublayer));
+    });
+  }
+
+  // ---- for Stack, which runs many chains as one: not part of the public API ----------------------
+
+  void check_norms() const {
+    for_each_norm([](const auto& norm, const char*) { norm.check_parameters(); });
+  }
+
+  StepNorm<InputNorm>& input_norm() { return std::get<0>(connections_).pre; }
+  const StepNorm<InputNorm>& input_norm() const { return std::get<0>(connections_).pre; }
+
+  /// From after the input norm to after `next`, whose chain or norm follows.
+  template <class S, class Next, class Result, class E>
+  void infer_from(Stream<S>& stream, const StepNorm<Next>& next, const Result& result,
+                  E& executor) const {
+    infer_connection<0>(stream, next, result, executor);
+  }
+  template <class Next, class E>
+  void train_from(TokenMatrix<Param>& h, TokenMatrix<Param>& n, StepNorm<Next>& next,
+                  E& executor) {
+    train_connection<0>(h, n, next, executor);
+  }
+  /// From dh and dn after `next` back to dh and dn after the input norm.
+  template <class Next, class E>
+  void retrace_from(TokenMatrix<Param>& dh, TokenMatrix<Param>& dn, StepNorm<Next>& next,
+                    E& executor) {
+    retrace_connection<sizeof...(Rest)>(dh, dn, next, executor);
+  }
+
+ protected:
+  template <std::size_t I>
+  auto& connection() {
+    return std::get<I>(connections_);
+  }
+  template <std::size_t I>
+  const auto& connection() const {
+    return std::get<I>(connections_);
+  }
+
+ private:
+  friend BlockCalls<Chain, Param>;
+  static constexpr std::size_t count = 1 + sizeof...(Rest);
+
+  static const ConnectionNames& names(std::size_t i) { return Kind::names[i]; }
+
+  template <class Connection>
+  static const auto& some_norm(const Connection& connection) {
+    if constexpr (is_norm<typename Connection::PreNorm>) {
+      return connection.pre.norm;
+    } else if constexpr (is_norm<typename Connection::OutNorm>) {
+      return connection.out.norm;
+    } else {
+      return connection.post.norm;
+    }
+  }
+
+  template <class F>
+  void each(const F& f) {
+    std::size_t i = 0;
+    std::apply([&](auto&... connection) { (f(connection, names(i++)), ...); }, connections_);
+  }
+
+  template <class F>
+  void for_each_norm(const F& f) const {
+    std::size_t i = 0;
+    const auto visit = [&](const auto& connection) {
+      if constexpr (is_norm<decltype(connection.pre.norm)>) f(connection.pre.norm, names(i).norm);
+      if constexpr (is_norm<decltype(connection.out.norm)>) f(connection.out.norm, names(i).norm);
+      if constexpr (is_norm<decltype(connection.post.norm)>) {
+        f(connection.post.norm, names(i).output_norm);
+      }
+      ++i;
+    };
+    std::apply([&](const auto&... connection) { (visit(connection), ...); }, connections_);
+  }
+
+  /// u = f(n);  h ← out(α·h + post(u));  n ← the next connection's input norm of h
+  template <std::size_t I, class S, class Next, class Result, class E>
+  void infer_connection(Stream<S>& stream, const StepNorm<Next>& next, const Result& result,
+                        E& executor) const {
+    const auto& c = std::get<I>(connections_);
+    using Pre = typename std::remove_cvref_t<decltype(c)>::PreNorm;
+    TokenMatrix<S>& update = stream.workspace.update;
+    call_sublayer([this] { return who(); }, names(I).sublayer, c.sublayer,
+                  stream.template sublayer_input<Pre>(), update);
+    const auto u = as_const(view_of(update));
+    if constexpr (I + 1 == count) {
+      advance(stream, u, c.alpha, c.post, c.out, next, result, executor);
+    } else {
+      advance(stream, u, c.alpha, c.post, c.out, std::get<I + 1>(connections_).pre,
+              kernels::Absent{}, executor);
+      infer_connection<I + 1>(stream, next, result, executor);
+    }
+  }
+
+  template <std::size_t I, class Next, class E>
+  void train_connection(TokenMatrix<Param>& h, TokenMatrix<Param>& n, StepNorm<Next>& next,
+                        E& executor) {
+    auto& c = std::get<I>(connections_);
+    TokenMatrix<Param> u;
+    train_sublayer([this] { return who(); }, names(I).sublayer, c.sublayer, n, u);
+    if constexpr (I + 1 == count) {
+      advance_remembering(h, u, c.alpha, c.post, c.out, next, n, executor);
+    } else {
+      advance_remembering(h, u, c.alpha, c.post, c.out, std::get<I + 1>(connections_).pre, n,
+                          executor);
+      train_connection<I + 1>(h, n, next, executor);
+    }
+  }
+
+  template <std::size_t I, class Next, class E>
+  void retrace_connection(TokenMatrix<Param>& dh, TokenMatrix<Param>& dn, StepNorm<Next>& next,
+                          E& executor) {
+    auto& c = std::get<I>(connections_);
+    TokenMatrix<Param> du;
+    retreat(dh, dn, c.alpha, c.post, c.out, next, du, executor);
+    backpropagate_sublayer([this] { return who(); }, names(I).sublayer, c.sublayer, du, dn);
+    if constexpr (I > 0) retrace_connection<I - 1>(dh, dn, c.pre, executor);
+  }
+
+  // ---- for BlockCalls ----------------------------------------------------------------------------
+
+  template <class S, class Result, class E>
+  void infer(Stream<S>& stream, const Result& result, E& executor) const {
+    enter(stream, StepNorm<NoNorm>{}, input_norm(), executor);
+    infer_from(stream, StepNorm<NoNorm>{}, result, executor);
+  }
+  template <class E>
+  void train(TokenMatrix<Param>& h, E& executor) {
+    StepNorm<NoNorm> none;
+    TokenMatrix<Param> n;
+    enter_remembering(h, none, input_norm(), n, executor);
+    train_from(h, n, none, executor);
+  }
+  template <class E>
+  void retrace(TokenMatrix<Param>& dh, E& executor) {
+    StepNorm<NoNorm> none;
+    TokenMatrix<Param> dn;
+    retrace_from(dh, dn, none, executor);
+    retreat_to_input(dh, dn, none, input_norm(), executor);
+  }
+
+  std::tuple<First, Rest...> connections_;
+};
+
+}  // namespace tokennorm::detail

@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: MIT
+/// The residual stream h, and the one step by which every placement changes it. Between two
+/// sublayers:
+///
+///     h ← α·h + post(update)      post: a norm on the update, or nothing
+///     h ← out(h)                  out:  a norm on the stream, or nothing
+///     n ← pre(h)                  pre:  the next sublayer's input norm, or nothing
+///
+/// A ResidualConnection is a sublayer with its norms and its α: all there is to say of a placement.
+/// A chain of connections is run by alternating sublayers and steps.
+#pragma once
+
+#include <algorithm>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include "tokennorm/block/sublayer.hpp"
+#include "tokennorm/norm/layer_norm.hpp"
+#include "tokennorm/norm/rms_norm.hpp"
+
+namespace tokennorm {
+
+/// Leaves a norm out.
+struct NoNorm {};
+
+/// The buffers of a block's inference. Kept between calls of the same shape, it saves their
+/// allocation; it may serve any number of blocks in turn, but only one call at a time.
+template <class Scalar>
+struct Workspace {
+  TokenMatrix<Scalar> stream;  // h, between the sublayers
+  TokenMatrix<Scalar> normed;  // n, the input of a sublayer
+  TokenMatrix<Scalar> update;  // the result of a sublayer
+};
+
+namespace detail {
+
+using kernels::Absent;
+using kernels::is_present;
+
+/// A norm, and what its forward left for its backward: its input and the statistics.
+template <class NormType>
+struct StepNorm {
+  using Scalar = typename NormType::ParamScalar;
+  using Statistic = Accumulator<Scalar>;
+  struct Memory {
+    TokenMatrix<Scalar> x;
+    TokenStatistics<Statistic> stats;
+  };
+
+  StepNorm(NormType n) : norm(std::move(n)) {}
+
+  /// For inference.
+  template <class Activation>
+  auto arguments() const {
+    using A = Accumulator<Activation>;
+    return norm.template arguments<A>(static_cast<TokenStatistics<A>*>(nullptr));
+  }
+  /// For training: the statistics are kept.
+  auto remembering_arguments(Index tokens) {
+    NormType::size_statistics(memory->stats, tokens);
+    return norm.template arguments<Statistic>(&memory->stats);
+  }
+
+  /// dx = dskip + the gradient of dy through the norm.
+  template <class E>
+  void backpropagate_sum(const TokenMatrix<Scalar>& dy, const TokenMatrix<Scalar>& dskip,
+                         TokenMatrix<Scalar>& dx, E& executor) {
+    norm.backpropagate_sum(memory->x, memory->stats, dy, dskip, dx, norm.gradients(), executor);
+  }
+  template <class E>
+  void backpropagate(const TokenMatrix<Scalar>& dy, TokenMatrix<Scalar>& dx, E& executor) {
+    norm.backpropagate(memory->x, memory->stats, dy, dx, norm.gradients(), executor);
+  }
+
+  NormType norm;
+  Remembered<Memory> memory;
+};
+
+template <>
+struct StepNorm<NoNorm> {
+  StepNorm(NoNorm = {}) {}
+  template <class>
+  Absent arguments() const {
+    return {};
+  }
+  Absent remembering_arguments(Index) { return {}; }
+  [[no_unique_address]] NoNorm norm;
+};
+
+template <class NormType>
+inline constexpr bool is_norm = !std::is_same_v<std::remove_cvref_t<NormType>, NoNorm>;
+
+/// One residual connection: x + f(x), with the norms that stand around it.
+template <class Pre, class F, class Post, class Out>
+struct ResidualConnection {
+  using PreNorm = Pre;
+  using PostNorm = Post;
+  using OutNorm = Out;
+  using Sublayer = F;
+
+  StepNorm<Pre> pre;
+  F sublayer;
+  StepNorm<Post> post;
+  StepNorm<Out> out;
+  double alpha = 1;
+
+  /// The norm on the stream, before the sublayer or after the sum; placements have one or none.
+  auto& norm() {
+    if constexpr (is_norm<Pre>) {
+      return pre.norm;
+    } else {
+      return out.norm;
+    }
+  }
+  const auto& norm() const { return const_cast<ResidualConnection&>(*this).norm(); }
+};
+
+// ---- the step -----------------------------------------------------------------------------------
+
+/// Runs a step over contiguous rows.
+template <class A, class... Operands, class E>
+void run_step(const kernels::ResidualStep<A, Eigen::Dynamic, Operands...>& step, E& executor) {
+  executor.parallel_for(step.stream.tokens, token_grain(step.channels.get()),
+                        [&](Index begin, Index end) {
+                          if constexpr (NativeScalar<A>) {
+                            kernels::run_rows(step, begin, end);
+                          } else {
+                            kernels::generic::residual_step(step, begin, end);
+                          }
+                        });
+}
+
+/// Names the types of a step.
+template <class A, class Stream, class Update, class Post, class Out, class Pre, class Sum,
+          class StreamOut, class Normed>
+auto residual_step(const Stream& stream, const Update& update, double alpha, const Post& post,
+                   const Out& out, const Pre& pre, const Sum& sum, const StreamOut& stream_out,
+                   const Normed& normed) {
+  return kernels::ResidualStep<A, Eigen::Dynamic, Stream, Update, Sum, StreamOut, Normed, Post, Out,
+                               Pre>{{stream.channels}, stream, update, A(alpha), post,
+                                    out,               pre,    sum,    stream_out, normed};
+}
+
+/// The stream of an inference on its way through a chain.
+template <class S>
+struct Stream {
+  using Scalar = S;
+  TokenView<const Scalar> h;             // the input x first, then workspace.stream
+  const TokenMatrix<Scalar>* h_matrix;   // the same where it is a matrix, which a sublayer can take
+  Workspace<Scalar>& workspace;
+
+  /// What the sublayer of a connection with this input norm is given.
+  template <class Pre>
+  const TokenMatrix<Scalar>& sublayer_input() {
+    if constexpr (is_norm<Pre>) {
+      return workspace.normed;
+    } else {
+      if (h_matrix != nullptr) return *h_matrix;
+      workspace.normed.resize(h.tokens, h.channels);
+      for (Index t = 0; t < h.tokens; ++t) {
+        std::copy_n(h.row(t), h.channels, workspace.normed.row(t).data());
+      }
+      return workspace.normed;
+    }
+  }
+};
+
+/// The view of a buffer, given its shape.
+template <class Scalar>
+TokenView<Scalar> shaped(TokenMatrix<Scalar>& buffer, Index tokens, Index channels) {
+  buffer.resize(tokens, channels);
+  return view_of(buffer);
+}
+
+/// h ← α·h + post(update), h ← out(h), n ← next(h), in inference. With a result, the last of these
+/// goes there; else h and n go to the workspace.
+template <class S, class Update, class Post, class Out, class Next, class Result, class E>
+void advance(Stream<S>& stream, const Update& update, double alpha, const StepNorm<Post>& post,
+             const StepNorm<Out>& out, const StepNorm<Next>& next, const Result& result,
+             E& executor) {
+  using A = Accumulator<S>;
+  constexpr bool last = is_present<Result>;
+  constexpr bool has_out = is_norm<Out>, has_next = is_norm<Next>;
+  const Index tokens = stream.h.tokens, channels = stream.h.channels;
+  Workspace<S>& workspace = stream.workspace;
+  const auto sum = [&] {
+    if constexpr (has_out || (last && has_next) || !is_present<Update>) {
+      return kernels::NotStored<S>{};  // read again at once: not worth a place in memory
+    } else if constexpr (last) {
+      return result;
+    } else {
+      return shaped(workspace.stream, tokens, channels);
+    }
+  }();
+  const auto stream_out = [&] {
+    if constexpr (!has_out) {
+      return Absent{};
+    } else if constexpr (last && !has_next) {
+      return result;
+    } else {
+      return shaped(workspace.stream, tokens, channels);
+    }
+  }();
+  const auto normed = [&] {
+    if constexpr (!has_next) {
+      return Absent{};
+    } else if constexpr (last) {
+      return result;
+    } else {
+      return shaped(workspace.normed, tokens, channels);
+    }
+  }();
+  run_step(residual_step<A>(stream.h, update, alpha, post.template arguments<S>(),
+                            out.template arguments<S>(), next.template arguments<S>(), sum,
+                            stream_out, normed),
+           executor);
+  if constexpr (!last && (has_out || is_present<Update>)) {
+    stream.h = as_const(view_of(workspace.stream));
+    stream.h_matrix = &workspace.stream;
+  }
+}
+
+/// The same in training: everything a backward pass needs is remembered by the norm that needs it.
+/// `h` becomes the new stream, `n` the next sublayer's input.
+template <class S, class Update, class Post, class Out, class Next, class E>
+void advance_remembering(TokenMatrix<S>& h, const Update& update, double alpha,
+                         StepNorm<Post>& post, StepNorm<Out>& out, StepNorm<Next>& next,
+                         TokenMatrix<S>& n, E& executor) {
+  using A = Accumulator<S>;
+  constexpr bool has_out = is_norm<Out>, has_next = is_norm<Next>;
+  constexpr bool has_update = !std::is_same_v<Update, Absent>;
+  const Index tokens = h.rows(), channels = h.cols();
+  const auto update_view = [&] {
+    if constexpr (!has_update) {
+      return Absent{};
+    } else if constexpr (is_norm<Post>) {
+      post.memory->x = update;
+      return as_const(view_of(post.memory->x));
+    } else {
+      return as_const(view_of(update));
+    }
+  }();
+  if constexpr (has_out && !has_update) out.memory->x = h;
+  const auto sum = [&] {
+    if constexpr (!has_update) {
+      return kernels::NotStored<S>{};
+    } else if constexpr (has_out) {
+      return shaped(out.memory->x, tokens, channels);
+    } else {
+      return view_of(h);
+    }
+  }();
+  const auto stream_out = [&] {
+    if constexpr (has_out) {
+      return view_of(h);
+    } else {
+      return Absent{};
+    }
+  }();
+  const auto normed = [&] {
+    if constexpr (has_next) {
+      return shaped(n, tokens, channels);
+    } else {
+      return Absent{};
+    }
+  }();
+  run_step(residual_step<A>(as_const(view_of(h)), update_view, alpha,
+                            post.remembering_arguments(tokens), out.remembering_arguments(tokens),
+                            next.remembering_arguments(tokens), sum, stream_out, normed),
+           executor);
+  if constexpr (has_next) {
+    next.memory->x = h;
+  } else {
+    n = h;
+  }
+}
+
+/// The start of a chain: h ← embedding(x), n ← first(h).
+template <class S, class Embedding, class First, class E>
+void enter(Stream<S>& stream, const StepNorm<Embedding>& embedding, const StepNorm<First>& first,
+           E& executor) {
+  if constexpr (is_norm<Embedding> || is_norm<First>) {
+    advance(stream, Absent{}, 1, StepNorm<NoNorm>{}, embedding, first, Absent{}, executor);
+  }
+}
+
+template <class S, class Embedding, class First, class E>
+void enter_remembering(TokenMatrix<S>& h, StepNorm<Embedding>& embedding, StepNorm<First>& first,
+                       TokenMatrix<S>& n, E& executor) {
+  StepNorm<NoNorm> none;
+  if constexpr (is_norm<Embedding> || is_norm<First>) {
+    advance_remembering(h, Absent{}, 1, none, embedding, first, n, executor);
+  } else {
+    n = h;
+  }
+}
+
+/// dh ← dh + the gradient of dn through a norm of the stream. An empty dh or dn is zero.
+template <class S, class NormType, class E>
+void gather(TokenMatrix<S>& dh, const TokenMatrix<S>& dn, StepNorm<NormType>& norm, E& executor) {
+  if constexpr (is_norm<NormType>) {
+    if (dh.size() == 0) {
+      norm.backpropagate(dn, dh, executor);
+    } else {
+      norm.backpropagate_sum(dn, dh, dh, executor);
+    }
+  } else if (dn.size() != 0) {
+    dh += dn;
+  }
+}
+
+/// The gradient of a step. In: dh, of the stream after it, and dn, of the next sublayer's input.
+/// Out: dh, of the stream before it, and du, of the update.
+template <class S, class Post, class Out, class Next, class E>
+void retreat(TokenMatrix<S>& dh, const TokenMatrix<S>& dn, double alpha, StepNorm<Post>& post,
+             StepNorm<Out>& out, StepNorm<Next>& next, TokenMatrix<S>& du, E& executor) {
+  gather(dh, dn, next, executor);
+  if constexpr (is_norm<Out>) out.backpropagate(dh, dh, executor);
+  if constexpr (is_norm<Post>) {
+    post.backpropagate(dh, du, executor);
+  } else {
+    du = dh;
+  }
+  if (alpha != 1) dh *= S(alpha);
+}
+
+/// The gradient of enter.
+template <class S, class Embedding, class First, class E>
+void retreat_to_input(TokenMatrix<S>& dh, const TokenMatrix<S>& dn, StepNorm<Embedding>& embedding,
+                      StepNorm<First>& first, E& executor) {
+  gather(dh, dn, first, executor);
+  if constexpr (is_norm<Embedding>) embedding.backpropagate(dh, dh, executor);
+}
+
+}  // namespace detail
+}  // namespace tokennorm

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: MIT
+/// A stack of blocks, in data order:  y = final_norm(block_{L−1}(… block_0(embedding_norm(x)) …)).
+///
+///     Stack(embedding_norm, std::vector<Block>, final_norm)        NoNorm{} leaves a norm out
+///
+/// Fusion runs across the borders: the last update of a block is added inside the step that applies
+/// the first norm of the next block, or the final norm.
+///
+/// Shapes, error, aliasing and what throws are those of blocks.hpp, and the calls are the same.
+///
+///     stack.embedding_norm(), stack.blocks(), stack.final_norm()
+///     visit_parameters: embedding_norm.…, blocks.N.…, final_norm.…
+#pragma once
+
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "tokennorm/block/blocks.hpp"
+
+namespace tokennorm {
+
+template <class EmbeddingNorm, class Block, class FinalNorm>
+class Stack : public detail::BlockCalls<Stack<EmbeddingNorm, Block, FinalNorm>,
+                                        typename Block::ParamScalar> {
+ public:
+  using Param = typename Block::ParamScalar;
+
+  Stack(EmbeddingNorm embedding_norm, std::vector<Block> blocks, FinalNorm final_norm);
+
+  Index channels() const { return channels_; }
+  std::string who() const { return "Stack(" + std::to_string(channels_) + ")"; }
+
+  EmbeddingNorm& embedding_norm() { return embedding_norm_.norm; }
+  const EmbeddingNorm& embedding_norm() const { return embedding_norm_.norm; }
+  std::vector<Block>& blocks() { return blocks_; }
+  const std::vector<Block>& blocks() const { return blocks_; }
+  FinalNorm& final_norm() { return final_norm_.norm; }
+  const FinalNorm& final_norm() const { return final_norm_.norm; }
+
+  template <class Visitor>
+  void visit_parameters(Visitor&& visitor);
+  void zero_gradients();
+
+  /// For BlockCalls: fails if a norm's parameters have lost their size.
+  void check_norms() const;
+
+ private:
+  friend detail::BlockCalls<Stack, Param>;
+  using NoStepNorm = detail::StepNorm<NoNorm>;
+
+  template <class S, class Result, class E>
+  void infer(detail::Stream<S>& stream, const Result& result, E& executor) const;
+  template <class E>
+  void train(TokenMatrix<Param>& h, E& executor);
+  template <class E>
+  void retrace(TokenMatrix<Param>& dh, E& executor);
+
+  template <class Norm>
+  void check_channels(const char* name, const Norm& norm) const;
+
+  detail::StepNorm<EmbeddingNorm> embedding_norm_;
+  std::vector<Block> blocks_;
+  detail::StepNorm<FinalNorm> final_norm_;
+  Index channels_ = 0;
+};
+
+template <class EmbeddingNorm, class Block, class FinalNorm>
+Stack<EmbeddingNorm, Block, FinalNorm>::Stack(EmbeddingNorm embedding_norm,
+                                              std::vector<Block> blocks, FinalNorm final_norm)
+    : embedding_norm_(std::move(embedding_norm)),
+      blocks_(std::move(blocks)),
+      final_norm_(std::move(final_norm)) {
+  if (blocks_.empty()) detail::fail("Stack", "there are 0 blocks; expected 1 or more");
+  channels_ = blocks_.front().channels();
+  for (const Block& block : blocks_) check_channels("a block", block);
+  if constexpr (detail::is_norm<EmbeddingNorm>) check_channels("embedding_norm", this->embedding_norm());
+  if constexpr (detail::is_norm<FinalNorm>) check_channels("final_norm", this->final_norm());
+}
+
+template <class EmbeddingNorm, class Block, class FinalNorm>
+template <class Norm>
+void Stack<EmbeddingNorm, Block, FinalNorm>::check_channels(const char* name,
+                                                            const Norm& norm) const {
+  static_assert(std::is_same_v<typename Norm::ParamScalar, Param>,
+                "tokennorm: the norms of a Stack have parameters of different scalars. Training runs "
+                "in that scalar: give them all the same.");
+  if (norm.channels() != channels_) {
+    detail::fail("Stack", std::string(name) + " has " + std::to_string(norm.channels()) +
+                              " channels; expected the " + std::to_string(channels_) +
+                              " of the first block");
+  }
+}
+
+template <class EmbeddingNorm, class Block, class FinalNorm>
+void Stack<EmbeddingNorm, Block, FinalNorm>::check_norms() const {
+  for (const Block& block : blocks_) block.check_norms();
+  if constexpr (detail::is_norm<EmbeddingNorm>) embedding_norm().check_parameters();
+  if constexpr (detail::is_norm<FinalNorm>) final_norm().check_parameters();
+}
+
+template <class EmbeddingNorm, class Block, class FinalNorm>
+template <class Visitor>
+void Stack<EmbeddingNorm, Block, FinalNorm>::visit_parameters(Visitor&& visitor) {
+  detail::visit_under("embedding_norm", embedding_norm(), visitor);
+  for (std::size_t i = 0; i < blocks_.size(); ++i) {
+    detail::visit_under("blocks." + std::to_string(i), blocks_[i], visitor);
+  }
+  detail::visit_under("final_norm", final_norm(), visitor);
+}
+
+template <class EmbeddingNorm, class Block, class FinalNorm>
+void Stack<EmbeddingNorm, Block, FinalNorm>::zero_gradients() {
+  detail::zero_gradients_of(embedding_norm());
+  for (Block& block : blocks_) block.zero_gradients();
+  detail::zero_gradients_of(final_norm());
+}
+
+template <class EmbeddingNorm, class Block, class FinalNorm>
+template <class S, class Result, class E>
+void Stack<EmbeddingNorm, Block, FinalNorm>::infer(detail::Stream<S>& stream, const Result& result,
+                                                   E& executor) const {
+  detail::enter(stream, embedding_norm_, blocks_.front().input_norm(), executor);
+  for (std::size_t i = 0; i + 1 < blocks_.size(); ++i) {
+    blocks_[i].infer_from(stream, blocks_[i + 1].input_norm(), kernels::Absent{}, executor);
+  }
+  blocks_.back().infer_from(stream, final_norm_, result, executor);
+}
+
+template <class EmbeddingNorm, class Block, class FinalNorm>
+template <class E>
+void Stack<EmbeddingNorm, Block, FinalNorm>::train(TokenMatrix<Param>& h, E& executor) {
+  TokenMatrix<Param> n;
+  detail::enter_remembering(h, embedding_norm_, blocks_.front().input_norm(), n, executor);
+  for (std::size_t i = 0; i + 1 < blocks_.size(); ++i) {
+    blocks_[i].train_from(h, n, blocks_[i + 1].input_norm(), executor);
+  }
+  blocks_.back().train_from(h, n, final_norm_, executor);
+  if constexpr (detail::is_norm<FinalNorm>) h.swap(n);
+}
+
+template <class EmbeddingNorm, class Block, class FinalNorm>
+template <class E>
+void Stack<EmbeddingNorm, Block, FinalNorm>::retrace(TokenMatrix<Param>& dh, E& executor) {
+  TokenMatrix<Param> dn;
+  if constexpr (detail::is_norm<FinalNorm>) dh.swap(dn);  // nothing reads the stream but that norm
+  blocks_.back().retrace_from(dh, dn, final_norm_, executor);
+  for (std::size_t i = blocks_.size() - 1; i > 0; --i) {
+    blocks_[i - 1].retrace_from(dh, dn, blocks_[i].input_norm(), executor);
+  }
+  detail::retreat_to_input(dh, dn, embedding_norm_, blocks_.front().input_norm(), executor);
+}
+
+}  // namespace tokennorm

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: MIT
+/// Sublayers: the callables that a block wraps, and what each use of them needs.
+///
+///     inference   y = f(x), or f(x, y) into a y that already has the shape; const, or by std::ref
+///     training    Y forward(const X&), which remembers what it needs, and DX backward(const DY&),
+///                 which adds to the sublayer's own parameter gradients
+///     optional    visit_parameters(visitor), zero_gradients()
+///
+/// x is a `const TokenMatrix<Scalar>&`; the result has its shape and scalar.
+/// Throws   std::invalid_argument where the result has another shape, naming the sublayer and both
+#pragma once
+
+#include <concepts>
+#include <functional>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include "tokennorm/core/operands.hpp"
+
+namespace tokennorm {
+
+/// f(x) gives tokens.
+template <class F, class Tokens>
+concept ReturningSublayer = std::invocable<F&, const Tokens&> &&
+    !std::is_void_v<std::invoke_result_t<F&, const Tokens&>>;
+
+/// f(x, y) writes tokens into y.
+template <class F, class Tokens>
+concept WritingSublayer = std::invocable<F&, const Tokens&, Tokens&>;
+
+template <class F, class Tokens>
+concept HasForward = requires(F& f, const Tokens& x) { f.forward(x); };
+
+template <class F, class Tokens>
+concept HasBackward = requires(F& f, const Tokens& dy) { f.backward(dy); };
+
+/// Can be trained.
+template <class F, class Tokens>
+concept TrainableSublayer = HasForward<F, Tokens> && HasBackward<F, Tokens>;
+
+namespace detail {
+
+/// std::ref(f) keeps a sublayer outside its block; its members are those of f.
+template <class F>
+F& unwrap(F& f) {
+  return f;
+}
+template <class F>
+const F& unwrap(const F& f) {
+  return f;
+}
+template <class F>
+F& unwrap(std::reference_wrapper<F>& f) {
+  return f.get();
+}
+template <class F>
+F& unwrap(const std::reference_wrapper<F>& f) {
+  return f.get();
+}
+
+template <class F>
+using Unwrapped = std::remove_reference_t<decltype(unwrap(std::declval<F&>()))>;
+
+/// What a sublayer returned, as tokens of its own.
+template <class Tokens, class Result>
+void take_result(const auto& who, const std::string& role, const Result& result, Tokens& to,
+                 Index token_count, Index channels) {
+  static_assert(is_dense<Result>,
+                "tokennorm: a sublayer does not return tokens. Let it return an Eigen matrix or "
+                "expression of its input's shape.");
+  if constexpr (is_dense<Result>) {
+    static_assert(std::is_same_v<ScalarOf<Result>, typename Tokens::Scalar>,
+                  "tokennorm: a sublayer returns tokens of another scalar than it was given. Let it "
+                  "end with .cast<Scalar>(), where Scalar is that of its input.");
+    static_assert(!is_vector<Result> || bool(Bare<Result>::IsRowMajor),
+                  "tokennorm: a sublayer returns a column vector; expected tokens, one per row.");
+    if (result.rows() != token_count || result.cols() != channels) [[unlikely]] {
+      fail(who(), role + " returned " + shape_text(result.rows(), result.cols()) +
+                      " (tokens x channels); expected " + shape_text(token_count, channels));
+    }
+    to = result.matrix();
+  }
+}
+
+/// u = f(n), in inference. `role` names the sublayer in an error.
+template <class F, class Tokens>
+void call_sublayer(const auto& who, const char* role, const F& sublayer, const Tokens& n,
+                   Tokens& u) {
+  auto& f = unwrap(sublayer);
+  using Callable = std::remove_reference_t<decltype(f)>;
+  constexpr bool callable =
+      WritingSublayer<Callable, Tokens> || std::invocable<Callable&, const Tokens&>;
+  static_assert(callable,
+                "tokennorm: a sublayer cannot be called. Give it `Tokens operator()(const Tokens&) "
+                "const`, or `void operator()(const Tokens&, Tokens&) const`, with Tokens = "
+                "TokenMatrix<Scalar>; a sublayer that changes itself is passed by std::ref.");
+  if constexpr (WritingSublayer<Callable, Tokens>) {
+    u.resize(n.rows(), n.cols());
+    std::invoke(f, n, u);
+    if (u.rows() != n.rows() || u.cols() != n.cols()) [[unlikely]] {
+      fail(who(), std::string(role) + " resized its result to " + shape_text(u.rows(), u.cols()) +
+                      " (tokens x channels); expected " + shape_text(n.rows(), n.cols()));
+    }
+  } else if constexpr (callable) {
+    static_assert(ReturningSublayer<Callable, Tokens>,
+                  "tokennorm: a sublayer called as f(x) returns nothing. Let it return tokens of its "
+                  "input's shape, or take a second argument `Tokens& y` to write to.");
+    if constexpr (ReturningSublayer<Callable, Tokens>) {
+      take_result(who, role, std::invoke(f, n), u, n.rows(), n.cols());
+    }
+  }
+}
+
+template <class F, class Tokens>
+constexpr void check_trainable() {
+  static_assert(HasForward<F, Tokens>,
+                "tokennorm: forward of a block: a sublayer has no forward(x). Give it `Tokens "
+                "forward(const Tokens&)` and `Tokens backward(const Tokens&)`, or call the block "
+                "itself, block(x), which needs neither.");
+  static_assert(HasBackward<F, Tokens>,
+                "tokennorm: forward of a block: a sublayer has no backward(dy). Give it `Tokens "
+                "forward(const Tokens&)` and `Tokens backward(const Tokens&)`, or call the block "
+                "itself, block(x), which needs neither.");
+}
+
+/// u = f.forward(n)
+template <class F, class Tokens>
+void train_sublayer(const auto& who, const char* role, F& sublayer, const Tokens& n, Tokens& u) {
+  auto& f = unwrap(sublayer);
+  check_trainable<std::remove_reference_t<decltype(f)>, Tokens>();
+  if constexpr (TrainableSublayer<std::remove_reference_t<decltype(f)>, Tokens>) {
+    take_result(who, std::string(role) + ".forward", f.forward(n), u, n.rows(), n.cols());
+  }
+}
+
+/// dn = f.backward(du)
+template <class F, class Tokens>
+void backpropagate_sublayer(const auto& who, const char* role, F& sublayer, const Tokens& du,
+                            Tokens& dn) {
+  auto& f = unwrap(sublayer);
+  take_result(who, std::string(role) + ".backward", f.backward(du), dn, du.rows(), du.cols());
+}
+
+/// Visits what has parameters, under "prefix.…"; the visitor gets lvalues.
+template <class Visitable, class Visitor>
+void visit_under(const std::string& prefix, Visitable& visitable, Visitor& visitor) {
+  const auto prefixed = [&](const std::string& name, auto&& value, auto&& gradient) {
+    const std::string full = prefix + "." + name;
+    visitor(full, value, gradient);
+  };
+  if constexpr (requires { visitable.visit_parameters(prefixed); }) {
+    visitable.visit_parameters(prefixed);
+  }
+}
+
+template <class Visitable>
+void zero_gradients_of(Visitable& visitable) {
+  if constexpr (requires { visitable.zero_gradients(); }) visitable.zero_gradients();
+}
+
+}  // namespace detail
+}  // namespace tokennorm
