@@ -3,7 +3,8 @@
 #
 #   ./tests/run.sh [options of cmake...]
 #
-# From the environment: CXX, BUILD_DIR (default build-tests), and whatever CMake and CTest read.
+# From the environment: CXX, BUILD_DIR (default build-tests), CTEST_OPTIONS, and what CMake and CTest
+# read themselves.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 build=${BUILD_DIR:-$root/build-tests}
@@ -15,4 +16,6 @@ use_fast_tools
 
 cmake -S "$root" -B "$build" "$@"
 cmake --build "$build"
-ctest --test-dir "$build" --output-on-failure
+# The options are words, to be split.
+# shellcheck disable=SC2086
+ctest --test-dir "$build" --output-on-failure ${CTEST_OPTIONS:-}

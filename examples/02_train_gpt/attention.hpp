@@ -29,9 +29,9 @@ class CausalSelfAttention {
  public:
   using Tokens = TokenMatrix<Scalar>;
 
-  /// `output_deviation`: of the output projection, which writes into the residual stream.
-  CausalSelfAttention(Index channels, Index heads, Index context, double output_deviation,
-                      std::mt19937_64& rng);
+  /// `output_gain`: of the output projection, which writes into the residual stream.
+  CausalSelfAttention(Index channels, Index heads, Index context, std::mt19937_64& rng,
+                      double output_gain = 1);
 
   Tokens operator()(const Tokens& x) const;
   Tokens forward(const Tokens& x);
@@ -78,13 +78,13 @@ void causal_softmax(Square&& scores) {
 
 template <class Scalar>
 CausalSelfAttention<Scalar>::CausalSelfAttention(Index channels, Index heads, Index context,
-                                                 double output_deviation, std::mt19937_64& rng)
+                                                 std::mt19937_64& rng, double output_gain)
     : channels_(channels),
       heads_(heads),
       head_channels_(detail::head_channels(channels, heads)),
       context_(context),
-      input_(channels, 3 * channels, 0.02, rng),
-      output_(channels, channels, output_deviation, rng) {}
+      input_(channels, 3 * channels, rng),
+      output_(channels, channels, rng, output_gain) {}
 
 template <class Scalar>
 auto CausalSelfAttention<Scalar>::operator()(const Tokens& x) const -> Tokens {

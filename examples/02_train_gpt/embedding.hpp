@@ -3,7 +3,7 @@
 ///
 /// Shapes     ids (T) · E (vocabulary, C) · P (N, C) · x (T, C); see sequences.hpp for T and N
 /// Backward   dE[idₜ] += dxₜ    dP[t mod N] += dxₜ    (ids have no gradient)
-/// Start      E, P ~ N(0, 0.02²)
+/// Start      E, P ~ N(0, 0.2²)
 /// Throws     std::invalid_argument where T does not fall into sequences of N
 #pragma once
 
@@ -40,8 +40,8 @@ class Embedding {
 
 template <class Scalar>
 Embedding<Scalar>::Embedding(Index vocabulary, Index context, Index channels, std::mt19937_64& rng)
-    : token_{random_normal<Scalar>(vocabulary, channels, 0.02, rng)},
-      position_{random_normal<Scalar>(context, channels, 0.02, rng)} {}
+    : token_{random_normal<Scalar>(vocabulary, channels, 0.2, rng)},
+      position_{random_normal<Scalar>(context, channels, 0.2, rng)} {}
 
 template <class Scalar>
 auto Embedding<Scalar>::operator()(std::span<const int> ids) const -> Tokens {

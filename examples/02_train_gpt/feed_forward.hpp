@@ -19,8 +19,8 @@ class FeedForward {
  public:
   using Tokens = TokenMatrix<Scalar>;
 
-  /// `output_deviation`: of the second matrix, which writes into the residual stream.
-  FeedForward(Index channels, double output_deviation, std::mt19937_64& rng);
+  /// `output_gain`: of the second matrix, which writes into the residual stream.
+  FeedForward(Index channels, std::mt19937_64& rng, double output_gain = 1);
 
   Tokens operator()(const Tokens& x) const;
   Tokens forward(const Tokens& x);
@@ -76,9 +76,8 @@ TokenMatrix<Scalar> gelu_backward(const TokenMatrix<Scalar>& hidden,
 }
 
 template <class Scalar>
-FeedForward<Scalar>::FeedForward(Index channels, double output_deviation, std::mt19937_64& rng)
-    : input_(channels, 4 * channels, 0.02, rng),
-      output_(4 * channels, channels, output_deviation, rng) {}
+FeedForward<Scalar>::FeedForward(Index channels, std::mt19937_64& rng, double output_gain)
+    : input_(channels, 4 * channels, rng), output_(4 * channels, channels, rng, output_gain) {}
 
 template <class Scalar>
 auto FeedForward<Scalar>::operator()(const Tokens& x) const -> Tokens {

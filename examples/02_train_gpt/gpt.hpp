@@ -10,8 +10,8 @@
 ///     sandwich   h = h + N(f(N(h)))        NoNorm, blocks, final norm      Gemma 2
 ///
 /// Shapes     ids (T) · h (T, C) · logits (T, vocabulary); see sequences.hpp for T
-/// Start      as GPT-2: weights N(0, 0.02²); those that write into the residual stream 1/√(2L) of
-///            that, since 2L of them add up. Radford et al. 2019, section 2.3.
+/// Start      weights N(0, 1 / inputs), and those that write into the residual stream 1/√(2L) of
+///            that, since 2L of them add up: Radford et al. 2019 (GPT-2), section 2.3
 #pragma once
 
 #include "attention.hpp"
@@ -61,7 +61,7 @@ class Gpt {
       : context_(shape.context),
         embedding_(shape.vocabulary, shape.context, shape.channels, rng),
         stack_(Placement::template make_stack<Norm, Scalar>(shape, rng)),
-        head_(shape.channels, shape.vocabulary, 0.02, rng) {}
+        head_(shape.channels, shape.vocabulary, rng) {}
 
   Index context() const { return context_; }
 
@@ -102,19 +102,19 @@ class Gpt {
 
 namespace detail {
 
-inline double residual_deviation(const Shape& shape) {
-  return 0.02 / std::sqrt(2 * static_cast<double>(shape.layers));
+inline double residual_gain(const Shape& shape) {
+  return 1 / std::sqrt(2 * static_cast<double>(shape.layers));
 }
 
 template <class Scalar>
 auto make_attention(const Shape& shape, std::mt19937_64& rng) {
-  return CausalSelfAttention<Scalar>(shape.channels, shape.heads, shape.context,
-                                     residual_deviation(shape), rng);
+  return CausalSelfAttention<Scalar>(shape.channels, shape.heads, shape.context, rng,
+                                     residual_gain(shape));
 }
 
 template <class Scalar>
 auto make_feed_forward(const Shape& shape, std::mt19937_64& rng) {
-  return FeedForward<Scalar>(shape.channels, residual_deviation(shape), rng);
+  return FeedForward<Scalar>(shape.channels, rng, residual_gain(shape));
 }
 
 /// L blocks, each from the next attention and feed-forward layer.

@@ -3,11 +3,12 @@
 ///
 /// Shapes     x (T, inputs) · W (inputs, outputs) · b (outputs) · y (T, outputs)
 /// Backward   dx = dy·Wᵀ    dW += xᵀ·dy    db += Σₜ dyₜ
-/// Start      W ~ N(0, standard_deviation²), b = 0
+/// Start      W ~ N(0, gain² / inputs), so that y is about as large as x, times the gain; b = 0
 #pragma once
 
 #include "parameters.hpp"
 
+#include <cmath>
 #include <utility>
 
 namespace gpt {
@@ -17,7 +18,7 @@ class Linear {
  public:
   using Tokens = TokenMatrix<Scalar>;
 
-  Linear(Index inputs, Index outputs, double standard_deviation, std::mt19937_64& rng);
+  Linear(Index inputs, Index outputs, std::mt19937_64& rng, double gain = 1);
 
   Tokens operator()(const Tokens& x) const;
   Tokens forward(Tokens x);
@@ -34,8 +35,9 @@ class Linear {
 };
 
 template <class Scalar>
-Linear<Scalar>::Linear(Index inputs, Index outputs, double standard_deviation, std::mt19937_64& rng)
-    : weight_{random_normal<Scalar>(inputs, outputs, standard_deviation, rng)},
+Linear<Scalar>::Linear(Index inputs, Index outputs, std::mt19937_64& rng, double gain)
+    : weight_{random_normal<Scalar>(inputs, outputs, gain / std::sqrt(static_cast<double>(inputs)),
+                                    rng)},
       bias_{RowVector<Scalar>::Zero(outputs)} {}
 
 template <class Scalar>

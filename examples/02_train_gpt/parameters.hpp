@@ -34,7 +34,7 @@ struct Parameter {
   void zero_gradient() { gradient.setZero(); }
 };
 
-/// A matrix of independent normal numbers with mean 0, as GPT-2 starts all of its weights.
+/// A matrix of independent normal numbers with mean 0.
 template <class Scalar>
 TokenMatrix<Scalar> random_normal(Index rows, Index columns, double standard_deviation,
                                   std::mt19937_64& rng) {

@@ -22,9 +22,9 @@
 namespace gpt {
 
 struct TrainingOptions {
-  Index steps = 1000;
-  Index batch = 16;  // sequences
-  double learning_rate = 1e-3;
+  Index steps = 1500;
+  Index batch = 8;  // sequences
+  double learning_rate = 3e-3;
   unsigned long seed = 1;
   double gradient_limit = 1.0;
   AdamWOptions adamw = {};

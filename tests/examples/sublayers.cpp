@@ -19,13 +19,13 @@ using Tokens = TokenMatrix<Real>;
 
 TEST(Linear, MatchesCentralDifferences) {
   std::mt19937_64 rng(1);
-  Linear<Real> linear(5, 3, 0.02, rng);
+  Linear<Real> linear(5, 3, rng);
   expect_sublayer_gradients(linear, 7, 5, 3, Seed{10});
 }
 
 TEST(Linear, IsTheProductWrittenOut) {
   std::mt19937_64 rng(2);
-  Linear<Real> linear(4, 3, 0.5, rng);
+  Linear<Real> linear(4, 3, rng);
   shake(linear, Seed{20});
   Tokens weight, bias;
   linear.visit_parameters([&](const std::string& name, auto& value, auto&) {
@@ -44,7 +44,7 @@ TEST(Linear, IsTheProductWrittenOut) {
 
 TEST(FeedForward, MatchesCentralDifferences) {
   std::mt19937_64 rng(3);
-  FeedForward<Real> feed_forward(4, 0.02, rng);
+  FeedForward<Real> feed_forward(4, rng);
   expect_sublayer_gradients(feed_forward, 5, 4, 4, Seed{30});
 }
 
@@ -64,7 +64,7 @@ class AttentionGradient : public ::testing::TestWithParam<Index> {};  // the num
 
 TEST_P(AttentionGradient, MatchesCentralDifferences) {
   std::mt19937_64 rng(4);
-  CausalSelfAttention<Real> attention(/*channels=*/6, /*heads=*/2, /*context=*/4, 0.02, rng);
+  CausalSelfAttention<Real> attention(/*channels=*/6, /*heads=*/2, /*context=*/4, rng);
   expect_sublayer_gradients(attention, GetParam(), 6, 6, Seed{40});
 }
 
@@ -74,7 +74,7 @@ INSTANTIATE_TEST_SUITE_P(TokenCounts, AttentionGradient, ::testing::Values(1, 3,
 TEST(Attention, IsTheSumWrittenOut) {
   constexpr Index channels = 6, heads = 3, context = 5, tokens = 10, width = channels / heads;
   std::mt19937_64 rng(5);
-  CausalSelfAttention<Real> attention(channels, heads, context, 0.5, rng);
+  CausalSelfAttention<Real> attention(channels, heads, context, rng);
   shake(attention, Seed{50});
   std::vector<Tokens> parameters;  // input weight and bias, output weight and bias
   attention.visit_parameters(
@@ -118,16 +118,16 @@ TEST(Attention, IsTheSumWrittenOut) {
 
 TEST(Attention, RefusesWhatItCannotSplit) {
   std::mt19937_64 rng(6);
-  EXPECT_THROW(CausalSelfAttention<float>(6, 4, 8, 0.02, rng), std::invalid_argument);
-  EXPECT_THROW(CausalSelfAttention<float>(6, 0, 8, 0.02, rng), std::invalid_argument);
-  const CausalSelfAttention<float> attention(6, 2, 4, 0.02, rng);
+  EXPECT_THROW(CausalSelfAttention<float>(6, 4, 8, rng), std::invalid_argument);
+  EXPECT_THROW(CausalSelfAttention<float>(6, 0, 8, rng), std::invalid_argument);
+  const CausalSelfAttention<float> attention(6, 2, 4, rng);
   EXPECT_THROW(attention(TokenMatrix<float>::Zero(6, 6)), std::invalid_argument);
   EXPECT_EQ(attention(TokenMatrix<float>::Zero(0, 6)).rows(), 0);
 }
 
 TEST(Attention, SurvivesLargeScores) {
   std::mt19937_64 rng(7);
-  const CausalSelfAttention<float> attention(4, 1, 6, 0.02, rng);
+  const CausalSelfAttention<float> attention(4, 1, 6, rng);
   const auto x = random_normal<TokenMatrix<float>>({6, 4}, Seed{70}, 0, 1e4);
   EXPECT_TRUE(attention(x).allFinite());
 }

@@ -6,9 +6,9 @@ set(project "${CMAKE_CURRENT_SOURCE_DIR}/install")
 add_test(NAME install.clean COMMAND ${CMAKE_COMMAND} -E rm -rf "${prefix}")
 add_test(NAME install.to_prefix
   COMMAND ${CMAKE_COMMAND} --install "${PROJECT_BINARY_DIR}" --config $<CONFIG> --prefix "${prefix}")
-set_tests_properties(install.clean PROPERTIES FIXTURES_SETUP clean_prefix)
+set_tests_properties(install.clean PROPERTIES FIXTURES_SETUP clean_prefix LABELS toolchain)
 set_tests_properties(install.to_prefix PROPERTIES
-  FIXTURES_REQUIRED clean_prefix FIXTURES_SETUP installed)
+  FIXTURES_REQUIRED clean_prefix FIXTURES_SETUP installed LABELS toolchain)
 
 function(add_consumer_test name)
   set(binary_dir "${CMAKE_CURRENT_BINARY_DIR}/${name}")
@@ -17,6 +17,7 @@ function(add_consumer_test name)
       --build-generator ${CMAKE_GENERATOR}
       --build-options "-DCMAKE_CXX_COMPILER=${CMAKE_CXX_COMPILER}" "-DEigen3_DIR=${Eigen3_DIR}" ${ARGN}
       --test-command "${binary_dir}/install_test")
+  set_tests_properties(install.${name} PROPERTIES LABELS toolchain)
 endfunction()
 
 add_consumer_test(find_package "-Dtokennorm_ROOT=${prefix}")
@@ -28,6 +29,7 @@ if(PKG_CONFIG)
   add_test(NAME install.pkg_config
     COMMAND sh "${project}/pkg_config.sh" "${CMAKE_CXX_COMPILER}" "${CMAKE_CURRENT_BINARY_DIR}")
   set_tests_properties(install.pkg_config PROPERTIES
+    LABELS toolchain
     FIXTURES_REQUIRED installed
     ENVIRONMENT "PKG_CONFIG=${PKG_CONFIG};PKG_CONFIG_PATH=${prefix}/share/pkgconfig")
 endif()

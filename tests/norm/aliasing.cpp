@@ -47,16 +47,24 @@ class Aliasing : public ::testing::Test {
     EXPECT_TRUE(same_bits(buffer_, before)) << "written before it was refused";
   }
 
-  /// x and y share no element: y gets what a separate y would, and x keeps its bits.
+  /// x and y share no element: y becomes the norm of x, and x keeps its bits.
   template <class X, class Y>
   void expect_separate(const char* what, const X& x, Y&& y) {
     SCOPED_TRACE(what);
     const auto kept = x.eval();
-    auto expected = y.eval();
-    norm_(kept, expected);
+    const auto expected = norm_(kept);
     ASSERT_NO_THROW(norm_(x, y));
-    EXPECT_TRUE(same_bits(y, expected));
+    expect_close(y, expected);
     EXPECT_TRUE(same_bits(x, kept));
+  }
+
+  /// Other strides may mean another kernel: equal but for the last bits.
+  template <class Y, class Expected>
+  void expect_close(const Y& y, const Expected& expected) {
+    const ExactMatrix wanted = exact(expected);
+    EXPECT_LE((exact(y) - wanted).cwiseAbs().maxCoeff(),
+              std::ldexp(8.0L, -ScalarFacts<Scalar>::significant_bits) *
+                  (1 + wanted.cwiseAbs().maxCoeff()));
   }
 };
 
@@ -88,9 +96,7 @@ TYPED_TEST(Aliasing, InPlaceWorksThroughEqualViewsOfAnyStride) {
     const auto expected = this->norm_(view.eval());
     auto again = view;  // a Map copies its address
     this->norm_(view, again);
-    EXPECT_TRUE((exact(view) - exact(expected)).cwiseAbs().maxCoeff() <=
-                std::ldexp(8.0L, -ScalarFacts<typename TypeParam::Scalar>::significant_bits) *
-                    (1 + exact(expected).cwiseAbs().maxCoeff()));
+    this->expect_close(view, expected);
   };
   check("rows apart", this->rows(1, 23));
   check("every other value", this->rows(2, 40, 2));
@@ -181,16 +187,6 @@ TYPED_TEST(Aliasing, TransposeInPlaceIsRefused) {
   const auto before = square;
   EXPECT_THROW(norm(square, square.transpose()), std::invalid_argument);
   EXPECT_TRUE(same_bits(square, before));
-}
-
-TYPED_TEST(Aliasing, OtherScalarTypesOnTheSameMemoryAreRefused) {
-  using Value = typename TypeParam::Scalar;
-  using Other = std::conditional_t<std::is_same_v<Value, float>, Eigen::half, float>;
-  auto* memory = reinterpret_cast<Other*>(this->buffer_.data());
-  auto other = tokens(memory, 6, 18);
-  this->expect_refused("y", [&] { this->norm_(this->rows(0), other); });
-  auto beyond = tokens(reinterpret_cast<Other*>(this->buffer_.data() + 500), 6, 18);
-  EXPECT_NO_THROW(this->norm_(this->rows(0), beyond));
 }
 
 TYPED_TEST(Aliasing, OverlapInBackpropagateIsRefused) {

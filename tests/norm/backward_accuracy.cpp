@@ -5,8 +5,8 @@
 //   dγ   |error| ≤ 8·u·Σ|dy|·max(1, max|x̂|)                  the sum over tokens
 //   dβ   |error| ≤ 8·u·Σ|dy|
 //
-// half and bfloat16: dx is the float answer, rounded once. Where rstd is below the normal range of
-// the accumulator, its own last bit comes on top.
+// half and bfloat16: dx is the float answer, rounded once. Where γ·dy, rstd or dx leaves the normal
+// range of the accumulator, the last bit of a subnormal number comes on top of each.
 #include "../support/edge_shapes.hpp"
 #include "../support/hard_rows.hpp"
 #include "../support/worst_case.hpp"
@@ -68,8 +68,10 @@ class BackwardAccuracy : public ::testing::Test {
     for (Index t = 0; t < dx.rows(); ++t) {
       const long double step = smallest_subnormal<Accum>();
       const long double rstd = expected.rstd(t);
-      const long double rstd_step =
+      const long double subnormal_rstd =
           rstd > 0 && rstd < smallest_normal<Accum>() ? step * expected.dx_size(t) / rstd : 0;
+      const long double spread = std::fmax(1.0L, expected.largest(t));
+      const long double underflow = subnormal_rstd + step * (1 + 2 * rstd * spread);
       const long double size = unit<Scalar>() * expected.dx_size(t);
       long double units = 0;
       for (Index c = 0; c < dx.cols(); ++c) {
@@ -78,8 +80,7 @@ class BackwardAccuracy : public ::testing::Test {
           if (std::isnan(to_exact(dx(t, c)))) units = std::numeric_limits<long double>::infinity();
           continue;
         }
-        const long double error =
-            error_before_rounding<Scalar>(dx(t, c), wanted) - rstd_step - step;
+        const long double error = error_before_rounding<Scalar>(dx(t, c), wanted) - underflow;
         if (error > 0) units = std::fmax(units, error / size);  // infinite where dx must be 0
       }
       const HardRow<Scalar>& row = rows[static_cast<std::size_t>(t)];

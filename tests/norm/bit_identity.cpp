@@ -145,19 +145,6 @@ TYPED_TEST(BitIdentity, MisalignmentChangesNothing) {
   }
 }
 
-TYPED_TEST(BitIdentity, FixedChannelsAreTheSameInAnyBatch) {
-  using Value = typename TypeParam::Scalar;
-  const typename TypeParam::Kind::template Norm<Value, 24> norm(24);
-  const typename TypeParam::RowMajor x = this->mixed_tokens(35, 24);
-  const typename TypeParam::RowMajor all = norm(x);
-  for (const Index size : edge_token_counts())
-    EXPECT_TRUE(same_bits(norm(x.middleRows(2, size)), all.middleRows(2, size)));
-  const typename TypeParam::ColMajor columns = x;
-  const typename TypeParam::ColMajor all_columns = norm(columns);
-  for (const Index size : edge_token_counts())
-    EXPECT_TRUE(same_bits(norm(columns.middleRows(2, size)), all_columns.middleRows(2, size)));
-}
-
 TYPED_TEST(BitIdentity, InfinityOrNaNStaysInItsToken) {
   using Value = typename TypeParam::Scalar;
   const Value nan = std::numeric_limits<Value>::quiet_NaN();
@@ -202,71 +189,98 @@ TYPED_TEST(BitIdentity, InfinityOrNaNStaysInItsToken) {
 // --- Executors -------------------------------------------------------------------------------
 
 /// Splits the work into pieces of a fixed size, last piece first.
-struct Pieces {
-  Index size;
-  template <class F>
-  void parallel_for(Index count, Index /*grain*/, F&& f) const {
+TestExecutor pieces(Index size) {
+  return {[size](Index count, Index, const TestExecutor::Work& work) {
     for (Index piece = (count + size - 1) / size; piece-- > 0;)
-      f(piece * size, std::min(count, (piece + 1) * size));
-  }
-};
+      work(piece * size, std::min(count, (piece + 1) * size));
+  }};
+}
 
 /// One thread for each part.
-struct Threads {
-  Index count_of_threads;
-  template <class F>
-  void parallel_for(Index count, Index /*grain*/, F&& f) const {
-    std::vector<std::thread> threads;
-    for (Index i = 0; i < count_of_threads; ++i)
-      threads.emplace_back([&, i] {
-        const Index begin = count * i / count_of_threads, end = count * (i + 1) / count_of_threads;
-        if (begin < end) f(begin, end);
+TestExecutor threads(Index parts) {
+  return {[parts](Index count, Index, const TestExecutor::Work& work) {
+    std::vector<std::thread> running;
+    for (Index i = 0; i < parts; ++i)
+      running.emplace_back([&work, count, parts, i] {
+        const Index begin = count * i / parts, end = count * (i + 1) / parts;
+        if (begin < end) work(begin, end);
       });
-    for (std::thread& thread : threads) thread.join();
-  }
-};
+    for (std::thread& thread : running) thread.join();
+  }};
+}
+
+const std::vector<TestExecutor>& executors() {
+  static const std::vector<TestExecutor> all = {pieces(1),  pieces(3),  pieces(7),
+                                                pieces(64), threads(2), threads(3)};
+  return all;
+}
+
+const std::vector<Shape> executor_shapes = {{1, 33}, {37, 5}, {150, 100}, {1000, 17}};
 
 TYPED_TEST(BitIdentity, ExecutorsChangeNothingNotEvenParameterGradients) {
   const auto check = [&](const auto& x, const auto& dy) {
     using Matrix = std::decay_t<decltype(x)>;
     const auto norm = random_affine<TypeParam>(x.cols());
-    Matrix expected, expected_dx, expected_sum, expected_fused, expected_dsum;
+    Matrix expected, expected_dx;
     typename TypeParam::Statistics expected_stats;
     typename TypeParam::Gradients expected_g;
     norm.normalize(x, expected, expected_stats);
     norm.backpropagate(x, expected_stats, dy, expected_dx, expected_g);
-    norm.normalize_sum(x, dy, expected_sum, expected_fused);
-    norm.backpropagate_sum(x, expected_stats, dy, dy, expected_dsum, expected_g);
-    const auto run = [&](const auto& executor) {
-      Matrix y, dx, sum;
+    for (const TestExecutor& executor : executors()) {
+      Matrix y, dx;
       typename TypeParam::Statistics stats;
       typename TypeParam::Gradients g;
-      norm(x, y, executor);
+      norm(x, y, &executor);
       EXPECT_TRUE(same_bits(y, expected));
-      norm.normalize(x, y, stats, executor);
+      norm.normalize(x, y, stats, &executor);
       EXPECT_TRUE(same_bits(y, expected));
       EXPECT_TRUE(same_bits(stats.rstd, expected_stats.rstd));
-      norm.backpropagate(x, stats, dy, dx, g, executor);
+      norm.backpropagate(x, stats, dy, dx, g, &executor);
       EXPECT_TRUE(same_bits(dx, expected_dx));
-      norm.normalize_sum(x, dy, sum, y, executor);
-      EXPECT_TRUE(same_bits(sum, expected_sum));
-      EXPECT_TRUE(same_bits(y, expected_fused));
-      norm.normalize_sum(x, dy, y, executor);
-      EXPECT_TRUE(same_bits(y, expected_fused));
-      norm.backpropagate_sum(x, stats, dy, dy, dx, g, executor);
-      EXPECT_TRUE(same_bits(dx, expected_dsum));
       EXPECT_TRUE(same_bits(g.scale, expected_g.scale));
       EXPECT_TRUE(same_bits(g.shift, expected_g.shift));
-    };
-    for (const Index size : {1, 3, 7, 64}) run(Pieces{size});
-    for (const Index count : {2, 3}) run(Threads{count});
-    Pieces named{2};
-    run(named);
+    }
   };
-  for (const Shape& shape : {Shape{1, 33}, Shape{37, 5}, Shape{150, 100}, Shape{1000, 17}}) {
+  for (const Shape& shape : executor_shapes) {
     SCOPED_TRACE(shape);
     const auto x = random_normal<typename TypeParam::RowMajor>(shape, Seed{605}, 1);
     const auto dy = random_normal<typename TypeParam::RowMajor>(shape, Seed{606});
+    check(x, dy);
+    check(typename TypeParam::ColMajor(x), typename TypeParam::ColMajor(dy));
+  }
+}
+
+template <class TypedCase>
+class FusedBitIdentity : public ::testing::Test {};
+TYPED_TEST_SUITE(FusedBitIdentity, FusedCases, CaseName);
+
+TYPED_TEST(FusedBitIdentity, ExecutorsChangeNothingNotEvenParameterGradients) {
+  const auto check = [&](const auto& x, const auto& dy) {
+    using Matrix = std::decay_t<decltype(x)>;
+    const auto norm = random_affine<TypeParam>(x.cols());
+    Matrix expected_sum, expected, expected_dx;
+    typename TypeParam::Statistics stats;
+    typename TypeParam::Gradients expected_g;
+    norm.normalize_sum(x, dy, expected_sum, expected, &stats);
+    norm.backpropagate_sum(expected_sum, stats, dy, x, expected_dx, expected_g);
+    for (const TestExecutor& executor : executors()) {
+      Matrix sum, y, dx;
+      typename TypeParam::Gradients g;
+      norm.normalize_sum(x, dy, sum, y, &stats, &executor);
+      EXPECT_TRUE(same_bits(sum, expected_sum));
+      EXPECT_TRUE(same_bits(y, expected));
+      norm.normalize_unstored_sum(x, dy, y, nullptr, &executor);
+      EXPECT_TRUE(same_bits(y, expected));
+      norm.backpropagate_sum(sum, stats, dy, x, dx, g, &executor);
+      EXPECT_TRUE(same_bits(dx, expected_dx));
+      EXPECT_TRUE(same_bits(g.scale, expected_g.scale));
+      EXPECT_TRUE(same_bits(g.shift, expected_g.shift));
+    }
+  };
+  for (const Shape& shape : executor_shapes) {
+    SCOPED_TRACE(shape);
+    const auto x = random_normal<typename TypeParam::RowMajor>(shape, Seed{607}, 1);
+    const auto dy = random_normal<typename TypeParam::RowMajor>(shape, Seed{608});
     check(x, dy);
     check(typename TypeParam::ColMajor(x), typename TypeParam::ColMajor(dy));
   }

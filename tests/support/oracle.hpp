@@ -129,6 +129,7 @@ inline ForwardOracle forward_oracle(const NormSpec& spec, const ExactMatrix& x,
     result.mean(t) = row.mean;
     result.rstd(t) = row.rstd;
     result.largest(t) = row.largest;
+    result.largest(t) = row.largest;
     result.normalized.row(t) = row.normalized;
     result.y.row(t) = row.normalized.cwiseProduct(factor);
     if (shift.size() > 0) result.y.row(t) += shift;
@@ -140,8 +141,8 @@ struct BackwardOracle {
   ExactMatrix dx;
   ExactVector scale, shift;            ///< dγ, dβ
   ExactVector scale_size, shift_size;  ///< Σ|dy|·max(1, max|x̂|) and Σ|dy|: what they are judged by
-  ExactVector rstd;
-  ExactVector dx_size;  ///< rstd·max|γ·dy|·max(1, max|x̂|) of each token
+  ExactVector rstd, largest;           ///< of each token; max |x̂|
+  ExactVector dx_size;                 ///< rstd·max|γ·dy|·max(1, max|x̂|) of each token
 };
 
 /// With g = (o + γ)·dy and x̂ as above:
@@ -158,6 +159,7 @@ inline BackwardOracle backward_oracle(const NormSpec& spec, const ExactMatrix& x
   BackwardOracle result;
   result.dx.resize(x.rows(), channels);
   result.rstd.resize(x.rows());
+  result.largest.resize(x.rows());
   result.dx_size.resize(x.rows());
   result.scale_size.setZero(channels);
   result.shift_size.setZero(channels);
@@ -179,6 +181,7 @@ inline BackwardOracle backward_oracle(const NormSpec& spec, const ExactMatrix& x
           row.rstd * (g(c) - g_mean - (c < counted ? row.normalized(c) * projection : 0.0L));
     const long double spread = std::fmax(1.0L, row.largest);
     result.rstd(t) = row.rstd;
+    result.largest(t) = row.largest;
     result.dx_size(t) = row.rstd * g.cwiseAbs().maxCoeff() * spread;
     result.scale_size += dy.row(t).cwiseAbs() * spread;
     result.shift_size += dy.row(t).cwiseAbs();

@@ -74,12 +74,17 @@ struct Footprint {
 
   template <class Scalar>
   explicit Footprint(const TokenView<Scalar>& view)
-      : begin(reinterpret_cast<std::intptr_t>(view.data)),
-        outer_stride(view.token_stride * std::intptr_t{sizeof(Scalar)}),
-        inner_stride(view.channel_stride * std::intptr_t{sizeof(Scalar)}),
-        outer_count(view.tokens),
-        inner_count(view.channels),
-        element(sizeof(Scalar)) {
+      : Footprint(view.data, view.token_stride, view.channel_stride, view.tokens, view.channels,
+                  sizeof(Scalar)) {}
+
+  [[gnu::noinline]] Footprint(const volatile void* data, Index token_stride, Index channel_stride,
+                              Index tokens, Index channels, std::size_t size)
+      : begin(reinterpret_cast<std::intptr_t>(data)),
+        outer_stride(token_stride * static_cast<std::intptr_t>(size)),
+        inner_stride(channel_stride * static_cast<std::intptr_t>(size)),
+        outer_count(tokens),
+        inner_count(channels),
+        element(static_cast<std::intptr_t>(size)) {
     make_ascending(outer_stride, outer_count);
     make_ascending(inner_stride, inner_count);
     if (outer_count > 1 && inner_stride > outer_stride) {
@@ -130,9 +135,8 @@ struct Footprint {
   }
 };
 
-/// Whether the two views share an element: exact for any strides, and quick where they do not.
-inline bool share_memory(const Footprint& a, const Footprint& b) {
-  if (a.empty() || b.empty() || a.end() <= b.begin || b.end() <= a.begin) return false;
+/// Whether two views whose ranges of addresses meet share an element: exact for any strides.
+[[gnu::noinline]] inline bool share_elements(const Footprint& a, const Footprint& b) {
   if (a.outer_stride == b.outer_stride && a.outer_count > 1 && b.outer_count > 1 &&
       a.inner_extent() <= a.outer_stride && b.inner_extent() <= b.outer_stride &&
       a.inner_stride <= a.element && b.inner_stride <= b.element) {
@@ -154,6 +158,12 @@ inline bool share_memory(const Footprint& a, const Footprint& b) {
     }
   }
   return false;
+}
+
+/// Whether the two views share an element; quick where they are apart.
+inline bool share_memory(const Footprint& a, const Footprint& b) {
+  if (a.empty() || b.empty() || a.end() <= b.begin || b.end() <= a.begin) return false;
+  return share_elements(a, b);
 }
 
 /// The same elements in the same places: address, shape, strides and scalar.

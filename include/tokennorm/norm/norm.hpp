@@ -136,12 +136,12 @@ class Norm {
   // ---- for the blocks: not part of the public API ------------------------------------------------
 
   /// "LayerNorm(768)"
-  std::string who() const { return std::string(Kind::name) + "(" + std::to_string(channels()) + ")"; }
+  [[gnu::cold, gnu::noinline]] std::string who() const { return std::string(Kind::name) + "(" + std::to_string(channels()) + ")"; }
 
   /// Fails unless x has this norm's channels and the parameters still have their size.
   template <class View>
   void check_input(std::string_view name, const View& view) const;
-  void check_parameters() const;
+  [[gnu::noinline]] void check_parameters() const;
 
   /// The norm for the kernels; the statistics of each token go to `stats`, if there are any.
   template <class A, class S>
@@ -227,15 +227,15 @@ Norm<Kind, Param, Channels>::Norm(Index channels, Options options)
 
 template <class Kind, class Param, int Channels>
 void Norm<Kind, Param, Channels>::check_parameters() const {
-  const auto check = [this](const char* name, bool on, const Vector& value) {
+  const auto check = [this](const char* name, Index size, bool on) {
     const Index expected = on ? channels() : 0;
-    if (value.size() != expected) [[unlikely]] {
-      fail(who(), std::string(name) + " has " + std::to_string(value.size()) +
-                      " values; expected " + std::to_string(expected));
+    if (size != expected) [[unlikely]] {
+      fail(who(), std::string(name) + " has " + std::to_string(size) + " values; expected " +
+                      std::to_string(expected));
     }
   };
-  check("scale", options_.scale, scale_);
-  check("shift", options_.shift, shift_);
+  check("scale", scale_.size(), options_.scale);
+  check("shift", shift_.size(), options_.shift);
 }
 
 template <class Kind, class Param, int Channels>

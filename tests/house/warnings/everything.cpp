@@ -2,7 +2,8 @@
 // A user's unit that makes the library's templates real. It is compiled and not run.
 #include <tokennorm/tokennorm.hpp>
 
-#include <utility>
+#include <string>
+#include <type_traits>
 #include <vector>
 
 namespace {
@@ -25,7 +26,7 @@ void use_norm(Norm norm, const X& x, Y& y) {
   norm.backpropagate(x, statistics, y, dx, gradients);
   norm.normalize_sum(x, x, sum, y);
   norm.normalize_sum(x, x, sum, y, statistics);
-  norm.backpropagate_sum(sum, statistics, y, x, dx, sum, gradients);
+  norm.backpropagate_sum(sum, statistics, y, x, dx, gradients);
 }
 
 /// A module: a norm, a residual connection, a block or a stack.
@@ -71,18 +72,12 @@ void use_blocks(const Norm& norm) {
 void use_everything();
 void use_everything() {
   const TokenMatrix<float> rows(2, 3);
-  const Eigen::MatrixXf columns(2, 3);
-  const TokenMatrix<double> wide(2, 3);
+  const Eigen::MatrixXd columns(2, 3);
   TokenMatrix<Eigen::bfloat16> brain(2, 3);
   TokenMatrix<Eigen::half> half(2, 3);
-  Eigen::MatrixXf y;
-  TokenMatrix<double> wide_y;
+  Eigen::MatrixXd y;
   use_norm(LayerNorm<float>(3), rows, brain);
-  use_norm(LayerNorm<float, 3>(3), brain, half);
-  use_norm(RMSNorm<Eigen::bfloat16>(3), half, brain);
-  use_norm(RMSNorm<float>(3, {.statistics_channels = 2}), columns, y);
-  use_norm(LayerNorm<double>(3), wide, wide_y);
-
+  use_norm(RMSNorm<Eigen::bfloat16, 3>(3, {.statistics_channels = 2}), brain, half);
+  use_norm(LayerNorm<double>(3), columns, y);
   use_blocks<float>(LayerNorm<float>(3));
-  use_blocks<double>(RMSNorm<double>(3));
 }

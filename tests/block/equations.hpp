@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT
+// Every placement as its equation, in whatever arithmetic `apply` runs its parts.
+#pragma once
+
+#include "../norm/norm_kinds.hpp"
+#include <tokennorm/block/stack.hpp>
+
+namespace tokennorm::test {
+
+/// Norms by the oracle, sublayers and sums in long double.
+struct Exactly {
+  using Tokens = ExactMatrix;
+  template <class Part>
+  static Tokens apply(const Part& part, const Tokens& x) {
+    if constexpr (requires { part.options(); })
+      return forward_oracle_of(part, x).y;
+    else
+      return part(x);
+  }
+  static Tokens apply(NoNorm, const Tokens& x) { return x; }
+};
+
+/// One part after the other, each result stored: what a block does in fewer sweeps.
+template <class Scalar>
+struct StepByStep {
+  using Tokens = TokenMatrix<Scalar>;
+  template <class Part>
+  static Tokens apply(const Part& part, const Tokens& x) {
+    return part(x);
+  }
+  static Tokens apply(NoNorm, const Tokens& x) { return x; }
+};
+
+template <class How, class N, class F>
+auto equation(const PreLNResidual<N, F>& b, const typename How::Tokens& x) {
+  using Tokens = typename How::Tokens;
+  return Tokens(x + How::apply(b.sublayer(), How::apply(b.norm(), x)));
+}
+
+template <class How, class F, class N>
+auto equation(const PostLNResidual<F, N>& b, const typename How::Tokens& x) {
+  return How::apply(b.norm(), x + How::apply(b.sublayer(), x));
+}
+
+template <class How, class N, class F, class M>
+auto equation(const SandwichLNResidual<N, F, M>& b, const typename How::Tokens& x) {
+  using Tokens = typename How::Tokens;
+  return Tokens(x + How::apply(b.output_norm(), How::apply(b.sublayer(), How::apply(b.norm(), x))));
+}
+
+template <class How, class N, class F, class M, class G>
+auto equation(const PreLN<N, F, M, G>& b, const typename How::Tokens& x) {
+  using Tokens = typename How::Tokens;
+  const Tokens h = x + How::apply(b.attention(), How::apply(b.attention_norm(), x));
+  return Tokens(h + How::apply(b.feed_forward(), How::apply(b.feed_forward_norm(), h)));
+}
+
+template <class How, class F, class N, class G, class M>
+auto equation(const PostLN<F, N, G, M>& b, const typename How::Tokens& x) {
+  using Tokens = typename How::Tokens;
+  const Tokens h = How::apply(b.attention_norm(), x + How::apply(b.attention(), x));
+  return How::apply(b.feed_forward_norm(), h + How::apply(b.feed_forward(), h));
+}
+
+template <class How, class N, class F, class P, class M, class G, class Q>
+auto equation(const SandwichLN<N, F, P, M, G, Q>& b, const typename How::Tokens& x) {
+  using Tokens = typename How::Tokens;
+  const Tokens u = How::apply(b.attention(), How::apply(b.attention_norm(), x));
+  const Tokens h = x + How::apply(b.attention_output_norm(), u);
+  const Tokens v = How::apply(b.feed_forward(), How::apply(b.feed_forward_norm(), h));
+  return Tokens(h + How::apply(b.feed_forward_output_norm(), v));
+}
+
+template <class How, class E, class B, class N>
+auto equation(const Stack<E, B, N>& s, const typename How::Tokens& x) {
+  typename How::Tokens h = How::apply(s.embedding_norm(), x);
+  for (const B& block : s.blocks()) h = equation<How>(block, h);
+  return How::apply(s.final_norm(), h);
+}
+
+}  // namespace tokennorm::test

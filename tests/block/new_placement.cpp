@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: MIT
+// The residual step does more than the named placements ask of it: α ≠ 1 and every combination of
+// its norms. Two relatives, DeepNorm and residual-post-norm, are written here in a few lines each.
+#include "../norm/norm_kinds.hpp"
+#include "../support/exact_bits.hpp"
+#include "executors.hpp"
+#include "sublayers.hpp"
+#include <tokennorm/block/residual_connections.hpp>
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <string>
+#include <utility>
+
+namespace tokennorm::test {
+namespace {
+
+using Tokens = TokenMatrix<double>;
+constexpr Index channels = 5;
+
+struct DeepNormKind {
+  static constexpr const char* name = "DeepNormResidual";
+  static constexpr auto& names = detail::residual_names;
+};
+
+/// y = norm(α·x + f(x))
+template <class F, class Norm>
+class DeepNormResidual : public detail::Residual<DeepNormKind, detail::PostLNConnection<F, Norm>> {
+ public:
+  DeepNormResidual(double alpha, F f, Norm norm)
+      : DeepNormResidual::Residual({detail::StepNorm<NoNorm>(), std::move(f),
+                                    detail::StepNorm<NoNorm>(),
+                                    detail::StepNorm<Norm>(std::move(norm)), alpha}) {}
+};
+
+struct PostNormKind {
+  static constexpr const char* name = "PostNormResidual";
+  static constexpr auto& names = detail::residual_names;
+};
+
+/// y = α·x + output_norm(f(x))
+template <class F, class Norm>
+using PostNormConnection = detail::ResidualConnection<NoNorm, F, Norm, NoNorm>;
+template <class F, class Norm>
+class PostNormResidual : public detail::Chain<PostNormKind, PostNormConnection<F, Norm>> {
+ public:
+  PostNormResidual(double alpha, F f, Norm norm)
+      : PostNormResidual::Chain(PostNormConnection<F, Norm>{
+            detail::StepNorm<NoNorm>(), std::move(f), detail::StepNorm<Norm>(std::move(norm)),
+            detail::StepNorm<NoNorm>(), alpha}) {}
+};
+
+/// dx of Σ dy∘block(x), against central differences of the equation in long double.
+template <class Block, class Equation>
+void expect_gradient(Block& block, const Equation& equation, const Tokens& x) {
+  const auto dy = random_normal<Tokens>({x.rows(), x.cols()}, Seed{9001});
+  const Tokens y = block.forward(x);
+  EXPECT_LE((exact(y) - equation(exact(x))).cwiseAbs().maxCoeff(), 1e-14L);
+  EXPECT_TRUE(same_bits(y, block(x)));
+  const Tokens dx = block.backward(dy);
+  ExactMatrix at = exact(x);
+  for (Index t = 0; t < x.rows(); ++t)
+    for (Index c = 0; c < x.cols(); ++c) {
+      const long double value = at(t, c), step = 0x1p-20L;
+      at(t, c) = value + step;
+      const long double above = exact(dy).cwiseProduct(equation(at)).sum();
+      at(t, c) = value - step;
+      const long double below = exact(dy).cwiseProduct(equation(at)).sum();
+      at(t, c) = value;
+      EXPECT_NEAR(dx(t, c), static_cast<double>((above - below) / (2 * step)), 1e-9);
+    }
+}
+
+TEST(NewPlacement, DeepNormIsItsEquation) {
+  const long double alpha = 1.6875L;
+  const auto norm = random_norm<Case<LayerKind, double>>(channels, {1});
+  const Linear<double> f(channels, {2});
+  DeepNormResidual block(static_cast<double>(alpha), f, norm);
+  const auto equation = [&](const ExactMatrix& x) {
+    return ExactMatrix(forward_oracle_of(norm, alpha * x + f(x)).y);
+  };
+  expect_gradient(block, equation, random_normal<Tokens>({4, channels}, Seed{9011}));
+}
+
+TEST(NewPlacement, ResidualPostNormIsItsEquation) {
+  const auto norm = random_norm<Case<RMSKind, double>>(channels, {1});
+  const Linear<double> f(channels, {2});
+  for (const double alpha : {1.0, 0.75}) {
+    SCOPED_TRACE(alpha);
+    PostNormResidual block(alpha, f, norm);
+    const auto equation = [&](const ExactMatrix& x) {
+      return ExactMatrix(static_cast<long double>(alpha) * x + forward_oracle_of(norm, f(x)).y);
+    };
+    expect_gradient(block, equation, random_normal<Tokens>({4, channels}, Seed{9021}));
+  }
+}
+
+// ---- the kernel, with everything switched on
+// -----------------------------------------------------
+
+template <class Scalar>
+class ResidualStep : public ::testing::Test {
+ protected:
+  using Matrix = TokenMatrix<Scalar>;
+  using A = AccumOf<Scalar>;
+
+  /// h ← α·h + post(update), h ← out(h), n ← pre(h), in place or apart.
+  static void check(Shape shape, bool in_place) {
+    SCOPED_TRACE(::testing::Message() << shape << (in_place ? ", in place" : ""));
+    using Layer = Case<LayerKind, Scalar>;
+    const detail::StepNorm post(random_norm<Case<RMSKind, Scalar>>(shape.channels, {11}));
+    const detail::StepNorm out(random_norm<Layer>(shape.channels, {12}));
+    const detail::StepNorm pre(random_norm<Layer>(shape.channels, {13}));
+    const double alpha = 1.5;
+    const auto h = random_normal<Matrix>(shape, Seed{9031}, 1, 2);
+    const auto update = random_normal<Matrix>(shape, Seed{9032}, -3, 5);
+
+    Matrix stream = h, given = update;
+    Matrix sum(h.rows(), h.cols()), streamed(h.rows(), h.cols()), normed(h.rows(), h.cols());
+    Matrix& to_stream = in_place ? stream : streamed;
+    Matrix& to_normed = in_place ? given : normed;
+    const auto step = detail::residual_step<A>(
+        detail::as_const(detail::view_of(stream)), detail::as_const(detail::view_of(given)), alpha,
+        post.template arguments<Scalar>(), out.template arguments<Scalar>(),
+        pre.template arguments<Scalar>(), detail::view_of(sum), detail::view_of(to_stream),
+        detail::view_of(to_normed));
+    const TestExecutor executor{Division::odd_pieces_backwards};
+    detail::run_step(step, executor);
+
+    // Each result from what was stored before it, so that each is judged by its own rounding.
+    const auto expect_near = [](const Matrix& actual, const ExactMatrix& expected,
+                                const char* what) {
+      const long double rounding = std::ldexp(1.0L, -ScalarFacts<Scalar>::significant_bits);
+      const long double tolerance = 16 * unit<Scalar>() + (sizeof(Scalar) == 2 ? rounding : 0);
+      EXPECT_LE((exact(actual) - expected).cwiseAbs().maxCoeff(),
+                tolerance * (1 + expected.cwiseAbs().maxCoeff()))
+          << what;
+    };
+    const Matrix posted = post.norm(update);
+    expect_near(sum, static_cast<long double>(alpha) * exact(h) + exact(posted), "the sum");
+    expect_near(to_stream, forward_oracle_of(out.norm, exact(sum)).y, "the stream");
+    expect_near(to_normed, forward_oracle_of(pre.norm, exact(to_stream)).y, "the norm");
+    EXPECT_TRUE(same_bits(to_stream, out.norm(sum))) << "fused or not";
+    EXPECT_TRUE(same_bits(to_normed, pre.norm(to_stream))) << "fused or not";
+  }
+};
+
+using StepScalars = ::testing::Types<double, Eigen::half>;
+struct StepScalarName {
+  template <class Scalar>
+  static std::string GetName(int) {
+    return scalar_name<Scalar>();
+  }
+};
+TYPED_TEST_SUITE(ResidualStep, StepScalars, StepScalarName);
+
+TYPED_TEST(ResidualStep, WithThreeNormsAndAlphaIsItsEquation) {
+  for (const Shape shape : {Shape{1, 1}, Shape{1, 7}, Shape{5, 16}, Shape{4, 33}, Shape{9, 129},
+                            Shape{3, 1000}, Shape{2, 4097}})
+    for (const bool in_place : {false, true}) this->check(shape, in_place);
+}
+
+}  // namespace
+}  // namespace tokennorm::test

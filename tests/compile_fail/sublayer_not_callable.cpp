@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: MIT
+// A sublayer that has no operator().
+// EXPECT: tokennorm: a sublayer cannot be called
+// EXPECT: operator()(const Tokens&)
+#include <tokennorm/tokennorm.hpp>
+
+using Tokens = tokennorm::TokenMatrix<float>;
+
+struct Sublayer {
+#ifdef FIXED
+  Tokens operator()(const Tokens& x) const { return x; }
+#else
+  Tokens apply(const Tokens& x) const { return x; }
+#endif
+};
+
+int main() {
+  const auto block = tokennorm::PreLNResidual(tokennorm::LayerNorm<float>(8), Sublayer{});
+  const Tokens x = Tokens::Ones(4, 8);
+  return block(x).rows() == 4 ? 0 : 1;
+}

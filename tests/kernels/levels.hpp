@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: MIT
+// Runs a test at every ISA level that the machine, or TOKENNORM_ISA, allows.
+#pragma once
+
+#include <tokennorm/kernels/isa.hpp>
+
+#include <gtest/gtest.h>
+
+#include <ostream>
+
+namespace tokennorm {
+
+inline void PrintTo(Isa level, std::ostream* out) {
+  constexpr const char* names[] = {"baseline", "avx2", "avx512"};
+  *out << names[static_cast<int>(level)];
+}
+
+namespace test {
+
+/// Puts the level back at the end of a scope.
+struct RestoreIsa {
+  RestoreIsa() = default;
+  RestoreIsa(const RestoreIsa&) = delete;
+  RestoreIsa& operator=(const RestoreIsa&) = delete;
+  ~RestoreIsa() { limit_isa(Isa::avx512); }
+};
+
+template <class Body>
+void at_every_level(const Body& body) {
+  const RestoreIsa restore;
+  for (const Isa level : {Isa::baseline, Isa::avx2, Isa::avx512}) {
+    limit_isa(level);
+    if (isa() != level) continue;
+    SCOPED_TRACE(::testing::PrintToString(level));
+    body();
+  }
+}
+
+}  // namespace test
+}  // namespace tokennorm
