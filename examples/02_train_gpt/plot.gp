@@ -10,8 +10,7 @@ output = ARG1
 title = ARG2
 array arguments[9] = [ARG1, ARG2, ARG3, ARG4, ARG5, ARG6, ARG7, ARG8, ARG9]
 runs = (ARGC - 2) / 2
-label(run) = arguments[2 * run + 2]
-name(run, what) = label(run) eq "" ? what : label(run) . ", " . what
+name(run, what) = arguments[2 * run + 2] eq "" ? what : arguments[2 * run + 2]
 file(run, csv) = arguments[2 * run + 1] . "/" . csv
 
 array colours[3] = ["#0072b2", "#d55e00", "#009e73"]
@@ -27,9 +26,9 @@ stats file(1, "gradient_norms.csv") using (block(strcol(1))) every ::1 nooutput 
 
 do for [format in "svg png"] {
   if (format eq "svg") {
-    set terminal svg size 1200,640 font "Helvetica,15" background "white"
+    set terminal svg size 1200,560 font "Helvetica,15" background "white"
   } else {
-    set terminal pngcairo size 1200,640 font "Sans,12" background "white"
+    set terminal pngcairo size 1200,560 font "Sans,12" background "white"
   }
   set output output . "." . format
   set multiplot layout 1,2 title title noenhanced font ",16" offset 0,0.3
@@ -37,10 +36,9 @@ do for [format in "svg png"] {
   set grid linetype 1 linecolor "#e6e6e6"
   set xtics nomirror out
   set ytics nomirror out
-  set key outside bottom center horizontal Left reverse noenhanced samplen 3 width 1 \
-          maxcols (runs > 1 ? runs : 3)
+  set key outside bottom center horizontal Left reverse noenhanced samplen 2.5 height 1
 
-  set title "Loss"
+  set title "Loss (solid: validation, dotted: training)"
   set xlabel "step"
   set ylabel "nats per character"
   set xtics autofreq
@@ -48,11 +46,11 @@ do for [format in "svg png"] {
   plot for [run = 1:runs] file(run, "loss.csv") using 1:3 every ::1 with lines \
          linewidth 2.5 linecolor rgb colours[run] title name(run, "validation"), \
        for [run = 1:runs] file(run, "loss.csv") using 1:2 every ::1 with lines \
-         linewidth 1.5 dashtype "." linecolor rgb colours[run] title name(run, "training"), \
+         linewidth 1.5 dashtype "." linecolor rgb colours[run] title (runs > 1 ? "" : "training"), \
        bigram_min with lines linewidth 1.5 dashtype "-" linecolor "#555555" \
-         title "bigram model, validation"
+         title "bigram model"
 
-  set title "Gradient norm of each block"
+  set title "Gradient norm of each block (solid: mean, dotted: first step)"
   set xlabel "block, from the input to the output"
   set ylabel "‖gradient‖"
   set logscale y
@@ -62,7 +60,7 @@ do for [format in "svg png"] {
   set yrange [*:*]
   plot for [run = 1:runs] file(run, "gradient_norms.csv") using (block(strcol(1))):2 every ::1 \
          with linespoints linewidth 1.5 dashtype "." pointtype open_points[run] pointsize 1.1 \
-         linecolor rgb colours[run] title name(run, "first step"), \
+         linecolor rgb colours[run] title (runs > 1 ? "" : "first step"), \
        for [run = 1:runs] file(run, "gradient_norms.csv") using (block(strcol(1))):3 every ::1 \
          with linespoints linewidth 2.5 pointtype points[run] pointsize 1.1 \
          linecolor rgb colours[run] title name(run, "mean of all steps")

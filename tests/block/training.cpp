@@ -83,9 +83,11 @@ TEST_P(Training, ParameterGradientsMatchCentralDifferences) {
     for (Index i = 0; i < value.size(); ++i, ++parameters) {
       const double kept = value(i);
       value(i) = kept + 0x1p-20;
-      const long double high = value(i), above = loss(x);
+      const auto high = static_cast<long double>(value(i));
+      const long double above = loss(x);
       value(i) = kept - 0x1p-20;
-      const long double low = value(i), below = loss(x);
+      const auto low = static_cast<long double>(value(i));
+      const long double below = loss(x);
       value(i) = kept;
       const auto expected = static_cast<double>((above - below) / (high - low));
       EXPECT_NEAR(gradient(i), expected, 1e-9 * std::max(1.0, std::fabs(expected)))

@@ -43,164 +43,131 @@ std::vector<std::pair<std::string, Matrix>> incoming_gradients(const NormSpec& s
           {"one-hot", one_hot}};
 }
 
+/// Judges gradients, in the units of the bounds.
+class Judge {
+ public:
+  template <class Scalar>
+  static Judge of() {
+    return Judge(format_of<Scalar>(), format_of<AccumOf<Scalar>>(), unit<Scalar>());
+  }
+  Judge(const Format& format, const Format& accumulator, long double unit)
+      : format_(format), accumulator_(accumulator), unit_(unit) {}
+
+  void judge(const ExactStep& actual, const BackwardOracle& expected, double epsilon,
+             const std::string& gradient, const std::vector<std::string>& rows) {
+    for (Index t = 0; t < actual.dx.rows(); ++t) {
+      const std::string what = rows[static_cast<std::size_t>(t)] + "\", dy \"" + gradient;
+      check(dx, dx_units(actual.dx.row(t), expected, t), what, actual, epsilon);
+    }
+    check(scale, units(actual.scale, expected.scale, expected.scale_size), gradient, actual,
+          epsilon);
+    check(shift, units(actual.shift, expected.shift, expected.shift_size), gradient, actual,
+          epsilon);
+  }
+
+  void report(const std::string& norm) const {
+    dx.report(norm + " dx");
+    scale.report(norm + " gradient of the scale");
+    shift.report(norm + " gradient of the shift");
+  }
+
+ private:
+  long double dx_units(const ExactMatrix& actual, const BackwardOracle& expected, Index t) const {
+    const long double rstd = expected.rstd(t), size = unit_ * expected.dx_size(t);
+    const long double step = accumulator_.smallest_subnormal;
+    const long double subnormal_rstd =
+        rstd > 0 && rstd < accumulator_.smallest_normal ? step * expected.dx_size(t) / rstd : 0;
+    const long double underflow =
+        subnormal_rstd + step * (1 + 2 * rstd * std::fmax(1.0L, expected.largest(t)));
+    long double units = 0;
+    for (Index c = 0; c < actual.cols(); ++c) {
+      const long double wanted = expected.dx(t, c);
+      if (std::fabs(wanted) + backward_units * size > format_.largest) {  // overflow is right
+        if (std::isnan(actual(0, c))) return std::numeric_limits<long double>::infinity();
+        continue;
+      }
+      const long double error = error_before_rounding(format_, actual(0, c), wanted) - underflow;
+      if (error > 0) units = std::fmax(units, error / size);  // infinite where dx must be 0
+    }
+    return units;
+  }
+
+  /// Of a parameter gradient, which is kept in the accumulator's type.
+  long double units(const ExactVector& actual, const ExactVector& expected,
+                    const ExactVector& size) const {
+    if (actual.size() != expected.size()) return std::numeric_limits<long double>::infinity();
+    long double worst = 0;
+    for (Index c = 0; c < actual.size(); ++c)
+      worst = std::fmax(worst, units_of_error(actual(c), expected(c), unit_ * size(c)));
+    return worst;
+  }
+
+  void check(WorstCase& worst, long double units, const std::string& what, const ExactStep& actual,
+             double epsilon) {
+    worst.see(units, actual.dx.cols(), epsilon, what);
+    expectations_.expect(units <= backward_units, [&] {
+      return std::string(&worst == &dx      ? "dx"
+                         : &worst == &scale ? "scale"
+                                            : "shift") +
+             " of \"" + what + "\", C = " + std::to_string(actual.dx.cols()) + ", " + actual.order +
+             ": " + std::to_string(units) + " units";
+    });
+  }
+
+  Format format_, accumulator_;
+  long double unit_;
+  WorstCase dx, scale, shift;
+  ManyExpectations expectations_;
+};
+
 template <class TypedCase>
 class BackwardAccuracy : public ::testing::Test {
  protected:
-  using Scalar = typename TypedCase::Scalar;
-  using Accum = typename TypedCase::Accum;
-  using RowMajor = typename TypedCase::RowMajor;
-  using ColMajor = typename TypedCase::ColMajor;
-  using Norm = CompiledNorm<TypedCase>;
-
-  template <int Order>
-  void check(const Norm& norm, const std::vector<HardRow<Scalar>>& rows, const std::string& name,
-             const RowMajor& gradient, const BackwardOracle& expected) {
-    using Matrix = Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic, Order>;
-    const Matrix x = stacked<Matrix>(rows);
-    const Matrix dy = gradient;
-    Matrix y, dx;
-    typename TypedCase::Statistics stats;
-    typename TypedCase::Gradients g;
-    norm.normalize(x, y, stats);
-    norm.backpropagate(x, stats, dy, dx, g);
-    const std::string trace = "dy " + name + ", C = " + std::to_string(x.cols()) +
-                              (Order == Eigen::RowMajor ? ", row-major" : ", column-major");
-    for (Index t = 0; t < dx.rows(); ++t) {
-      const long double step = smallest_subnormal<Accum>();
-      const long double rstd = expected.rstd(t);
-      const long double subnormal_rstd =
-          rstd > 0 && rstd < smallest_normal<Accum>() ? step * expected.dx_size(t) / rstd : 0;
-      const long double spread = std::fmax(1.0L, expected.largest(t));
-      const long double underflow = subnormal_rstd + step * (1 + 2 * rstd * spread);
-      const long double size = unit<Scalar>() * expected.dx_size(t);
-      long double units = 0;
-      for (Index c = 0; c < dx.cols(); ++c) {
-        const long double wanted = expected.dx(t, c);
-        if (std::fabs(wanted) + backward_units * size > largest<Scalar>()) {  // overflow is right
-          if (std::isnan(to_exact(dx(t, c)))) units = std::numeric_limits<long double>::infinity();
-          continue;
-        }
-        const long double error = error_before_rounding<Scalar>(dx(t, c), wanted) - underflow;
-        if (error > 0) units = std::fmax(units, error / size);  // infinite where dx must be 0
-      }
-      const HardRow<Scalar>& row = rows[static_cast<std::size_t>(t)];
-      worst_dx_.see(units, x.cols(), norm.options().epsilon, row.name + "\", dy \"" + name);
-      expectations_.expect(units <= backward_units, [&] {
-        return "dx of row \"" + row.name + "\", " + trace + ": " + std::to_string(units) + " units";
-      });
-    }
-    ASSERT_EQ(g.scale.size(), x.cols());
-    ASSERT_EQ(g.shift.size(), x.cols());
-    long double scale_units = 0, shift_units = 0;
-    for (Index c = 0; c < x.cols(); ++c) {
-      scale_units = std::fmax(scale_units, units_of_error(to_exact(g.scale(c)), expected.scale(c),
-                                                          unit<Scalar>() * expected.scale_size(c)));
-      shift_units = std::fmax(shift_units, units_of_error(to_exact(g.shift(c)), expected.shift(c),
-                                                          unit<Scalar>() * expected.shift_size(c)));
-    }
-    worst_scale_.see(scale_units, x.cols(), norm.options().epsilon, name);
-    worst_shift_.see(shift_units, x.cols(), norm.options().epsilon, name);
-    expectations_.expect(scale_units <= backward_units, [&] {
-      return "gradient of the scale, " + trace + ": " + std::to_string(scale_units) + " units";
-    });
-    expectations_.expect(shift_units <= backward_units, [&] {
-      return "gradient of the shift, " + trace + ": " + std::to_string(shift_units) + " units";
-    });
+  static std::string norm_name() {
+    return TypedCase::Kind::name + std::string("<") + scalar_name<typename TypedCase::Scalar>() +
+           ">";
   }
-
-  void report() const {
-    const std::string name = TypedCase::Kind::name + std::string("<") + scalar_name<Scalar>() + ">";
-    worst_dx_.report(name + " dx");
-    worst_scale_.report(name + " dscale");
-    worst_shift_.report(name + " dshift");
-  }
-
-  WorstCase worst_dx_, worst_scale_, worst_shift_;
-  ManyExpectations expectations_;
 };
 
 TYPED_TEST_SUITE(BackwardAccuracy, AllCases, CaseName);
 
 TYPED_TEST(BackwardAccuracy, HardRowsAreWithinEightUnits) {
+  using Tokens = typename TypeParam::RowMajor;
+  auto judge = Judge::of<typename TypeParam::Scalar>();
   for (const Index channels : {1, 2, 3, 5, 8, 15, 16, 17, 33, 64, 100, 129, 333, 768, 4097}) {
     const auto rows = hard_rows<typename TypeParam::Scalar>(channels);
-    const auto x = stacked<typename TypeParam::RowMajor>(rows);
+    const auto x = stacked<Tokens>(rows);
     const ExactMatrix exact_x = exact(x);
     for (const double epsilon : {0.0, 1e-5}) {
+      if (epsilon > 0 && channels > 1000) continue;
       const auto norm = random_affine<TypeParam>(channels, Seed{5},
                                                  affine_options<typename TypeParam::Kind>(epsilon));
-      for (const auto& [name, dy] :
-           incoming_gradients<typename TypeParam::RowMajor>(spec_of(norm.options()), exact_x)) {
+      for (const auto& [name, dy] : incoming_gradients<Tokens>(spec_of(norm.options()), exact_x)) {
         const BackwardOracle expected = backward_oracle_of(norm, exact_x, exact(dy));
-        this->template check<Eigen::RowMajor>(norm, rows, name, dy, expected);
-        this->template check<Eigen::ColMajor>(norm, rows, name, dy, expected);
+        for (const ExactStep& step : exact_steps_in_both_orders(norm, x, dy))
+          judge.judge(step, expected, epsilon, name, names_of(rows));
       }
-      if (channels > 1000) break;
     }
   }
-  this->report();
-}
-
-TYPED_TEST(BackwardAccuracy, GradientsOfTheScalarTypeAreRoundedOnce) {
-  using Value = typename TypeParam::Scalar;
-  for (const Index channels : {1, 7, 16, 33, 100, 768}) {
-    SCOPED_TRACE(channels);
-    const Shape shape{37, channels};
-    const auto x = random_normal<typename TypeParam::RowMajor>(shape, Seed{21}, 3, 2);
-    const auto dy = random_normal<typename TypeParam::RowMajor>(shape, Seed{22});
-    const auto norm = random_affine<TypeParam>(channels);
-    typename TypeParam::RowMajor y, dx;
-    typename TypeParam::Statistics stats;
-    typename TypeParam::Gradients g;
-    norm.normalize(x, y, stats);
-    norm.backpropagate(x, stats, dy, dx, g);
-    const BackwardOracle expected = backward_oracle_of(norm, exact(x), exact(dy));
-    for (Index t = 0; t < shape.tokens; ++t) {
-      const long double bound = backward_units * unit<Value>() * expected.dx_size(t);
-      for (Index c = 0; c < channels; ++c)
-        EXPECT_TRUE(rounds_from<Value>(dx(t, c), expected.dx(t, c), bound))
-            << "dx(" << t << ", " << c << ") is " << to_exact(dx(t, c)) << ", expected "
-            << expected.dx(t, c);
-    }
-  }
+  judge.report(this->norm_name());
 }
 
 TYPED_TEST(BackwardAccuracy, ManyTokensDoNotSpoilParameterGradients) {
-  // Every term of a column has the same sign, so that a running float sum would lose bits.
-  using Value = typename TypeParam::Scalar;
+  // Every term of a column has the same sign, so that a running sum would lose bits.
+  using Tokens = typename TypeParam::RowMajor;
   const Shape shape{20000, 24};
-  typename TypeParam::RowMajor x =
-      random_normal<typename TypeParam::RowMajor>(shape, Seed{31}, 0, 0.1);
+  auto x = random_normal<Tokens>(shape, Seed{31}, 0, 0.1);
   for (Index c = 0; c < shape.channels; ++c)
     for (Index t = 0; t < shape.tokens; ++t)
-      x(t, c) = finite<Value>(to_exact(x(t, c)) + (c % 2 == 0 ? 2 : -2));
-  const auto dy = random_normal<typename TypeParam::RowMajor>(shape, Seed{32}, 1, 0.1);
+      x(t, c) = finite<typename TypeParam::Scalar>(to_exact(x(t, c)) + (c % 2 == 0 ? 2 : -2));
+  const auto dy = random_normal<Tokens>(shape, Seed{32}, 1, 0.1);
   const auto norm = random_affine<TypeParam>(shape.channels);
   const BackwardOracle expected = backward_oracle_of(norm, exact(x), exact(dy));
-  WorstCase worst;
-  const auto check = [&](const auto& tokens, const auto& gradient) {
-    auto y = tokens;
-    auto dx = tokens;
-    typename TypeParam::Statistics stats;
-    typename TypeParam::Gradients g;
-    norm.normalize(tokens, y, stats);
-    norm.backpropagate(tokens, stats, gradient, dx, g);
-    for (Index c = 0; c < shape.channels; ++c) {
-      const auto column = static_cast<double>(c);
-      const long double scale_units = units_of_error(to_exact(g.scale(c)), expected.scale(c),
-                                                     unit<Value>() * expected.scale_size(c));
-      const long double shift_units = units_of_error(to_exact(g.shift(c)), expected.shift(c),
-                                                     unit<Value>() * expected.shift_size(c));
-      EXPECT_LE(scale_units, backward_units) << "dscale of channel " << column;
-      EXPECT_LE(shift_units, backward_units) << "dshift of channel " << column;
-      worst.see(scale_units, shape.channels, 1e-5, "dscale, 20000 tokens");
-      worst.see(shift_units, shape.channels, 1e-5, "dshift, 20000 tokens");
-    }
-  };
-  check(x, dy);
-  check(typename TypeParam::ColMajor(x), typename TypeParam::ColMajor(dy));
-  worst.report(TypeParam::Kind::name + std::string("<") + scalar_name<Value>() +
-               "> parameter gradients of 20000 tokens");
+  auto judge = Judge::of<typename TypeParam::Scalar>();
+  const std::vector<std::string> names(static_cast<std::size_t>(shape.tokens), "one of many");
+  for (const ExactStep& step : exact_steps_in_both_orders(norm, x, dy))
+    judge.judge(step, expected, norm.options().epsilon, "of one sign", names);
+  judge.report(this->norm_name() + " over 20000 tokens");
 }
 
 TYPED_TEST(BackwardAccuracy, AddsToParameterGradientsAndOverwritesDx) {
@@ -222,28 +189,28 @@ TYPED_TEST(BackwardAccuracy, AddsToParameterGradientsAndOverwritesDx) {
 }
 
 TYPED_TEST(BackwardAccuracy, NormWithoutScaleOrShiftHasNoSuchGradient) {
+  using Tokens = typename TypeParam::RowMajor;
   const Shape shape{5, 33};
-  const auto x = random_normal<typename TypeParam::RowMajor>(shape, Seed{51});
-  const auto dy = random_normal<typename TypeParam::RowMajor>(shape, Seed{52});
+  const auto x = random_normal<Tokens>(shape, Seed{51});
+  const auto dy = random_normal<Tokens>(shape, Seed{52});
+  const Format format = format_of<typename TypeParam::Scalar>();
   for (const bool scale : {false, true})
     for (const bool shift : {false, true}) {
       auto options = affine_options<typename TypeParam::Kind>();
       options.scale = scale;
       options.shift = shift;
       const auto norm = random_affine<TypeParam>(shape.channels, Seed{53}, options);
-      typename TypeParam::RowMajor y, dx;
-      typename TypeParam::Statistics stats;
-      typename TypeParam::Gradients g;
-      norm.normalize(x, y, stats);
-      norm.backpropagate(x, stats, dy, dx, g);
-      EXPECT_EQ(g.scale.size(), scale ? shape.channels : 0);
-      EXPECT_EQ(g.shift.size(), shift ? shape.channels : 0);
       const BackwardOracle expected = backward_oracle_of(norm, exact(x), exact(dy));
-      for (Index t = 0; t < shape.tokens; ++t)
-        for (Index c = 0; c < shape.channels; ++c)
-          EXPECT_TRUE(rounds_from<typename TypeParam::Scalar>(
-              dx(t, c), expected.dx(t, c),
-              backward_units * unit<typename TypeParam::Scalar>() * expected.dx_size(t)));
+      for (const ExactStep& step : exact_steps_in_both_orders(norm, x, dy)) {
+        EXPECT_EQ(step.scale.size(), scale ? shape.channels : 0);
+        EXPECT_EQ(step.shift.size(), shift ? shape.channels : 0);
+        for (Index t = 0; t < shape.tokens; ++t) {
+          const long double bound =
+              backward_units * unit<typename TypeParam::Scalar>() * expected.dx_size(t);
+          for (Index c = 0; c < shape.channels; ++c)
+            EXPECT_TRUE(rounds_from(format, step.dx(t, c), expected.dx(t, c), bound));
+        }
+      }
     }
 }
 

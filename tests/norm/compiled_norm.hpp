@@ -17,8 +17,10 @@
 #include <Eigen/Core>
 
 #include <functional>
+#include <string>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 namespace tokennorm::test {
 
@@ -184,6 +186,37 @@ class CompiledNorm {
 /// Each kind and each scalar, not each with each.
 using FusedCases = ::testing::Types<Case<LayerKind, float>, Case<RMSKind, double>,
                                     Case<RMSKind, Eigen::half>, Case<LayerKind, Eigen::bfloat16>>;
+
+/// All that a training step gives, in long double, to be judged without a template per scalar.
+struct ExactStep {
+  std::string order;
+  ExactMatrix y, dx;
+  ExactVector mean, rstd, scale, shift;  ///< of the tokens; the gradients of the channels
+};
+
+template <class Matrix, class TypedCase>
+ExactStep exact_step(const CompiledNorm<TypedCase>& norm, const Matrix& x, const Matrix& dy) {
+  Matrix y, dx;
+  typename TypedCase::Statistics stats;
+  typename TypedCase::Gradients g;
+  norm.normalize(x, y, stats);
+  norm.backpropagate(x, stats, dy, dx, g);
+  return {Matrix::IsRowMajor ? "row-major" : "column-major",
+          exact(y),
+          exact(dx),
+          exact_vector(stats.mean),
+          exact_vector(stats.rstd),
+          exact_vector(g.scale),
+          exact_vector(g.shift)};
+}
+
+template <class TypedCase>
+std::vector<ExactStep> exact_steps_in_both_orders(const CompiledNorm<TypedCase>& norm,
+                                                  const typename TypedCase::RowMajor& x,
+                                                  const typename TypedCase::RowMajor& dy) {
+  return {exact_step<typename TypedCase::RowMajor>(norm, x, dy),
+          exact_step<typename TypedCase::ColMajor>(norm, x, dy)};
+}
 
 /// A norm with scale and shift drawn at random.
 template <class TypedCase>

@@ -191,7 +191,7 @@ TYPED_TEST(FusedSum, BackpropagateSumIsTheSumOfBothPaths) {
         for (Index c = 0; c < shape.channels; ++c) {
           const long double wanted = expected.dx(t, c) + to_exact(dsum(t, c));
           const long double bound = unit<Scalar>() * (8 * expected.dx_size(t) + std::fabs(wanted));
-          EXPECT_TRUE(rounds_from<Scalar>(dx(t, c), wanted, bound))
+          EXPECT_TRUE(rounds_from(dx(t, c), wanted, bound))
               << "dx(" << t << ", " << c << ") is " << to_exact(dx(t, c)) << ", expected "
               << wanted;
         }

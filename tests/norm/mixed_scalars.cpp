@@ -43,7 +43,7 @@ void expect_matches_oracle() {
       const long double bound =
           u * (std::fabs(factor(c)) * 6 * std::fmax(1.0L, expected.largest(t)) +
                std::fabs(expected.y(t, c)));
-      EXPECT_TRUE(rounds_from<Y>(y(t, c), expected.y(t, c), bound))
+      EXPECT_TRUE(rounds_from(y(t, c), expected.y(t, c), bound))
           << "y(" << t << ", " << c << ") is " << to_exact(y(t, c)) << ", expected "
           << expected.y(t, c);
     }
@@ -107,7 +107,7 @@ TEST(MixedScalars, BackpropagateMatchesTheOracle) {
   for (Index t = 0; t < 6; ++t)
     for (Index c = 0; c < channels; ++c)
       EXPECT_TRUE(
-          rounds_from<half>(dx(t, c), expected.dx(t, c), 8 * unit<float>() * expected.dx_size(t)));
+          rounds_from(dx(t, c), expected.dx(t, c), 8 * unit<float>() * expected.dx_size(t)));
   for (Index c = 0; c < channels; ++c) {
     EXPECT_LE(units_of_error(to_exact(g.scale(c)), expected.scale(c),
                              unit<float>() * expected.scale_size(c)),

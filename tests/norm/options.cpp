@@ -24,7 +24,7 @@ void expect_matches_oracle(const Norm& norm, const Matrix& x) {
       const long double bound =
           unit<Scalar>() * (std::fabs(factor(c)) * 6 * std::fmax(1.0L, expected.largest(t)) +
                             2 * std::fabs(expected.y(t, c)));
-      EXPECT_TRUE(rounds_from<Scalar>(y(t, c), expected.y(t, c), bound))
+      EXPECT_TRUE(rounds_from(y(t, c), expected.y(t, c), bound))
           << "y(" << t << ", " << c << ") is " << to_exact(y(t, c)) << ", expected "
           << expected.y(t, c);
     }

@@ -45,7 +45,7 @@ TYPED_TEST(RMSNormAccuracy, PartialStatisticsAreWithinFourUnits) {
             forward_units * unit<TypeParam>() * std::fmax(1.0L, expected.largest(t));
         Index wrong = 0;
         for (Index c = 0; c < channels; ++c)
-          wrong += !rounds_from<TypeParam>(y(t, c), expected.y(t, c), bound);
+          wrong += !rounds_from(y(t, c), expected.y(t, c), bound);
         EXPECT_EQ(wrong, 0) << "C = " << channels << ", statistics over " << counted << ", row \""
                             << rows[static_cast<std::size_t>(t)].name << '"';
       }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The rows on which normalization layers go wrong, by name, for any scalar type and channel count.
 //
-// Values are made in long double and rounded once to the scalar type, clamped to its finite range.
-// What is near a limit is near that type's own limit.
+// Values are made in long double, clamped to the finite range of the type and rounded to it. What
+// is near a limit is near that type's own limit.
 #pragma once
 
 #include "random_tokens.hpp"
@@ -18,40 +18,20 @@
 
 namespace tokennorm::test {
 
-template <class Scalar>
-struct HardRow {
-  std::string name;
-  Eigen::Matrix<Scalar, Eigen::Dynamic, 1> x;
-};
-
-/// The sizes that make a row hard, scaled to the range of the type.
-template <class Scalar>
-struct HardSizes {
-  // 1e38 and 1e-30 for float and bfloat16; 1e308 and 1e-300 for double; 6e4 and 1e-5 for half.
-  static constexpr int top = ScalarFacts<Scalar>::largest_exponent;
-  static constexpr bool narrow = top == 15;
-  static constexpr bool wide = top == 1023;
-  static constexpr long double huge = narrow ? 6e4L : wide ? 1e308L : 1e38L;
-  static constexpr long double large = narrow ? 1e4L : wide ? 1e250L : 1e30L;
-  static constexpr long double tiny = narrow ? 1e-5L : wide ? 1e-300L : 1e-30L;
-};
-
-template <class Scalar>
-std::vector<HardRow<Scalar>> hard_rows(Index channels, Seed seed = {1}) {
-  using Sizes = HardSizes<Scalar>;
-  using Value = std::function<long double(Index)>;
-  constexpr long double huge = Sizes::huge, large = Sizes::large, tiny = Sizes::tiny;
-  const long double limit = largest<Scalar>();
-  const long double subnormal = smallest_subnormal<Scalar>();
-  const long double normal = smallest_normal<Scalar>();
+/// Calls `add(name, value)` for each hard row, value(c) being that of channel c, asked for in
+/// order. Not a template, so that it is compiled once.
+inline void for_each_hard_row(
+    const Format& format, Index channels, Seed seed,
+    const std::function<void(const std::string&, const std::function<long double(Index)>&)>& add) {
+  // What makes a row hard, scaled to the range of the type.
+  const bool narrow = format.largest_exponent == 15, wide = format.largest_exponent == 1023;
+  const long double huge = narrow ? 6e4L : wide ? 1e308L : 1e38L;
+  const long double large = narrow ? 1e4L : wide ? 1e250L : 1e30L;
+  const long double tiny = narrow ? 1e-5L : wide ? 1e-300L : 1e-30L;
+  const long double limit = format.largest;
+  const long double normal = format.smallest_normal;
+  const long double subnormal = format.smallest_subnormal;
   Random random(seed);
-  std::vector<HardRow<Scalar>> rows;
-
-  const auto add = [&](const std::string& name, const Value& value) {
-    HardRow<Scalar> row{name, Eigen::Matrix<Scalar, Eigen::Dynamic, 1>(channels)};
-    for (Index c = 0; c < channels; ++c) row.x(c) = finite<Scalar>(value(c));
-    rows.push_back(std::move(row));
-  };
   const auto gauss = [&] { return static_cast<long double>(random.normal()); };
   const auto coin = [&] { return static_cast<long double>(random.sign()); };
   const auto flat = [&](double low, double high) {
@@ -67,11 +47,10 @@ std::vector<HardRow<Scalar>> hard_rows(Index channels, Seed seed = {1}) {
   add("heavy tail", [&](Index) { return coin() * std::pow(flat(0, 1), -0.75L); });
   for (const long double ratio : {1.0L, 10.0L, 1e2L, 1e3L, 1e4L, 1e5L, 1e6L}) {
     const std::string name = "offset, mean/sigma " + std::to_string(std::lround(ratio));
-    add(name, [&](Index) { return (Sizes::narrow ? 1 / ratio : 1) * (ratio + gauss()); });
+    add(name, [&](Index) { return (narrow ? 1 / ratio : 1) * (ratio + gauss()); });
     add(name + ", negative and small", [&](Index) { return -0.3L * (1 + gauss() / ratio); });
   }
-  add("offset 1e6, uniform",
-      [&](Index) { return Sizes::narrow ? 1 + flat(0, 0.1) : 1e6L + flat(0, 1); });
+  add("offset 1e6, uniform", [&](Index) { return narrow ? 1 + flat(0, 0.1) : 1e6L + flat(0, 1); });
 
   // The ends of the range.
   add("all tiny", [&](Index) { return tiny * gauss(); });
@@ -131,12 +110,12 @@ std::vector<HardRow<Scalar>> hard_rows(Index channels, Seed seed = {1}) {
   add("constant, the largest", [&](Index) { return limit; });
   add("constant, tiny", [&](Index) { return tiny; });
   add("constant, subnormal", [&](Index) { return 3 * subnormal; });
-  const auto neighbours = [](long double base) {  // base or the next value above
+  const auto neighbours = [&](long double base) {  // base or the next value above
     const long double exponent = std::floor(std::log2(base));
-    return base + std::exp2(exponent + 1 - ScalarFacts<Scalar>::significant_bits);
+    return base + std::exp2(exponent + 1 - format.significant_bits);
   };
   for (const long double base : {1.0L, 1e4L, large}) {
-    const long double low = rounded_to<Scalar>(base);
+    const long double low = rounded_to(format, base);
     const long double high = neighbours(low);
     const std::string at = base == large ? "large" : std::to_string(std::lround(base));
     add("one ulp apart at " + at, [&, low, high](Index) { return coin() > 0 ? high : low; });
@@ -154,7 +133,30 @@ std::vector<HardRow<Scalar>> hard_rows(Index channels, Seed seed = {1}) {
   add("steep ramp", [](Index c) { return std::pow(static_cast<long double>(c), 3); });
   add("halves apart", [&](Index c) { return (c < channels / 2 ? 1e4L : -1e4L) + gauss(); });
   add("halves apart, interleaved", [&](Index c) { return (c % 2 == 0 ? 1e4L : -1e4L) + gauss(); });
+}
+
+template <class Scalar>
+struct HardRow {
+  std::string name;
+  Eigen::Matrix<Scalar, Eigen::Dynamic, 1> x;
+};
+
+template <class Scalar>
+std::vector<HardRow<Scalar>> hard_rows(Index channels, Seed seed = {1}) {
+  std::vector<HardRow<Scalar>> rows;
+  for_each_hard_row(format_of<Scalar>(), channels, seed, [&](const auto& name, const auto& value) {
+    HardRow<Scalar> row{name, Eigen::Matrix<Scalar, Eigen::Dynamic, 1>(channels)};
+    for (Index c = 0; c < channels; ++c) row.x(c) = finite<Scalar>(value(c));
+    rows.push_back(std::move(row));
+  });
   return rows;
+}
+
+template <class Scalar>
+std::vector<std::string> names_of(const std::vector<HardRow<Scalar>>& rows) {
+  std::vector<std::string> names;
+  for (const HardRow<Scalar>& row : rows) names.push_back(row.name);
+  return names;
 }
 
 /// All hard rows of one channel count as the tokens of a matrix.

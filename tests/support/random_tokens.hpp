@@ -31,10 +31,17 @@ class Random {
   double uniform(double low = 0, double high = 1) {
     return low + (high - low) * ((static_cast<double>(engine_() >> 11) + 0.5) * 0x1p-53);
   }
+  /// Box and Muller's; they come in pairs.
   double normal(double mean = 0, double deviation = 1) {
-    constexpr double turn = 6.283185307179586;
+    if (has_spare_) {
+      has_spare_ = false;
+      return mean + deviation * spare_;
+    }
     const double radius = std::sqrt(-2 * std::log(uniform()));
-    return mean + deviation * radius * std::cos(turn * uniform());
+    const double angle = 6.283185307179586 * uniform();
+    spare_ = radius * std::sin(angle);
+    has_spare_ = true;
+    return mean + deviation * radius * std::cos(angle);
   }
   Index below(Index count) {
     return static_cast<Index>(engine_() % static_cast<std::uint64_t>(count));
@@ -43,6 +50,8 @@ class Random {
 
  private:
   std::mt19937_64 engine_;
+  double spare_ = 0;
+  bool has_spare_ = false;
 };
 
 /// A matrix or vector of the given type; element (r, c) does not depend on the storage order.

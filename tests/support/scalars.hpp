@@ -83,26 +83,46 @@ long double to_exact(const Scalar& value) {
     return static_cast<long double>(value);
 }
 
-/// The value of Scalar nearest to `value`, ties to even, beyond the range infinite: rounded once,
-/// without a detour through float.
+/// A binary floating-point format as data, for what need not be compiled for each.
+struct Format {
+  int significant_bits;
+  int smallest_exponent;
+  int largest_exponent;
+  long double largest;
+  long double smallest_normal;
+  long double smallest_subnormal;
+};
+
 template <class Scalar>
-long double rounded_to(long double value) {
-  if (!std::isfinite(value) || value == 0) return value;
+Format format_of() {
   using Facts = ScalarFacts<Scalar>;
-  const int exponent = std::max(std::ilogb(value), Facts::smallest_exponent);
-  const int last_bit = exponent - Facts::significant_bits + 1;
+  return {Facts::significant_bits, Facts::smallest_exponent,  Facts::largest_exponent,
+          largest<Scalar>(),       smallest_normal<Scalar>(), smallest_subnormal<Scalar>()};
+}
+
+/// The value of the format nearest to `value`, ties to even, beyond the range infinite: rounded
+/// once, without a detour through float.
+inline long double rounded_to(const Format& format, long double value) {
+  if (!std::isfinite(value) || value == 0) return value;
+  const int exponent = std::max(std::ilogb(value), format.smallest_exponent);
+  const int last_bit = exponent - format.significant_bits + 1;
   const long double rounded = std::ldexp(std::nearbyint(std::ldexp(value, -last_bit)), last_bit);
-  if (std::fabs(rounded) > largest<Scalar>())
+  if (std::fabs(rounded) > format.largest)
     return std::copysign(std::numeric_limits<long double>::infinity(), value);
   return rounded;
 }
 
-/// `value` as a Scalar, rounded once to nearest even and kept inside the finite range.
+template <class Scalar>
+long double rounded_to(long double value) {
+  return rounded_to(format_of<Scalar>(), value);
+}
+
+/// `value` as a Scalar, kept inside the finite range.
 template <class Scalar>
 Scalar finite(long double value) {
   const long double clamped = std::clamp(value, -largest<Scalar>(), largest<Scalar>());
   if constexpr (std::is_same_v<Scalar, Eigen::half> || std::is_same_v<Scalar, Eigen::bfloat16>)
-    return Scalar(static_cast<float>(rounded_to<Scalar>(clamped)));  // representable in float
+    return Scalar(static_cast<float>(clamped));
   else
     return static_cast<Scalar>(clamped);
 }

@@ -26,35 +26,37 @@ inline long double units_of_error(long double actual, long double expected, long
 /// How far from `expected` the accumulator's result must at least have been, to become `actual`:
 /// for half and bfloat16 what their one rounding does not explain, else the whole error. A
 /// subnormal bfloat16 may have become zero. A NaN is infinitely wrong.
-template <class Scalar>
-long double error_before_rounding(const Scalar& actual, long double expected) {
-  const long double value = to_exact(actual);
-  if (value == expected) return 0;
-  if constexpr (!std::is_same_v<Scalar, AccumOf<Scalar>>) {
-    if (rounded_to<Scalar>(expected) == value) return 0;
-    if (std::is_same_v<Scalar, Eigen::bfloat16> && value == 0 &&
-        std::fabs(expected) < smallest_normal<Scalar>())
-      return 0;
-    if (std::isfinite(value)) {
-      const int exponent = value == 0 ? std::numeric_limits<int>::min() : std::ilogb(value);
-      const int last_bit = std::max(exponent, ScalarFacts<Scalar>::smallest_exponent) -
-                           ScalarFacts<Scalar>::significant_bits + 1;
-      return std::fmax(0.0L, std::fabs(value - expected) - std::ldexp(0.5L, last_bit));
-    }
+inline long double error_before_rounding(const Format& format, long double actual,
+                                         long double expected) {
+  if (actual == expected) return 0;
+  const bool was_rounded = format.significant_bits < 24;
+  if (was_rounded && std::isinf(actual) && rounded_to(format, expected) == actual) return 0;
+  if (was_rounded && std::isfinite(actual)) {
+    const bool may_flush = format.significant_bits == 8;
+    if (may_flush && actual == 0 && std::fabs(expected) < format.smallest_normal) return 0;
+    const int exponent =
+        actual == 0 ? format.smallest_exponent
+                    : std::max(std::ilogb(static_cast<float>(actual)), format.smallest_exponent);
+    const double half_a_step = std::ldexp(0.5, exponent - format.significant_bits + 1);
+    return std::fmax(0.0L, std::fabs(actual - expected) - half_a_step);
   }
-  const long double error = std::fabs(value - expected);
+  const long double error = std::fabs(actual - expected);
   return std::isnan(error) ? std::numeric_limits<long double>::infinity() : error;
 }
 
 /// Whether `actual` is the rounding of something within `bound` of `expected`.
+inline bool rounds_from(const Format& format, long double actual, long double expected,
+                        long double bound) {
+  if (rounded_to(format, expected - bound) <= actual &&
+      actual <= rounded_to(format, expected + bound))
+    return true;
+  const bool may_flush = format.significant_bits == 8;
+  return may_flush && actual == 0 && std::fabs(expected) - bound < format.smallest_normal;
+}
+
 template <class Scalar>
 bool rounds_from(const Scalar& actual, long double expected, long double bound) {
-  const long double value = to_exact(actual);
-  if (rounded_to<Scalar>(expected - bound) <= value &&
-      value <= rounded_to<Scalar>(expected + bound))
-    return true;
-  return std::is_same_v<Scalar, Eigen::bfloat16> && value == 0 &&
-         std::fabs(expected) - bound < smallest_normal<Scalar>();
+  return rounds_from(format_of<Scalar>(), to_exact(actual), expected, bound);
 }
 
 /// Expectations by the thousand: only the first few failures are printed, then their number.

@@ -101,26 +101,17 @@ struct PreciseTask {
     using P = Precise<A>;
     const Index n = step::statistics_count(norm, channels);
     const P count = static_cast<P>(n);
-    P mean = 0;
-    if constexpr (Norm::centred) {
-      for (Index c = 0; c < n; ++c) mean += static_cast<P>(x.template at<A>(c));
-      mean /= count;
-      P rest = 0;
-      for (Index c = 0; c < n; ++c) rest += deviation(c, mean);
-      mean += rest / count;
-    }
-    P variance = 0;
-    for (Index c = 0; c < n; ++c) variance += deviation(c, mean) * deviation(c, mean);
-    const P rstd = reciprocal_root(variance / count + static_cast<P>(norm.epsilon));
+    const Moments<A> moments = PreciseRow<Level, Norm::centred, A, X>(x, n).moments(norm.epsilon);
+    const P rstd = moments.precise_rstd;
     P mean_g = 0, mean_gx = 0;
     for (Index c = 0; c < channels; ++c) {
       mean_g += gradient(c);
-      mean_gx += gradient(c) * (deviation(c, mean) * rstd);
+      mean_gx += gradient(c) * (deviation(x.template at<A>(c), moments) * rstd);
     }
     mean_g = Norm::centred ? mean_g / count : P(0);
     mean_gx /= count;
     for (Index c = 0; c < channels; ++c) {
-      const P normalized = deviation(c, mean) * rstd;
+      const P normalized = deviation(x.template at<A>(c), moments) * rstd;
       const P inner = c < n ? normalized * mean_gx : P(0);
       P result = rstd * (gradient(c) - mean_g - inner);
       const A out = dy.template at<A>(c);
@@ -134,9 +125,6 @@ struct PreciseTask {
   }
 
  private:
-  TOKENNORM_INLINE Precise<A> deviation(Index c, Precise<A> mean) const {
-    return guarded(static_cast<Precise<A>>(x.template at<A>(c)) - mean);
-  }
   TOKENNORM_INLINE Precise<A> gradient(Index c) const {
     using P = Precise<A>;
     const P factor = norm.scale == nullptr ? P(1)
@@ -267,6 +255,15 @@ struct BackwardRowsTask {
         step::statistics_count(args.norm, channels));
   }
 
+  template <int W>
+  TOKENNORM_INLINE static void add_to(A* sums, const Lanes<A, W>& v) {
+    store(sums, load<A, W>(static_cast<const A*>(sums)) + v);
+  }
+  template <int W>
+  TOKENNORM_INLINE static void add_to_first(A* sums, const Lanes<A, W>& v, Index n) {
+    store_first(sums, load_first<A, W>(static_cast<const A*>(sums), n) + v, n);
+  }
+
   template <class Level, int Rows, class Affine>
   TOKENNORM_INLINE static void second_sweep(const Arguments& args, const Affine& affine,
                                             const backward::Token<A>* tokens, Index t,
@@ -305,8 +302,6 @@ struct BackwardRowsTask {
       for (; c + width <= end; c += width) {
         const V scale = affine.scale(c);
         V scale_total(A(0)), shift_total(A(0));
-        if (scale_sum != nullptr) scale_total = load<A, width>(static_cast<const A*>(scale_sum) + c);
-        if (shift_sum != nullptr) shift_total = load<A, width>(static_cast<const A*>(shift_sum) + c);
         TOKENNORM_UNROLL
         for (int r = 0; r < Rows; ++r) {
           V dx = one(r, row_of(args.x, t + r).template get<A, width>(c),
@@ -317,19 +312,13 @@ struct BackwardRowsTask {
           }
           row_of(args.dx, t + r).put(c, dx);
         }
-        if (scale_sum != nullptr) store(scale_sum + c, scale_total);
-        if (shift_sum != nullptr) store(shift_sum + c, shift_total);
+        if (scale_sum != nullptr) add_to(scale_sum + c, scale_total);
+        if (shift_sum != nullptr) add_to(shift_sum + c, shift_total);
       }
       if (c < end) {
         const Index n = end - c;
         const V scale = affine.scale_first(c, n);
         V scale_total(A(0)), shift_total(A(0));
-        if (scale_sum != nullptr) {
-          scale_total = load_first<A, width>(static_cast<const A*>(scale_sum) + c, n);
-        }
-        if (shift_sum != nullptr) {
-          shift_total = load_first<A, width>(static_cast<const A*>(shift_sum) + c, n);
-        }
         TOKENNORM_UNROLL
         for (int r = 0; r < Rows; ++r) {
           V dx = one(r, row_of(args.x, t + r).template get_first<A, width>(c, n),
@@ -340,8 +329,8 @@ struct BackwardRowsTask {
           }
           row_of(args.dx, t + r).put_first(c, dx, n);
         }
-        if (scale_sum != nullptr) store_first(scale_sum + c, scale_total, n);
-        if (shift_sum != nullptr) store_first(shift_sum + c, shift_total, n);
+        if (scale_sum != nullptr) add_to_first(scale_sum + c, scale_total, n);
+        if (shift_sum != nullptr) add_to_first(shift_sum + c, shift_total, n);
         c = end;
       }
       TOKENNORM_UNROLL

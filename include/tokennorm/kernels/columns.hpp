@@ -60,7 +60,7 @@ class ColumnMoments {
     for (int i = 0; i < width && i < count_; ++i) {
       const Moments<A>& m = moments_[i];
       if (m.fast) continue;
-      const P normalized = guarded(static_cast<P>(xs[i]) - m.mean) * m.precise_rstd;
+      const P normalized = deviation(xs[i], m) * m.precise_rstd;
       ys[i] = static_cast<A>(normalized * static_cast<P>(scale[0]) + static_cast<P>(shift[0]));
     }
     y = load<A, width>(static_cast<const A*>(ys));

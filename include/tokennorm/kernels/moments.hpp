@@ -28,10 +28,19 @@ struct Moments {
   A center = 0;
   A correction = 0;
   A rstd = 0;
-  bool fast = true;          // false: x̂ must be formed in the wider type, from these
-  Precise<A> mean = 0;       // μ
+  bool fast = true;  // false: x̂ = ((x − center) − rest)·precise_rstd, formed in the wider type
+  Precise<A> rest = 0;
   Precise<A> precise_rstd = 0;
+  Precise<A> mean = 0;  // μ, for the statistics
 };
+
+/// x − μ, in the wider type. The mean is kept in two parts: in one, even a wide type would lose the
+/// deviations of a row whose values differ by a unit in the last place.
+template <class A>
+TOKENNORM_INLINE Precise<A> deviation(A x, const Moments<A>& moments) {
+  using P = Precise<A>;
+  return guarded(guarded(static_cast<P>(x) - static_cast<P>(moments.center)) - moments.rest);
+}
 
 enum class Verdict { good, retry, redo };
 
@@ -247,12 +256,14 @@ class PreciseRow {
 
   TOKENNORM_INLINE Moments<A> moments(double epsilon) const {
     constexpr int width = Level::template lanes<A>;
-    P mean = 0, variance = 0;
-    // The second mean takes out what rounding left in the first; the last pass is the variance.
+    Moments<A> moments;
+    moments.fast = false;
+    P variance = 0;
+    // The mean about zero, the mean about that: what rounding left of it, and the variance.
     for (int pass = Centred ? 0 : 2; pass < 3; ++pass) {
       P sum = 0, block = 0;
       for (Index c = 0; c < n_; ++c) {
-        const P d = guarded(static_cast<P>(source_.template at<A, width>(c)) - mean);
+        const P d = deviation(source_.template at<A, width>(c), moments);
         block += pass == 2 ? d * d : d;
         if (c % 64 == 63) {
           sum += block;
@@ -260,18 +271,13 @@ class PreciseRow {
         }
       }
       const P result = (sum + block) / static_cast<P>(n_);
-      if (pass < 2) {
-        mean += result;
-      } else {
-        variance = result;
-      }
+      if (pass == 0) moments.center = static_cast<A>(result);
+      if (pass == 1) moments.rest = result;
+      if (pass == 2) variance = result;
     }
-    Moments<A> moments;
-    moments.mean = mean;
+    moments.mean = static_cast<P>(moments.center) + moments.rest;
     moments.precise_rstd = reciprocal_root(variance + static_cast<P>(epsilon));
-    moments.center = static_cast<A>(mean);
     moments.rstd = static_cast<A>(moments.precise_rstd);
-    moments.fast = false;
     return moments;
   }
 

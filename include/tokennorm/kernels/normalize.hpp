@@ -28,9 +28,7 @@ class Normalized {
         center_(moments.center),
         rstd_(moments.rstd),
         correction_(-moments.correction),
-        precise_mean_(moments.mean),
-        precise_rstd_(moments.precise_rstd),
-        fast_(moments.fast) {}
+        moments_(moments) {}
 
   template <class, int W>
   TOKENNORM_INLINE Lanes<A, W> get(Index c) const {
@@ -53,7 +51,7 @@ class Normalized {
   TOKENNORM_INLINE Lanes<A, W> finish(const Lanes<A, W>& x, const Lanes<A, W>& scale,
                                       const Lanes<A, W>& shift) const {
     Lanes<A, W> y;
-    if (arithmetic == Arithmetic::precise || (arithmetic == Arithmetic::either && !fast_)) {
+    if (arithmetic == Arithmetic::precise || (arithmetic == Arithmetic::either && !moments_.fast)) {
       Lanes<A, W> precise;
       Level::call(PreciseLanes<W>{*this, x, scale, shift, precise});
       y = precise;
@@ -93,8 +91,7 @@ class Normalized {
       store(scales, scale);
       store(shifts, shift);
       for (int i = 0; i < W; ++i) {
-        const P normalized =
-            guarded(static_cast<P>(values[i]) - row.precise_mean_) * row.precise_rstd_;
+        const P normalized = deviation(values[i], row.moments_) * row.moments_.precise_rstd;
         values[i] =
             static_cast<A>(normalized * static_cast<P>(scales[i]) + static_cast<P>(shifts[i]));
       }
@@ -105,8 +102,7 @@ class Normalized {
   const Source& source_;
   const Affine<Level, A, Param>& affine_;
   Lanes<A, Level::template lanes<A>> center_, rstd_, correction_;
-  Precise<A> precise_mean_, precise_rstd_;
-  bool fast_;
+  const Moments<A>& moments_;
 };
 
 /// Stores channels [begin, end) of a source into a row.

@@ -542,9 +542,9 @@ void Norm<Kind, Param, Channels>::backward_call(std::string_view x_name, const X
     }
     const auto add = [&](const A* sums, auto& gradient) {
       for (Index c = 0; sums != nullptr && c < channels(); ++c) {
-        double total = 0;
+        kernels::Precise<A> total = 0;
         for (Index chunk = 0; chunk < chunks; ++chunk) {
-          total += static_cast<double>(sums[chunk * channels() + c]);
+          total += static_cast<kernels::Precise<A>>(sums[chunk * channels() + c]);
         }
         gradient[c] += static_cast<G>(total);
       }
