@@ -42,6 +42,20 @@ class CausalSelfAttention {
   void zero_gradients();
 
  private:
+  /// One head of one sequence, which has `length` tokens.
+  struct Place {
+    Index sequence, head, length;
+  };
+  /// Its (N, D) part of a matrix over all tokens; of [Q K V], `third` 0, 1 or 2.
+  auto part(auto& matrix, Place at, Index third = 0) const {
+    return matrix.block(at.sequence * at.length, third * channels_ + at.head * head_channels_,
+                        at.length, head_channels_);
+  }
+  /// Its A.
+  auto square(auto& attention, Place at) const {
+    return attention.middleRows((at.sequence * heads_ + at.head) * at.length, at.length);
+  }
+
   Tokens attend(const Tokens& qkv, Tokens& attention) const;
   Scalar score_scale() const { return Scalar(1) / std::sqrt(static_cast<Scalar>(head_channels_)); }
 
@@ -100,20 +114,17 @@ auto CausalSelfAttention<Scalar>::forward(const Tokens& x) -> Tokens {
 
 template <class Scalar>
 auto CausalSelfAttention<Scalar>::attend(const Tokens& qkv, Tokens& attention) const -> Tokens {
-  const auto [count, length] = split_into_sequences(qkv.rows(), context_);
-  attention.resize(count * heads_ * length, length);
+  const Sequences sequences = split_into_sequences(qkv.rows(), context_);
+  attention.resize(sequences.count * heads_ * sequences.length, sequences.length);
   Tokens mixed(qkv.rows(), channels_);
-  for (Index sequence = 0; sequence < count; ++sequence) {
+  for (Index sequence = 0; sequence < sequences.count; ++sequence) {
     for (Index head = 0; head < heads_; ++head) {
-      const Index row = sequence * length;
-      const Index column = head * head_channels_;
-      const auto q = qkv.block(row, column, length, head_channels_);
-      const auto k = qkv.block(row, column + channels_, length, head_channels_);
-      const auto v = qkv.block(row, column + 2 * channels_, length, head_channels_);
-      auto a = attention.middleRows((sequence * heads_ + head) * length, length);
+      const Place place{sequence, head, sequences.length};
+      const auto q = part(qkv, place, 0), k = part(qkv, place, 1), v = part(qkv, place, 2);
+      auto a = square(attention, place);
       a.noalias() = score_scale() * q * k.transpose();
       detail::causal_softmax(a);
-      mixed.block(row, column, length, head_channels_).noalias() = a * v;
+      part(mixed, place).noalias() = a * v;
     }
   }
   return mixed;
@@ -122,24 +133,20 @@ auto CausalSelfAttention<Scalar>::attend(const Tokens& qkv, Tokens& attention) c
 template <class Scalar>
 auto CausalSelfAttention<Scalar>::backward(const Tokens& dy) -> Tokens {
   const Tokens dmixed = output_.backward(dy);
-  const auto [count, length] = split_into_sequences(dy.rows(), context_);
+  const Sequences sequences = split_into_sequences(dy.rows(), context_);
   Tokens dqkv(dy.rows(), 3 * channels_);
-  Tokens da(length, length);
-  for (Index sequence = 0; sequence < count; ++sequence) {
+  Tokens da(sequences.length, sequences.length);
+  for (Index sequence = 0; sequence < sequences.count; ++sequence) {
     for (Index head = 0; head < heads_; ++head) {
-      const Index row = sequence * length;
-      const Index column = head * head_channels_;
-      const auto part = [&](auto& matrix, Index third) {
-        return matrix.block(row, column + third * channels_, length, head_channels_);
-      };
-      const auto q = part(qkv_, 0), k = part(qkv_, 1), v = part(qkv_, 2);
-      auto dq = part(dqkv, 0), dk = part(dqkv, 1), dv = part(dqkv, 2);
-      const auto dout = part(dmixed, 0);
-      const auto a = attention_.middleRows((sequence * heads_ + head) * length, length);
+      const Place place{sequence, head, sequences.length};
+      const auto q = part(qkv_, place, 0), k = part(qkv_, place, 1), v = part(qkv_, place, 2);
+      auto dq = part(dqkv, place, 0), dk = part(dqkv, place, 1), dv = part(dqkv, place, 2);
+      const auto a = square(attention_, place);
+      const auto dout = part(dmixed, place);
 
       dv.noalias() = a.transpose() * dout;
       da.noalias() = dout * v.transpose();
-      for (Index i = 0; i < length; ++i) {  // through the softmax: da becomes dS / √D
+      for (Index i = 0; i < da.rows(); ++i) {  // through the softmax: da becomes dS / √D
         const Scalar mean = da.row(i).dot(a.row(i));
         da.row(i) = score_scale() * a.row(i).array() * (da.row(i).array() - mean);
       }

@@ -46,7 +46,7 @@ Embedding<Scalar>::Embedding(Index vocabulary, Index context, Index channels, st
 template <class Scalar>
 auto Embedding<Scalar>::operator()(std::span<const int> ids) const -> Tokens {
   const auto tokens = static_cast<Index>(ids.size());
-  const auto [count, length] = split_into_sequences(tokens, context());
+  const Index length = split_into_sequences(tokens, context()).length;
   Tokens x(tokens, token_.value.cols());
   for (Index t = 0; t < tokens; ++t) {
     x.row(t) = token_.value.row(ids[static_cast<std::size_t>(t)]) + position_.value.row(t % length);

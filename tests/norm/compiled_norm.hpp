@@ -118,29 +118,30 @@ class CompiledNorm {
   const Vector& shift() const { return norm_.shift(); }
 
   template <class X>
-  typename X::PlainObject operator()(const X& x) const {
+  [[gnu::noinline]] typename X::PlainObject operator()(const X& x) const {
     typename X::PlainObject y(x.rows(), x.cols());
     (*this)(x, y);
     return y;
   }
   template <class X, class Y>
-  void operator()(const X& x, Y&& y, const TestExecutor* executor = nullptr) const {
+  [[gnu::noinline]] void operator()(const X& x, Y&& y,
+                                    const TestExecutor* executor = nullptr) const {
     constexpr int order = common_order<X, Y>;
     resize_like(y, x);
     NormCalls<TypedCase, order>::infer(norm_, strided_view<order>(x), strided_view<order>(y),
                                        executor);
   }
   template <class X, class Y>
-  void normalize(const X& x, Y&& y, Statistics& stats,
-                 const TestExecutor* executor = nullptr) const {
+  [[gnu::noinline]] void normalize(const X& x, Y&& y, Statistics& stats,
+                                   const TestExecutor* executor = nullptr) const {
     constexpr int order = common_order<X, Y>;
     resize_like(y, x);
     NormCalls<TypedCase, order>::normalize(norm_, strided_view<order>(x), strided_view<order>(y),
                                            stats, executor);
   }
   template <class X, class DY, class DX>
-  void backpropagate(const X& x, const Statistics& stats, const DY& dy, DX&& dx, Gradients& g,
-                     const TestExecutor* executor = nullptr) const {
+  [[gnu::noinline]] void backpropagate(const X& x, const Statistics& stats, const DY& dy, DX&& dx,
+                                       Gradients& g, const TestExecutor* executor = nullptr) const {
     constexpr int order = common_order<X, DY, DX>;
     resize_like(dx, x);
     NormCalls<TypedCase, order>::backpropagate(norm_, strided_view<order>(x), stats,
@@ -150,8 +151,9 @@ class CompiledNorm {
 
   // Only for FusedCases. `stats` may be null.
   template <class R, class U, class S, class Y>
-  void normalize_sum(const R& residual, const U& update, S&& sum, Y&& y,
-                     Statistics* stats = nullptr, const TestExecutor* executor = nullptr) const {
+  [[gnu::noinline]] void normalize_sum(const R& residual, const U& update, S&& sum, Y&& y,
+                                       Statistics* stats = nullptr,
+                                       const TestExecutor* executor = nullptr) const {
     constexpr int order = common_order<R, U, S, Y>;
     resize_like(sum, residual);
     resize_like(y, residual);
@@ -160,9 +162,9 @@ class CompiledNorm {
                                               strided_view<order>(y), stats, executor);
   }
   template <class R, class U, class Y>
-  void normalize_unstored_sum(const R& residual, const U& update, Y&& y,
-                              Statistics* stats = nullptr,
-                              const TestExecutor* executor = nullptr) const {
+  [[gnu::noinline]] void normalize_unstored_sum(const R& residual, const U& update, Y&& y,
+                                                Statistics* stats = nullptr,
+                                                const TestExecutor* executor = nullptr) const {
     constexpr int order = common_order<R, U, Y>;
     resize_like(y, residual);
     SumCalls<TypedCase, order>::normalize_unstored_sum(norm_, strided_view<order>(residual),
@@ -170,8 +172,9 @@ class CompiledNorm {
                                                        strided_view<order>(y), stats, executor);
   }
   template <class S, class DY, class DS, class DX>
-  void backpropagate_sum(const S& sum, const Statistics& stats, const DY& dy, const DS& dsum,
-                         DX&& dx, Gradients& g, const TestExecutor* executor = nullptr) const {
+  [[gnu::noinline]] void backpropagate_sum(const S& sum, const Statistics& stats, const DY& dy,
+                                           const DS& dsum, DX&& dx, Gradients& g,
+                                           const TestExecutor* executor = nullptr) const {
     constexpr int order = common_order<S, DY, DS, DX>;
     resize_like(dx, sum);
     SumCalls<TypedCase, order>::backpropagate_sum(
@@ -195,7 +198,8 @@ struct ExactStep {
 };
 
 template <class Matrix, class TypedCase>
-ExactStep exact_step(const CompiledNorm<TypedCase>& norm, const Matrix& x, const Matrix& dy) {
+[[gnu::noinline]] ExactStep exact_step(const CompiledNorm<TypedCase>& norm, const Matrix& x,
+                                       const Matrix& dy) {
   Matrix y, dx;
   typename TypedCase::Statistics stats;
   typename TypedCase::Gradients g;
@@ -211,22 +215,22 @@ ExactStep exact_step(const CompiledNorm<TypedCase>& norm, const Matrix& x, const
 }
 
 template <class TypedCase>
-std::vector<ExactStep> exact_steps_in_both_orders(const CompiledNorm<TypedCase>& norm,
-                                                  const typename TypedCase::RowMajor& x,
-                                                  const typename TypedCase::RowMajor& dy) {
+[[gnu::noinline]] std::vector<ExactStep> exact_steps_in_both_orders(
+    const CompiledNorm<TypedCase>& norm, const typename TypedCase::RowMajor& x,
+    const typename TypedCase::RowMajor& dy) {
   return {exact_step<typename TypedCase::RowMajor>(norm, x, dy),
           exact_step<typename TypedCase::ColMajor>(norm, x, dy)};
 }
 
 /// A norm with scale and shift drawn at random.
 template <class TypedCase>
-CompiledNorm<TypedCase> random_affine(Index channels, Seed seed,
-                                      typename TypedCase::Options options) {
+[[gnu::noinline]] CompiledNorm<TypedCase> random_affine(Index channels, Seed seed,
+                                                        typename TypedCase::Options options) {
   return random_norm<TypedCase>(channels, seed, options);
 }
 
 template <class TypedCase>
-CompiledNorm<TypedCase> random_affine(Index channels, Seed seed = {7}) {
+[[gnu::noinline]] CompiledNorm<TypedCase> random_affine(Index channels, Seed seed = {7}) {
   return random_norm<TypedCase>(channels, seed, affine_options<typename TypedCase::Kind>());
 }
 

@@ -92,8 +92,8 @@ typename Kind::Options affine_options(double epsilon = 1e-5) {
 
 /// The library's norm, with scale and shift drawn at random.
 template <class TypedCase>
-typename TypedCase::Norm random_norm(Index channels, Seed seed,
-                                     typename TypedCase::Options options) {
+[[gnu::noinline]] typename TypedCase::Norm random_norm(Index channels, Seed seed,
+                                                       typename TypedCase::Options options) {
   typename TypedCase::Norm norm(channels, options);
   Random random(seed);
   if (options.scale)
@@ -104,7 +104,7 @@ typename TypedCase::Norm random_norm(Index channels, Seed seed,
 }
 
 template <class TypedCase>
-typename TypedCase::Norm random_norm(Index channels, Seed seed = {7}) {
+[[gnu::noinline]] typename TypedCase::Norm random_norm(Index channels, Seed seed = {7}) {
   return random_norm<TypedCase>(channels, seed, affine_options<typename TypedCase::Kind>());
 }
 

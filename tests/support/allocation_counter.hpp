@@ -10,6 +10,8 @@
 //   EXPECT_EQ(counter.count(), 0u);
 #pragma once
 
+#include <Eigen/Core>  // first: Clang wants its declaration of posix_memalign before ours
+
 #include <atomic>
 #include <cerrno>
 #include <cstddef>

@@ -21,8 +21,8 @@ bool same_bits_of(const Scalar& a, const Scalar& b) {
 
 /// Storage orders and kinds (Matrix, Array, Map) may differ, scalar types may not.
 template <class A, class B>
-::testing::AssertionResult same_bits(const Eigen::DenseBase<A>& actual,
-                                     const Eigen::DenseBase<B>& expected) {
+[[gnu::noinline]] ::testing::AssertionResult same_bits(const Eigen::DenseBase<A>& actual,
+                                                       const Eigen::DenseBase<B>& expected) {
   static_assert(std::is_same_v<typename A::Scalar, typename B::Scalar>);
   const auto a = actual.derived().eval();
   const auto b = expected.derived().eval();

@@ -80,7 +80,9 @@ inline void for_each_hard_row(
       {"in the first vector", std::min<Index>(3, channels - 1)},
       {"in the middle", channels / 2},
       {"last", channels - 1}};
-  for (const auto& [where, place] : places) {
+  for (const auto& entry : places) {
+    const std::string& where = entry.first;
+    const Index place = entry.second;
     add("outlier 1000 " + where, [&](Index c) { return c == place ? 1000.0L : gauss(); });
     add("outlier large " + where, [&](Index c) { return c == place ? large : gauss(); });
     add("outlier -huge " + where, [&](Index c) { return c == place ? -huge : gauss(); });
@@ -142,7 +144,7 @@ struct HardRow {
 };
 
 template <class Scalar>
-std::vector<HardRow<Scalar>> hard_rows(Index channels, Seed seed = {1}) {
+[[gnu::noinline]] std::vector<HardRow<Scalar>> hard_rows(Index channels, Seed seed = {1}) {
   std::vector<HardRow<Scalar>> rows;
   for_each_hard_row(format_of<Scalar>(), channels, seed, [&](const auto& name, const auto& value) {
     HardRow<Scalar> row{name, Eigen::Matrix<Scalar, Eigen::Dynamic, 1>(channels)};
@@ -153,7 +155,7 @@ std::vector<HardRow<Scalar>> hard_rows(Index channels, Seed seed = {1}) {
 }
 
 template <class Scalar>
-std::vector<std::string> names_of(const std::vector<HardRow<Scalar>>& rows) {
+[[gnu::noinline]] std::vector<std::string> names_of(const std::vector<HardRow<Scalar>>& rows) {
   std::vector<std::string> names;
   for (const HardRow<Scalar>& row : rows) names.push_back(row.name);
   return names;
@@ -161,7 +163,7 @@ std::vector<std::string> names_of(const std::vector<HardRow<Scalar>>& rows) {
 
 /// All hard rows of one channel count as the tokens of a matrix.
 template <class Matrix>
-Matrix stacked(const std::vector<HardRow<typename Matrix::Scalar>>& rows) {
+[[gnu::noinline]] Matrix stacked(const std::vector<HardRow<typename Matrix::Scalar>>& rows) {
   Matrix tokens(static_cast<Index>(rows.size()), rows.empty() ? 0 : rows.front().x.size());
   for (Index t = 0; t < tokens.rows(); ++t) tokens.row(t) = rows[static_cast<std::size_t>(t)].x;
   return tokens;

@@ -58,7 +58,7 @@ struct NormalizedRow {
   long double largest = 0;  ///< max |x̂|
 };
 
-inline NormalizedRow normalize_row(const NormSpec& spec, const ExactVector& x) {
+[[gnu::noinline]] inline NormalizedRow normalize_row(const NormSpec& spec, const ExactVector& x) {
   const Index channels = x.size();
   NormalizedRow row;
   row.normalized = x;
@@ -90,7 +90,7 @@ inline NormalizedRow normalize_row(const NormSpec& spec, const ExactVector& x) {
 /// A dense expression in long double, one token per row. What is a vector at compile time is one
 /// token.
 template <class Derived>
-ExactMatrix exact(const Eigen::DenseBase<Derived>& expression) {
+[[gnu::noinline]] ExactMatrix exact(const Eigen::DenseBase<Derived>& expression) {
   const auto values = expression.derived().eval();
   constexpr bool column = Derived::IsVectorAtCompileTime && Derived::ColsAtCompileTime == 1 &&
                           Derived::RowsAtCompileTime != 1;
@@ -103,12 +103,13 @@ ExactMatrix exact(const Eigen::DenseBase<Derived>& expression) {
 }
 
 template <class Derived>
-ExactVector exact_vector(const Eigen::DenseBase<Derived>& expression) {
+[[gnu::noinline]] ExactVector exact_vector(const Eigen::DenseBase<Derived>& expression) {
   return exact(expression).reshaped();
 }
 
 /// The applied factor o + γ; an empty γ means no scale at all.
-inline ExactVector applied_scale(const NormSpec& spec, const ExactVector& scale, Index channels) {
+[[gnu::noinline]] inline ExactVector applied_scale(const NormSpec& spec, const ExactVector& scale,
+                                                   Index channels) {
   if (scale.size() == 0) return ExactVector::Ones(channels);
   return scale.array() + static_cast<long double>(spec.scale_offset);
 }
@@ -120,8 +121,9 @@ struct ForwardOracle {
 };
 
 /// Empty `scale` or `shift`: the norm has none.
-inline ForwardOracle forward_oracle(const NormSpec& spec, const ExactMatrix& x,
-                                    const ExactVector& scale = {}, const ExactVector& shift = {}) {
+[[gnu::noinline]] inline ForwardOracle forward_oracle(const NormSpec& spec, const ExactMatrix& x,
+                                                      const ExactVector& scale = {},
+                                                      const ExactVector& shift = {}) {
   const ExactVector factor = applied_scale(spec, scale, x.cols());
   ForwardOracle result{x, x, ExactVector(x.rows()), ExactVector(x.rows()), ExactVector(x.rows())};
   for (Index t = 0; t < x.rows(); ++t) {
@@ -149,8 +151,9 @@ struct BackwardOracle {
 ///   dx = rstd·(g − mean(g) − x̂·mean(g·x̂)),   dγ = Σ dy·x̂,   dβ = Σ dy.
 /// RMSNorm has no mean(g); with partial statistics over k channels, mean(g·x̂) is Σ g·x̂ / k and its
 /// term stands in the first k channels only. Where σ² + ε = 0, dx = 0.
-inline BackwardOracle backward_oracle(const NormSpec& spec, const ExactMatrix& x,
-                                      const ExactMatrix& dy, const ExactVector& scale = {}) {
+[[gnu::noinline]] inline BackwardOracle backward_oracle(const NormSpec& spec, const ExactMatrix& x,
+                                                        const ExactMatrix& dy,
+                                                        const ExactVector& scale = {}) {
   const Index channels = x.cols();
   const ExactVector factor = applied_scale(spec, scale, channels);
   const Index counted = spec.statistics_channels > 0 ? spec.statistics_channels : channels;

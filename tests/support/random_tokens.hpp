@@ -56,7 +56,8 @@ class Random {
 
 /// A matrix or vector of the given type; element (r, c) does not depend on the storage order.
 template <class Matrix>
-Matrix random_normal(Shape shape, Random& random, double mean = 0, double deviation = 1) {
+[[gnu::noinline]] Matrix random_normal(Shape shape, Random& random, double mean = 0,
+                                       double deviation = 1) {
   Matrix result(shape.tokens, shape.channels);
   for (Index t = 0; t < shape.tokens; ++t)
     for (Index c = 0; c < shape.channels; ++c)
@@ -66,14 +67,16 @@ Matrix random_normal(Shape shape, Random& random, double mean = 0, double deviat
 }
 
 template <class Matrix>
-Matrix random_normal(Shape shape, Seed seed, double mean = 0, double deviation = 1) {
+[[gnu::noinline]] Matrix random_normal(Shape shape, Seed seed, double mean = 0,
+                                       double deviation = 1) {
   Random random(seed);
   return random_normal<Matrix>(shape, random, mean, deviation);
 }
 
 template <class Scalar>
-Eigen::Matrix<Scalar, Eigen::Dynamic, 1> random_vector(Index size, Seed seed, double mean = 0,
-                                                       double deviation = 1) {
+[[gnu::noinline]] Eigen::Matrix<Scalar, Eigen::Dynamic, 1> random_vector(Index size, Seed seed,
+                                                                         double mean = 0,
+                                                                         double deviation = 1) {
   return random_normal<Eigen::Matrix<Scalar, Eigen::Dynamic, 1>>({size, 1}, seed, mean, deviation);
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// A transformer block: attention, then feed-forward, each with its residual connection. Constructor
-/// and template arguments stand in the order in which data meets them.
+/// A transformer block: attention, then feed-forward, each with its residual connection.
+/// Constructor and template arguments stand in the order in which data meets them.
 ///
 ///     PreLN(norm, attention, norm, feed_forward)                h = x + attention(norm(x))
 ///                                                               y = h + feed_forward(norm(h))
@@ -8,7 +8,8 @@
 ///                                                               y = norm(h + feed_forward(h))
 ///     SandwichLN(norm, attention, norm, norm, feed_forward, norm)
 ///                                                               h = x + norm(attention(norm(x)))
-///                                                               y = h + norm(feed_forward(norm(h)))
+///                                                               y = h +
+///                                                               norm(feed_forward(norm(h)))
 ///
 /// Shapes, error, aliasing, what throws and the sources are those of residual_connections.hpp. The
 /// residual add and the norms around it run as one fused step.
@@ -20,9 +21,9 @@
 ///     block.visit_parameters(visitor), block.zero_gradients()
 #pragma once
 
-#include <utility>
-
 #include "tokennorm/block/residual_connections.hpp"
+
+#include <utility>
 
 namespace tokennorm {
 
@@ -38,14 +39,10 @@ class Block : public Chain<Kind, Attention, FeedForward> {
   const auto& attention_norm() const { return this->template connection<0>().norm(); }
   auto& attention() { return unwrap(this->template connection<0>().sublayer); }
   const auto& attention() const { return unwrap(this->template connection<0>().sublayer); }
-  auto& attention_output_norm()
-    requires(is_norm<typename Attention::PostNorm>)
-  {
+  auto& attention_output_norm() requires(is_norm<typename Attention::PostNorm>) {
     return this->template connection<0>().post.norm;
   }
-  const auto& attention_output_norm() const
-    requires(is_norm<typename Attention::PostNorm>)
-  {
+  const auto& attention_output_norm() const requires(is_norm<typename Attention::PostNorm>) {
     return this->template connection<0>().post.norm;
   }
 
@@ -53,14 +50,10 @@ class Block : public Chain<Kind, Attention, FeedForward> {
   const auto& feed_forward_norm() const { return this->template connection<1>().norm(); }
   auto& feed_forward() { return unwrap(this->template connection<1>().sublayer); }
   const auto& feed_forward() const { return unwrap(this->template connection<1>().sublayer); }
-  auto& feed_forward_output_norm()
-    requires(is_norm<typename FeedForward::PostNorm>)
-  {
+  auto& feed_forward_output_norm() requires(is_norm<typename FeedForward::PostNorm>) {
     return this->template connection<1>().post.norm;
   }
-  const auto& feed_forward_output_norm() const
-    requires(is_norm<typename FeedForward::PostNorm>)
-  {
+  const auto& feed_forward_output_norm() const requires(is_norm<typename FeedForward::PostNorm>) {
     return this->template connection<1>().post.norm;
   }
 };
@@ -116,11 +109,10 @@ class SandwichLN
   SandwichLN(AttentionNorm attention_norm, Attention attention,
              AttentionOutputNorm attention_output_norm, FeedForwardNorm feed_forward_norm,
              FeedForward feed_forward, FeedForwardOutputNorm feed_forward_output_norm)
-      : SandwichLN::Block(
-            detail::sandwich_ln(std::move(attention_norm), std::move(attention),
-                                std::move(attention_output_norm)),
-            detail::sandwich_ln(std::move(feed_forward_norm), std::move(feed_forward),
-                                std::move(feed_forward_output_norm))) {}
+      : SandwichLN::Block(detail::sandwich_ln(std::move(attention_norm), std::move(attention),
+                                              std::move(attention_output_norm)),
+                          detail::sandwich_ln(std::move(feed_forward_norm), std::move(feed_forward),
+                                              std::move(feed_forward_output_norm))) {}
 };
 
 }  // namespace tokennorm

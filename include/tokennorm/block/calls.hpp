@@ -2,11 +2,11 @@
 /// The calls that residual connections, blocks and stacks have in common.
 #pragma once
 
+#include "tokennorm/block/residual_step.hpp"
+
 #include <algorithm>
 #include <string>
 #include <type_traits>
-
-#include "tokennorm/block/residual_step.hpp"
 
 namespace tokennorm::detail {
 
@@ -32,10 +32,7 @@ class BlockCalls {
     return y;
   }
   template <class X, class Y>
-    requires(!Executor<Y>)
-  void operator()(const X& x, Y&& y) const {
-    (*this)(x, y, serial);
-  }
+  requires(!Executor<Y>) void operator()(const X& x, Y&& y) const { (*this)(x, y, serial); }
   template <class X, class Y, Executor E>
   void operator()(const X& x, Y&& y, E&& executor) const {
     check_operand_type<X, Eigen::Dynamic>();
@@ -100,6 +97,10 @@ void BlockCalls<Derived, Param>::operator()(const X& x, Y&& y, Workspace<S>& wor
   shape_output(name, "y", y, tokens, channels,
                [&](const auto& view) { check_overlap(name, "y", view, "x", in, false); });
   check_overlap(name, "y", view_of(y), "x", in);
+  for (TokenMatrix<S>* buffer : {&workspace.stream, &workspace.normed, &workspace.update}) {
+    check_overlap(name, "x", in, "the workspace", view_of(*buffer), false);
+    check_overlap(name, "y", view_of(y), "the workspace", view_of(*buffer), false);
+  }
 
   // Blocks work on contiguous rows; what is not is copied at the border.
   Stream<S> stream{in, nullptr, workspace};

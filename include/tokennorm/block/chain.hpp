@@ -2,13 +2,13 @@
 /// One or two residual connections in a row: the mechanism of residual connections and blocks.
 #pragma once
 
+#include "tokennorm/block/calls.hpp"
+
 #include <array>
 #include <string>
 #include <tuple>
 #include <type_traits>
 #include <utility>
-
-#include "tokennorm/block/calls.hpp"
 
 namespace tokennorm::detail {
 
@@ -32,7 +32,8 @@ using SomeNorm = std::conditional_t<
     std::conditional_t<is_norm<typename Connection::OutNorm>, typename Connection::OutNorm,
                        typename Connection::PostNorm>>;
 
-/// A chain of connections. Kind::name is what errors call it, Kind::names what its parts are called.
+/// A chain of connections. Kind::name is what errors call it, Kind::names what its parts are
+/// called.
 template <class Kind, class First, class... Rest>
 class Chain
     : public BlockCalls<Chain<Kind, First, Rest...>, typename SomeNorm<First>::ParamScalar> {
@@ -43,9 +44,10 @@ class Chain
   explicit Chain(First first, Rest... rest) : connections_(std::move(first), std::move(rest)...) {
     for_each_norm([this](const auto& norm, const char* name) {
       using Scalar = typename std::remove_cvref_t<decltype(norm)>::ParamScalar;
-      static_assert(std::is_same_v<Scalar, Param>,
-                    "tokennorm: the norms of a block have parameters of different scalars. Training "
-                    "runs in that scalar: give them all the same.");
+      static_assert(
+          std::is_same_v<Scalar, Param>,
+          "tokennorm: the norms of a block have parameters of different scalars. Training "
+          "runs in that scalar: give them all the same.");
       if (norm.channels() != channels()) {
         fail(Kind::name, std::string(name) + " has " + std::to_string(norm.channels()) +
                              " channels; expected the " + std::to_string(channels()) +
@@ -57,7 +59,9 @@ class Chain
   Index channels() const { return some_norm(std::get<0>(connections_)).channels(); }
 
   /// "PreLN(768)"
-  std::string who() const { return std::string(Kind::name) + "(" + std::to_string(channels()) + ")"; }
+  std::string who() const {
+    return std::string(Kind::name) + "(" + std::to_string(channels()) + ")";
+  }
 
   template <class Visitor>
   void visit_parameters(Visitor&& visitor) {
@@ -79,7 +83,8 @@ class Chain
     });
   }
 
-  // ---- for Stack, which runs many chains as one: not part of the public API ----------------------
+  // ---- for Stack, which runs many chains as one: not part of the public API
+  // ----------------------
 
   void check_norms() const {
     for_each_norm([](const auto& norm, const char*) { norm.check_parameters(); });
@@ -95,8 +100,7 @@ class Chain
     infer_connection<0>(stream, next, result, executor);
   }
   template <class Next, class E>
-  void train_from(TokenMatrix<Param>& h, TokenMatrix<Param>& n, StepNorm<Next>& next,
-                  E& executor) {
+  void train_from(TokenMatrix<Param>& h, TokenMatrix<Param>& n, StepNorm<Next>& next, E& executor) {
     train_connection<0>(h, n, next, executor);
   }
   /// From dh and dn after `next` back to dh and dn after the input norm.
@@ -197,7 +201,8 @@ class Chain
     if constexpr (I > 0) retrace_connection<I - 1>(dh, dn, c.pre, executor);
   }
 
-  // ---- for BlockCalls ----------------------------------------------------------------------------
+  // ---- for BlockCalls
+  // ----------------------------------------------------------------------------
 
   template <class S, class Result, class E>
   void infer(Stream<S>& stream, const Result& result, E& executor) const {

@@ -21,9 +21,9 @@
 ///     connection.norm(), output_norm(), sublayer(), visit_parameters(visitor), zero_gradients()
 #pragma once
 
-#include <utility>
-
 #include "tokennorm/block/chain.hpp"
+
+#include <utility>
 
 namespace tokennorm {
 
@@ -36,7 +36,8 @@ template <class F, class Norm>
 using PostLNConnection = ResidualConnection<NoNorm, F, NoNorm, Norm>;  // out(h + f(h))
 
 template <class Norm, class F, class OutputNorm>
-using SandwichLNConnection = ResidualConnection<Norm, F, OutputNorm, NoNorm>;  // h + post(f(pre(h)))
+using SandwichLNConnection =
+    ResidualConnection<Norm, F, OutputNorm, NoNorm>;  // h + post(f(pre(h)))
 
 template <class Norm, class F>
 PreLNConnection<Norm, F> pre_ln(Norm norm, F f) {
@@ -59,14 +60,10 @@ class Residual : public Chain<Kind, Connection> {
 
   auto& norm() { return this->template connection<0>().norm(); }
   const auto& norm() const { return this->template connection<0>().norm(); }
-  auto& output_norm()
-    requires(is_norm<typename Connection::PostNorm>)
-  {
+  auto& output_norm() requires(is_norm<typename Connection::PostNorm>) {
     return this->template connection<0>().post.norm;
   }
-  const auto& output_norm() const
-    requires(is_norm<typename Connection::PostNorm>)
-  {
+  const auto& output_norm() const requires(is_norm<typename Connection::PostNorm>) {
     return this->template connection<0>().post.norm;
   }
   auto& sublayer() { return unwrap(this->template connection<0>().sublayer); }

@@ -10,14 +10,14 @@
 /// A chain of connections is run by alternating sublayers and steps.
 #pragma once
 
+#include "tokennorm/block/sublayer.hpp"
+#include "tokennorm/norm/layer_norm.hpp"
+#include "tokennorm/norm/rms_norm.hpp"
+
 #include <algorithm>
 #include <string>
 #include <type_traits>
 #include <utility>
-
-#include "tokennorm/block/sublayer.hpp"
-#include "tokennorm/norm/layer_norm.hpp"
-#include "tokennorm/norm/rms_norm.hpp"
 
 namespace tokennorm {
 
@@ -138,16 +138,16 @@ auto residual_step(const Stream& stream, const Update& update, double alpha, con
                    const Out& out, const Pre& pre, const Sum& sum, const StreamOut& stream_out,
                    const Normed& normed) {
   return kernels::ResidualStep<A, Eigen::Dynamic, Stream, Update, Sum, StreamOut, Normed, Post, Out,
-                               Pre>{{stream.channels}, stream, update, A(alpha), post,
-                                    out,               pre,    sum,    stream_out, normed};
+                               Pre>{
+      {stream.channels}, stream, update, A(alpha), post, out, pre, sum, stream_out, normed};
 }
 
 /// The stream of an inference on its way through a chain.
 template <class S>
 struct Stream {
   using Scalar = S;
-  TokenView<const Scalar> h;             // the input x first, then workspace.stream
-  const TokenMatrix<Scalar>* h_matrix;   // the same where it is a matrix, which a sublayer can take
+  TokenView<const Scalar> h;            // the input x first, then workspace.stream
+  const TokenMatrix<Scalar>* h_matrix;  // the same where it is a matrix, which a sublayer can take
   Workspace<Scalar>& workspace;
 
   /// What the sublayer of a connection with this input norm is given.

@@ -12,12 +12,12 @@
 ///     visit_parameters: embedding_norm.…, blocks.N.…, final_norm.…
 #pragma once
 
+#include "tokennorm/block/blocks.hpp"
+
 #include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
-
-#include "tokennorm/block/blocks.hpp"
 
 namespace tokennorm {
 
@@ -75,7 +75,8 @@ Stack<EmbeddingNorm, Block, FinalNorm>::Stack(EmbeddingNorm embedding_norm,
   if (blocks_.empty()) detail::fail("Stack", "there are 0 blocks; expected 1 or more");
   channels_ = blocks_.front().channels();
   for (const Block& block : blocks_) check_channels("a block", block);
-  if constexpr (detail::is_norm<EmbeddingNorm>) check_channels("embedding_norm", this->embedding_norm());
+  if constexpr (detail::is_norm<EmbeddingNorm>)
+    check_channels("embedding_norm", this->embedding_norm());
   if constexpr (detail::is_norm<FinalNorm>) check_channels("final_norm", this->final_norm());
 }
 
@@ -83,9 +84,10 @@ template <class EmbeddingNorm, class Block, class FinalNorm>
 template <class Norm>
 void Stack<EmbeddingNorm, Block, FinalNorm>::check_channels(const char* name,
                                                             const Norm& norm) const {
-  static_assert(std::is_same_v<typename Norm::ParamScalar, Param>,
-                "tokennorm: the norms of a Stack have parameters of different scalars. Training runs "
-                "in that scalar: give them all the same.");
+  static_assert(
+      std::is_same_v<typename Norm::ParamScalar, Param>,
+      "tokennorm: the norms of a Stack have parameters of different scalars. Training runs "
+      "in that scalar: give them all the same.");
   if (norm.channels() != channels_) {
     detail::fail("Stack", std::string(name) + " has " + std::to_string(norm.channels()) +
                               " channels; expected the " + std::to_string(channels_) +

@@ -10,30 +10,34 @@
 /// Throws   std::invalid_argument where the result has another shape, naming the sublayer and both
 #pragma once
 
+#include "tokennorm/core/operands.hpp"
+
 #include <concepts>
 #include <functional>
 #include <string>
 #include <type_traits>
 #include <utility>
 
-#include "tokennorm/core/operands.hpp"
-
 namespace tokennorm {
 
 /// f(x) gives tokens.
 template <class F, class Tokens>
-concept ReturningSublayer = std::invocable<F&, const Tokens&> &&
-    !std::is_void_v<std::invoke_result_t<F&, const Tokens&>>;
+concept ReturningSublayer =
+    std::invocable<F&, const Tokens&> && !std::is_void_v<std::invoke_result_t<F&, const Tokens&>>;
 
 /// f(x, y) writes tokens into y.
 template <class F, class Tokens>
 concept WritingSublayer = std::invocable<F&, const Tokens&, Tokens&>;
 
 template <class F, class Tokens>
-concept HasForward = requires(F& f, const Tokens& x) { f.forward(x); };
+concept HasForward = requires(F& f, const Tokens& x) {
+  f.forward(x);
+};
 
 template <class F, class Tokens>
-concept HasBackward = requires(F& f, const Tokens& dy) { f.backward(dy); };
+concept HasBackward = requires(F& f, const Tokens& dy) {
+  f.backward(dy);
+};
 
 /// Can be trained.
 template <class F, class Tokens>
@@ -70,9 +74,10 @@ void take_result(const auto& who, const std::string& role, const Result& result,
                 "tokennorm: a sublayer does not return tokens. Let it return an Eigen matrix or "
                 "expression of its input's shape.");
   if constexpr (is_dense<Result>) {
-    static_assert(std::is_same_v<ScalarOf<Result>, typename Tokens::Scalar>,
-                  "tokennorm: a sublayer returns tokens of another scalar than it was given. Let it "
-                  "end with .cast<Scalar>(), where Scalar is that of its input.");
+    static_assert(
+        std::is_same_v<ScalarOf<Result>, typename Tokens::Scalar>,
+        "tokennorm: a sublayer returns tokens of another scalar than it was given. Let it "
+        "end with .cast<Scalar>(), where Scalar is that of its input.");
     static_assert(!is_vector<Result> || bool(Bare<Result>::IsRowMajor),
                   "tokennorm: a sublayer returns a column vector; expected tokens, one per row.");
     if (result.rows() != token_count || result.cols() != channels) [[unlikely]] {
@@ -103,9 +108,10 @@ void call_sublayer(const auto& who, const char* role, const F& sublayer, const T
                       " (tokens x channels); expected " + shape_text(n.rows(), n.cols()));
     }
   } else if constexpr (callable) {
-    static_assert(ReturningSublayer<Callable, Tokens>,
-                  "tokennorm: a sublayer called as f(x) returns nothing. Let it return tokens of its "
-                  "input's shape, or take a second argument `Tokens& y` to write to.");
+    static_assert(
+        ReturningSublayer<Callable, Tokens>,
+        "tokennorm: a sublayer called as f(x) returns nothing. Let it return tokens of its "
+        "input's shape, or take a second argument `Tokens& y` to write to.");
     if constexpr (ReturningSublayer<Callable, Tokens>) {
       take_result(who, role, std::invoke(f, n), u, n.rows(), n.cols());
     }

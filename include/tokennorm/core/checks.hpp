@@ -4,13 +4,13 @@
 /// exceptions, printed on stderr before abort().
 #pragma once
 
+#include "tokennorm/core/scalar.hpp"
+
 #include <cstdio>
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
 #include <string_view>
-
-#include "tokennorm/core/scalar.hpp"
 
 namespace tokennorm::detail {
 

@@ -5,11 +5,12 @@
 /// compile time, row or column, is one token.
 #pragma once
 
+#include "tokennorm/core/scalar.hpp"
+
 #include <Eigen/Core>
+
 #include <type_traits>
 #include <utility>
-
-#include "tokennorm/core/scalar.hpp"
 
 namespace tokennorm {
 
@@ -34,9 +35,8 @@ using Bare = std::remove_cvref_t<X>;
 
 /// A matrix, array, map, block, transpose, vector or coefficient-wise expression.
 template <class X>
-concept TokenExpression =
-    decltype(detail::dense_test(static_cast<detail::Bare<X>*>(nullptr)))::value &&
-    RealScalar<typename detail::Bare<X>::Scalar>;
+concept TokenExpression = decltype(detail::dense_test(
+    static_cast<detail::Bare<X>*>(nullptr)))::value&& RealScalar<typename detail::Bare<X>::Scalar>;
 
 namespace detail {
 
@@ -52,22 +52,21 @@ inline constexpr bool has_direct_access = (int(Bare<X>::Flags) & int(Eigen::Dire
 
 /// A Matrix or Array, which owns its memory.
 template <class X>
-inline constexpr bool is_plain =
-    decltype(plain_test(static_cast<Bare<X>*>(nullptr)))::value;
+inline constexpr bool is_plain = decltype(plain_test(static_cast<Bare<X>*>(nullptr)))::value;
 
 /// Can be written to through the reference X, as the operands y, sum and dx are.
 template <class X>
 inline constexpr bool is_writable = false;
 
 template <class X>
-  requires(has_direct_access<X> && (int(Bare<X>::Flags) & int(Eigen::LvalueBit)) != 0)
-inline constexpr bool is_writable<X> =
+requires(has_direct_access<X> &&
+         (int(Bare<X>::Flags) & int(Eigen::LvalueBit)) != 0) inline constexpr bool is_writable<X> =
     !std::is_const_v<std::remove_reference_t<decltype(*std::declval<X>().data())>>;
 
 /// Channels known at compile time, or Eigen::Dynamic.
 template <class X>
-inline constexpr int channels_of =
-    is_vector<X> ? int(Bare<X>::SizeAtCompileTime) : int(Bare<X>::ColsAtCompileTime);
+inline constexpr int channels_of = is_vector<X> ? int(Bare<X>::SizeAtCompileTime)
+                                                : int(Bare<X>::ColsAtCompileTime);
 
 template <class X>
 constexpr Index token_count(const X& x) {
@@ -81,9 +80,8 @@ constexpr Index channel_count(const X& x) {
 
 /// X's plain object, a Matrix or Array of X's shape and storage order, with another scalar.
 template <class X, class Scalar>
-using PlainLike = typename Bare<decltype(std::declval<const Bare<X>&>()
-                                             .template cast<Scalar>()
-                                             .eval())>::PlainObject;
+using PlainLike = typename Bare<
+    decltype(std::declval<const Bare<X>&>().template cast<Scalar>().eval())>::PlainObject;
 
 }  // namespace detail
 }  // namespace tokennorm

@@ -2,18 +2,19 @@
 /// Executors: where the work on independent tokens runs. None is hidden: a call without an executor
 /// runs on the calling thread.
 ///
-///     executor.parallel_for(count, grain, f)    calls f(begin, end) over disjoint ranges that cover
+///     executor.parallel_for(count, grain, f)    calls f(begin, end) over disjoint ranges that
+///     cover
 ///                                               [0, count), none shorter than grain if it can be
 ///
 /// All checks are made before parallel_for, on the caller's thread; f does not throw. Results have
 /// the same bits for every executor.
 #pragma once
 
+#include "tokennorm/core/scalar.hpp"
+
 #include <algorithm>
 #include <type_traits>
 #include <utility>
-
-#include "tokennorm/core/scalar.hpp"
 
 namespace tokennorm {
 

@@ -3,14 +3,14 @@
 /// compile time, shapes and overlap at run time. Resizes what may be resized, as assignment does.
 #pragma once
 
+#include "tokennorm/core/checks.hpp"
+#include "tokennorm/core/concepts.hpp"
+#include "tokennorm/core/token_view.hpp"
+
 #include <string>
 #include <string_view>
 #include <type_traits>
 #include <utility>
-
-#include "tokennorm/core/checks.hpp"
-#include "tokennorm/core/concepts.hpp"
-#include "tokennorm/core/token_view.hpp"
 
 namespace tokennorm::detail {
 
@@ -20,20 +20,24 @@ inline constexpr bool is_dense = decltype(dense_test(static_cast<Bare<X>*>(nullp
 /// What can be known of an operand from its type.
 template <class X, int Channels>
 constexpr void check_operand_type() {
-  static_assert(is_dense<X>,
-                "tokennorm: an operand is not an Eigen matrix, array, vector, map or expression. Wrap "
-                "other memory with tokens(pointer, token_count, channels) or tokens(range, channels).");
+  static_assert(
+      is_dense<X>,
+      "tokennorm: an operand is not an Eigen matrix, array, vector, map or expression. Wrap "
+      "other memory with tokens(pointer, token_count, channels) or tokens(range, channels).");
   if constexpr (is_dense<X>) {
-    static_assert(!Eigen::NumTraits<ScalarOf<X>>::IsInteger,
-                  "tokennorm: tokens of integers cannot be normalized. Cast them first, for instance "
-                  "x.cast<float>().");
-    static_assert(!Eigen::NumTraits<ScalarOf<X>>::IsComplex,
-                  "tokennorm: tokens of complex numbers cannot be normalized. Normalize x.real() and "
-                  "x.imag(), or x.cwiseAbs(), as your model means it.");
-    static_assert(Channels == Eigen::Dynamic || channels_of<X> == Eigen::Dynamic ||
-                      channels_of<X> == Channels,
-                  "tokennorm: an operand's number of columns, known at compile time, differs from the "
-                  "norm's Channels. A token is a row: its channels are the columns.");
+    static_assert(
+        !Eigen::NumTraits<ScalarOf<X>>::IsInteger,
+        "tokennorm: tokens of integers cannot be normalized. Cast them first, for instance "
+        "x.cast<float>().");
+    static_assert(
+        !Eigen::NumTraits<ScalarOf<X>>::IsComplex,
+        "tokennorm: tokens of complex numbers cannot be normalized. Normalize x.real() and "
+        "x.imag(), or x.cwiseAbs(), as your model means it.");
+    static_assert(
+        Channels == Eigen::Dynamic || channels_of<X> == Eigen::Dynamic ||
+            channels_of<X> == Channels,
+        "tokennorm: an operand's number of columns, known at compile time, differs from the "
+        "norm's Channels. A token is a row: its channels are the columns.");
   }
 }
 
@@ -41,9 +45,10 @@ constexpr void check_operand_type() {
 template <class Y, int Channels>
 constexpr void check_output_type() {
   check_operand_type<Y, Channels>();
-  static_assert(is_writable<Y>,
-                "tokennorm: an output cannot be written to. Give a matrix, array or vector, or a Map, "
-                "Block or Ref of non-const memory.");
+  static_assert(
+      is_writable<Y>,
+      "tokennorm: an output cannot be written to. Give a matrix, array or vector, or a Map, "
+      "Block or Ref of non-const memory.");
 }
 
 /// The operand itself where its elements can be addressed, else its value.
@@ -102,13 +107,14 @@ void check_overlap(const auto& who, std::string_view out_name, const TokenView<O
   }
 }
 
-/// Gives y the shape, or fails. `check_free(view)` fails if y's present memory is also an operand's,
-/// which resizing would destroy.
+/// Gives y the shape, or fails. `check_free(view)` fails if y's present memory is also an
+/// operand's, which resizing would destroy.
 template <class Y>
 void shape_output(const auto& who, std::string_view name, Y& y, Index tokens, Index channels,
                   const auto& check_free) {
   const auto view = view_of(y);
-  if (view.tokens == tokens && view.channels == channels) [[likely]] return;
+  if (view.tokens == tokens && view.channels == channels) [[likely]]
+    return;
   if (!can_resize<Y>(tokens, channels)) check_shape(who, name, view, tokens, channels);
   if constexpr (is_plain<Y>) {
     check_free(view);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// What a forward pass leaves for its backward pass. It belongs to the object that ran it: a copy of
-/// that object starts without.
+/// What a forward pass leaves for its backward pass. It belongs to the object that ran it: a copy
+/// of that object starts without.
 #pragma once
 
 #include <utility>

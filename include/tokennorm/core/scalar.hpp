@@ -8,6 +8,7 @@
 #pragma once
 
 #include <Eigen/Core>
+
 #include <concepts>
 #include <type_traits>
 
@@ -18,7 +19,7 @@ using Index = Eigen::Index;
 /// The scalars with vectorized kernels.
 template <class Scalar>
 concept NativeScalar = std::same_as<Scalar, float> || std::same_as<Scalar, double> ||
-                       std::same_as<Scalar, Eigen::half> || std::same_as<Scalar, Eigen::bfloat16>;
+    std::same_as<Scalar, Eigen::half> || std::same_as<Scalar, Eigen::bfloat16>;
 
 /// A scalar that can be normalized: real and not an integer.
 template <class Scalar>
@@ -32,8 +33,7 @@ struct AccumulatorOf {
 };
 
 template <class Scalar, class... Others>
-  requires(!NativeScalar<Scalar>)
-struct AccumulatorOf<Scalar, Others...> {
+requires(!NativeScalar<Scalar>) struct AccumulatorOf<Scalar, Others...> {
   static_assert((std::same_as<Scalar, Others> && ...),
                 "tokennorm: a scalar other than float, double, half and bfloat16 does not mix with "
                 "another one. Give x, y and the parameters the same scalar, for instance "
@@ -42,8 +42,9 @@ struct AccumulatorOf<Scalar, Others...> {
 };
 
 template <class First, class Scalar, class... Others>
-  requires(NativeScalar<First> && !(NativeScalar<Scalar> && (NativeScalar<Others> && ...)))
-struct AccumulatorOf<First, Scalar, Others...> {
+requires(NativeScalar<First> &&
+         !(NativeScalar<Scalar> &&
+           (NativeScalar<Others> && ...))) struct AccumulatorOf<First, Scalar, Others...> {
   static_assert(NativeScalar<Scalar> && (NativeScalar<Others> && ...),
                 "tokennorm: a scalar other than float, double, half and bfloat16 does not mix with "
                 "another one. Give x, y and the parameters the same scalar, for instance "

@@ -2,14 +2,14 @@
 /// What the kernels see of an Eigen operand: a pointer, a shape and two strides.
 #pragma once
 
+#include "tokennorm/core/concepts.hpp"
+#include "tokennorm/core/scalar.hpp"
+
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
 #include <utility>
-
-#include "tokennorm/core/concepts.hpp"
-#include "tokennorm/core/scalar.hpp"
 
 namespace tokennorm::detail {
 
@@ -39,8 +39,7 @@ inline constexpr Layout layout_of = [] {
   if (inner == Eigen::Dynamic) {
     return is_vector<X> || bool(Bare<X>::IsRowMajor) ? Layout::run_time : Layout::columns;
   }
-  return inner == 1 && (is_vector<X> || bool(Bare<X>::IsRowMajor)) ? Layout::rows
-                                                                   : Layout::columns;
+  return inner == 1 && (is_vector<X> || bool(Bare<X>::IsRowMajor)) ? Layout::rows : Layout::columns;
 }();
 
 /// The view of an operand with direct access; of const elements unless it can be written to.
@@ -99,12 +98,11 @@ struct Footprint {
 
   /// Whether one of the elements shares a byte with [low, high).
   bool touches(std::intptr_t low, std::intptr_t high) const {
-    const auto [first, last] = indices(low - begin, high - begin, outer_stride, outer_count,
-                                       inner_extent());
+    const auto [first, last] =
+        indices(low - begin, high - begin, outer_stride, outer_count, inner_extent());
     for (std::intptr_t i = first; i < last; ++i) {
       const std::intptr_t base = begin + i * outer_stride;
-      const auto [from, to] =
-          indices(low - base, high - base, inner_stride, inner_count, element);
+      const auto [from, to] = indices(low - base, high - base, inner_stride, inner_count, element);
       if (from < to) return true;
     }
     return false;

@@ -7,23 +7,23 @@
 ///          tokens, rows that overlap, or a range whose size is not a multiple of the channels
 #pragma once
 
+#include "tokennorm/core/checks.hpp"
+#include "tokennorm/core/concepts.hpp"
+
 #include <Eigen/Core>
+
 #include <ranges>
 #include <string>
 #include <type_traits>
-
-#include "tokennorm/core/checks.hpp"
-#include "tokennorm/core/concepts.hpp"
 
 namespace tokennorm {
 
 /// The view type of tokens(...): an Eigen::Map with an outer stride. Element may be const.
 template <class Element>
-using TokenMap =
-    Eigen::Map<std::conditional_t<std::is_const_v<Element>,
-                                  const TokenMatrix<std::remove_const_t<Element>>,
-                                  TokenMatrix<Element>>,
-               Eigen::Unaligned, Eigen::OuterStride<>>;
+using TokenMap = Eigen::Map<
+    std::conditional_t<std::is_const_v<Element>, const TokenMatrix<std::remove_const_t<Element>>,
+                       TokenMatrix<Element>>,
+    Eigen::Unaligned, Eigen::OuterStride<>>;
 
 /// Token t starts at `pointer + t·row_stride`.
 template <class Element>
@@ -54,9 +54,9 @@ TokenMap<Element> tokens(Element* pointer, Index token_count, Index channels) {
 
 /// The tokens of a contiguous range: std::vector, std::array, std::span, a C array.
 template <class Range>
-  requires std::ranges::contiguous_range<Range> && std::ranges::sized_range<Range> &&
-           (std::is_lvalue_reference_v<Range> || std::ranges::borrowed_range<Range>)
-auto tokens(Range&& range, Index channels) {
+requires std::ranges::contiguous_range<Range> && std::ranges::sized_range<Range> &&
+    (std::is_lvalue_reference_v<Range> ||
+     std::ranges::borrowed_range<Range>)auto tokens(Range&& range, Index channels) {
   const Index size = static_cast<Index>(std::ranges::size(range));
   if (channels < 1 || size % channels != 0) {
     detail::fail("tokens", "a range of " + std::to_string(size) +

@@ -2,11 +2,11 @@
 /// What a kernel is given: norms as pointers and numbers, rows and columns as sources and sinks.
 #pragma once
 
-#include <algorithm>
-#include <type_traits>
-
 #include "tokennorm/core/token_view.hpp"
 #include "tokennorm/kernels/lanes.hpp"
+
+#include <algorithm>
+#include <type_traits>
 
 namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
 
@@ -116,7 +116,8 @@ class Affine {
   Array<Param, width> ones_, zeros_;
 };
 
-// ---- where values come from and go to ------------------------------------------------------------
+// ---- where values come from and go to
+// ------------------------------------------------------------
 
 /// One row, its channels contiguous: lanes are channels.
 template <class T>
@@ -162,8 +163,9 @@ struct Column {
   template <class A, int W>
   TOKENNORM_INLINE Lanes<A, W> get(Index c) const {
     const T* p = data + c * channel_stride;
-    if (token_stride == 1 && count == W) [[likely]] return load<A, W>(p);
-    alignas(64) Bytes<sizeof(T) * W> bytes = {};
+    if (token_stride == 1 && count == W) [[likely]]
+      return load<A, W>(p);
+    alignas(64) Bytes<sizeof(T)* W> bytes = {};
     auto* buffer = reinterpret_cast<std::remove_const_t<T>*>(bytes);
     for (Index i = 0; i < count; ++i) buffer[i] = p[i * token_stride];
     return load<A, W>(static_cast<const T*>(buffer));
@@ -171,7 +173,8 @@ struct Column {
   template <class A, int W>
   TOKENNORM_INLINE void put(Index c, const Lanes<A, W>& v) const {
     T* p = data + c * channel_stride;
-    if (token_stride == 1 && count == W) [[likely]] return store(p, v);
+    if (token_stride == 1 && count == W) [[likely]]
+      return store(p, v);
     alignas(64) Bytes<sizeof(T) * W> bytes;
     T* buffer = reinterpret_cast<T*>(bytes);
     store(buffer, v);

@@ -4,10 +4,10 @@
 ///     dx = rstd·(g − mean(g) − x̂·mean(g·x̂)) + dsum        (RMSNorm: without mean(g))
 ///     dγ = Σ dy·x̂,   dβ = Σ dy                            over the tokens
 ///
-/// One sweep over x, dy takes the sums, and with them the mean of the x̂ formed with the stored mean:
-/// what its rounding left. A second sweep forms dx. The parameter gradients are gathered over a few
-/// rows before they touch memory, and over chunks of tokens whose borders do not depend on who
-/// computes them.
+/// One sweep over x, dy takes the sums, and with them the mean of the x̂ formed with the stored
+/// mean: what its rounding left. A second sweep forms dx. The parameter gradients are gathered over
+/// a few rows before they touch memory, and over chunks of tokens whose borders do not depend on
+/// who computes them.
 ///
 /// Source   Ba, Kiros, Hinton 2016, arXiv:1607.06450, eq. 4, differentiated
 #pragma once
@@ -19,18 +19,20 @@ namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_
 /// Tokens whose parameter gradients are summed up in one partial result.
 inline constexpr Index tokens_per_chunk = 64;
 
-inline Index chunk_count(Index tokens) { return (tokens + tokens_per_chunk - 1) / tokens_per_chunk; }
+inline Index chunk_count(Index tokens) {
+  return (tokens + tokens_per_chunk - 1) / tokens_per_chunk;
+}
 
 template <class A, int Channels, class X, class DY, class DSum, class DX, class Norm>
 struct Backward {
   Extent<Channels> channels;
-  X x;           // TokenView<const …>
-  DY dy;         // TokenView<const …>
-  DSum dsum;     // TokenView<const …> or Absent
-  DX dx;         // TokenView
-  Norm norm;     // mean and rstd are read
-  A* scale_sums; // chunks × channels, or null: Σ dy·x̂ of each chunk
-  A* shift_sums; // the same for Σ dy
+  X x;            // TokenView<const …>
+  DY dy;          // TokenView<const …>
+  DSum dsum;      // TokenView<const …> or Absent
+  DX dx;          // TokenView
+  Norm norm;      // mean and rstd are read
+  A* scale_sums;  // chunks × channels, or null: Σ dy·x̂ of each chunk
+  A* shift_sums;  // the same for Σ dy
 };
 
 namespace backward {
@@ -38,11 +40,11 @@ namespace backward {
 /// What the second sweep needs to know of a token.
 template <class A>
 struct Token {
-  A center = 0;     // x̂ = (x − center)·rstd − offset
+  A center = 0;  // x̂ = (x − center)·rstd − offset
   A rstd = 0;
   A offset = 0;
   A mean_g = 0;
-  A mean_gx = 0;    // mean(g·x̂) over the channels of the statistics
+  A mean_gx = 0;  // mean(g·x̂) over the channels of the statistics
   bool fast = true;
 };
 
@@ -68,10 +70,10 @@ TOKENNORM_INLINE Token<A> finish(A center, A rstd, Precise<A> sum_x, Precise<A> 
   token.mean_gx = static_cast<A>(mean_gx);
   // Sums that overflowed, an rstd that float does not hold well, a mean that is not the row's.
   const P huge = P(1) / Limits<A>::smallest;
-  token.fast = in_range(static_cast<P>(rstd), P(1) / std::sqrt(Limits<A>::largest),
-                        std::sqrt(huge)) &&
-               in_range(std::abs(mean_gx), P(0), huge) && in_range(std::abs(mean_g), P(0), huge) &&
-               in_range(std::abs(offset), P(0), P(1));
+  token.fast =
+      in_range(static_cast<P>(rstd), P(1) / std::sqrt(Limits<A>::largest), std::sqrt(huge)) &&
+      in_range(std::abs(mean_gx), P(0), huge) && in_range(std::abs(mean_g), P(0), huge) &&
+      in_range(std::abs(offset), P(0), P(1));
   return token;
 }
 
@@ -214,8 +216,7 @@ struct BackwardRowsTask {
       V sum_x[chains], sum_g[chains], sum_gx[chains];
       TOKENNORM_UNROLL
       for (int k = 0; k < chains; ++k) sum_x[k] = sum_g[k] = sum_gx[k] = V(A(0));
-      const auto add = [&](int k, const V& normalized, const V& g)
-                           __attribute__((always_inline)) {
+      const auto add = [&](int k, const V& normalized, const V& g) __attribute__((always_inline)) {
         if constexpr (Norm::centred) {
           sum_x[k] += normalized;
           sum_g[k] += g;
@@ -250,9 +251,9 @@ struct BackwardRowsTask {
       }
       total_gx.add(sum_gx[0] + sum_gx[1]);
     }
-    return backward::finish<Norm::centred, A>(
-        center, rstd, total_x.sum(), total_g.sum(), total_gx.sum(),
-        step::statistics_count(args.norm, channels));
+    return backward::finish<Norm::centred, A>(center, rstd, total_x.sum(), total_g.sum(),
+                                              total_gx.sum(),
+                                              step::statistics_count(args.norm, channels));
   }
 
   template <int W>
@@ -266,8 +267,8 @@ struct BackwardRowsTask {
 
   template <class Level, int Rows, class Affine>
   TOKENNORM_INLINE static void second_sweep(const Arguments& args, const Affine& affine,
-                                            const backward::Token<A>* tokens, Index t,
-                                            A* scale_sum, A* shift_sum) {
+                                            const backward::Token<A>* tokens, Index t, A* scale_sum,
+                                            A* shift_sum) {
     const Index channels = args.channels.get();
     const Index counted = step::statistics_count(args.norm, channels);
     constexpr int width = Level::template lanes<A>;
@@ -428,10 +429,9 @@ struct BackwardColumnsTask {
         return;
       }
       if (!all_fast) [[unlikely]] {
-        using Task = backward::PreciseTask<A, Norm, decltype(column_of(args.x, t, 1)),
-                                           decltype(column_of(args.dy, t, 1)),
-                                           decltype(column_of(args.dsum, t, 1)),
-                                           decltype(column_of(args.dx, t, 1))>;
+        using Task = backward::PreciseTask<
+            A, Norm, decltype(column_of(args.x, t, 1)), decltype(column_of(args.dy, t, 1)),
+            decltype(column_of(args.dsum, t, 1)), decltype(column_of(args.dx, t, 1))>;
         Level::call(Task{args.norm, x, dy, dsum, dx, channels, scale_sum, shift_sum});
         return;
       }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /// Norms of tokens whose channels are not contiguous: column-major matrices, and operands with any
 /// strides. Several tokens are processed at a time, one in each lane, so that memory is read along
-/// the direction in which it is contiguous. The equations are those of moments.hpp and normalize.hpp;
-/// a token's result does not depend on the tokens in the other lanes.
+/// the direction in which it is contiguous. The equations are those of moments.hpp and
+/// normalize.hpp; a token's result does not depend on the tokens in the other lanes.
 #pragma once
 
 #include "tokennorm/kernels/residual_step.hpp"
@@ -193,7 +193,8 @@ struct ColumnsTask {
       const V x = again.template get<A, width>(c);
       const V scale = affine.scale_of(c), shift = affine.shift_of(c);
       V y = multiply_add(moments.normalized(x), scale, shift);
-      if (!moments.all_fast()) [[unlikely]] moments.correct(x, scale, shift, y);
+      if (!moments.all_fast()) [[unlikely]]
+        moments.correct(x, scale, shift, y);
       normed.put(c, y);
     }
   }

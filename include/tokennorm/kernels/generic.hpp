@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: MIT
 /// The same norms for any other Eigen scalar (long double, AutoDiffScalar, …): plain loops over any
-/// strides, in that scalar throughout. The mean is corrected by the mean of the deviations; there is
-/// no wider type to fall back on.
+/// strides, in that scalar throughout. The mean is corrected by the mean of the deviations; there
+/// is no wider type to fall back on.
 #pragma once
 
+#include "tokennorm/core/token_view.hpp"
+
 #include <Eigen/Core>
+
 #include <cmath>
 #include <type_traits>
-
-#include "tokennorm/core/token_view.hpp"
 
 namespace tokennorm::kernels::generic {
 
@@ -123,7 +124,7 @@ void backward(const TokenView<const S>& x, const TokenView<const S>& dy,
               S* shift_gradient) {
   for (Index t = 0; t < x.tokens; ++t) {
     const Index n = norm.count(x.channels);
-    const S count(static_cast<double>(n));
+    const S count = static_cast<S>(static_cast<double>(n));
     const S rstd = norm.rstd[t];
     S mean(0);
     if constexpr (Centred) mean = norm.mean[t];

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT
-/// Run-time choice of the instruction set. The kernels are written once, over a number of lanes, and
-/// compiled three times inside functions with a target attribute: a plain -O2 build uses AVX-512
-/// where the machine has it.
+/// Run-time choice of the instruction set. The kernels are written once, over a number of lanes,
+/// and compiled three times inside functions with a target attribute: a plain -O2 build uses
+/// AVX-512 where the machine has it.
 ///
 /// The environment variable TOKENNORM_ISA=avx512|avx2|baseline, or limit_isa, lowers the level for
 /// tests and benchmarks; nothing raises it above what the machine has.
 #pragma once
 
+#include "tokennorm/core/macros.hpp"
+
 #include <atomic>
 #include <cstdlib>
 #include <string_view>
-
-#include "tokennorm/core/macros.hpp"
 
 // Units built with different flags must not share one copy of a kernel: the linker would keep
 // either, and a machine without the instructions would meet them. So the flags that change the code
@@ -81,9 +81,9 @@ inline void limit_isa(Isa level) {
 
 namespace kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
 
-/// An ISA level as the kernels see it: how many lanes a register has, and a function compiled for it.
-/// `call(task)` runs `task.template run<Level>()`, which must be TOKENNORM_INLINE, and is itself
-/// never inlined: kernels use it for their entry and to keep rare paths out of the way.
+/// An ISA level as the kernels see it: how many lanes a register has, and a function compiled for
+/// it. `call(task)` runs `task.template run<Level>()`, which must be TOKENNORM_INLINE, and is
+/// itself never inlined: kernels use it for their entry and to keep rare paths out of the way.
 struct Baseline {
   template <class A>
   static constexpr int lanes = 16 / int{sizeof(A)};

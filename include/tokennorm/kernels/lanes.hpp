@@ -1,23 +1,24 @@
 // SPDX-License-Identifier: MIT
-/// Lanes<A, W>: W values of A in one vector register, over the compilers' vector extension; loads and
-/// stores from every memory type, whole or of the first n lanes.
+/// Lanes<A, W>: W values of A in one vector register, over the compilers' vector extension; loads
+/// and stores from every memory type, whole or of the first n lanes.
 ///
 /// A is the arithmetic type, float or double. Memory may be float, double, half or bfloat16; stores
-/// round once, to nearest even, and keep NaN. A float result is rounded to half or bfloat16 directly;
-/// no value passes through a third type on the way.
+/// round once, to nearest even, and keep NaN. A float result is rounded to half or bfloat16
+/// directly; no value passes through a third type on the way.
 #pragma once
-
-#include <Eigen/Core>
-#include <cstddef>
-#include <cstdint>
-#include <cstring>
-#include <type_traits>
-#include <utility>
 
 #include "tokennorm/core/macros.hpp"
 #include "tokennorm/core/scalar.hpp"
 #include "tokennorm/kernels/isa.hpp"
 #include "tokennorm/kernels/masked.hpp"
+
+#include <Eigen/Core>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#include <utility>
 
 namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
 
@@ -147,7 +148,7 @@ TOKENNORM_INLINE V guarded(const V& value) {
 
 template <class T, int W, int... I>
 TOKENNORM_INLINE Lanes<T, int{sizeof...(I)}> pick(const Lanes<T, W>& v,
-                                                 std::integer_sequence<int, I...>, auto offset) {
+                                                  std::integer_sequence<int, I...>, auto offset) {
   return Lanes<T, int{sizeof...(I)}>(
       __builtin_shufflevector(v.native, v.native, (I + decltype(offset)::value)...));
 }
@@ -200,7 +201,8 @@ TOKENNORM_INLINE Lanes<A, W> first_lanes(const Lanes<A, W>& v, Index n) {
   return bit_cast_lanes<Lanes<A, W>>(bit_cast_lanes<Bits>(v) & mask);
 }
 
-// ---- conversions of half and bfloat16, on their bits ---------------------------------------------
+// ---- conversions of half and bfloat16, on their bits
+// ---------------------------------------------
 
 template <int W>
 using Words = Lanes<std::int32_t, W>;
@@ -213,7 +215,8 @@ TOKENNORM_INLINE Words<W> select(const Words<W>& mask, const Words<W>& a, const 
 
 template <int W>
 TOKENNORM_INLINE Lanes<float, W> widen_bfloat16(const Words<W>& bits) {
-  return bit_cast_lanes<Lanes<float, W>>(Words<W>(bits.native << 16));
+  return bit_cast_lanes<Lanes<float, W>>(
+      Lanes<std::uint32_t, W>(bit_cast_lanes<Lanes<std::uint32_t, W>>(bits).native << 16));
 }
 
 template <int W>
@@ -229,11 +232,11 @@ TOKENNORM_INLINE Words<W> narrow_bfloat16(const Lanes<float, W>& value) {
 template <int W>
 TOKENNORM_INLINE Lanes<float, W> widen_half(const Words<W>& bits) {
   const auto magnitude = bits.native & 0x7fff;
-  const Words<W> sign((bits.native & 0x8000) << 16);
+  const Words<W> sign = bit_cast_lanes<Words<W>>(Lanes<std::uint32_t, W>(
+      (bit_cast_lanes<Lanes<std::uint32_t, W>>(bits).native & 0x8000u) << 16));
   const Words<W> normal((magnitude << 13) + (112 << 23));
   const Words<W> special((magnitude << 13) | 0x7f800000);
-  const Lanes<float, W> tiny =
-      convert<float>(Words<W>(magnitude)) * Lanes<float, W>(0x1p-24f);
+  const Lanes<float, W> tiny = convert<float>(Words<W>(magnitude)) * Lanes<float, W>(0x1p-24f);
   Words<W> result = select(Words<W>(magnitude < 0x0400), bit_cast_lanes<Words<W>>(tiny), normal);
   result = select(Words<W>(magnitude >= 0x7c00), special, result);
   return bit_cast_lanes<Lanes<float, W>>(result | sign);
@@ -241,22 +244,27 @@ TOKENNORM_INLINE Lanes<float, W> widen_half(const Words<W>& bits) {
 
 template <int W>
 TOKENNORM_INLINE Words<W> narrow_half(const Lanes<float, W>& value) {
-  const auto bits = bit_cast_lanes<Words<W>>(value).native;
-  const auto magnitude = bits & 0x7fffffff;
-  const Words<W> sign((bits >> 16) & 0x8000);
+  using Unsigned = Lanes<std::uint32_t, W>;
+  const auto words = [](const auto& native) __attribute__((always_inline)) {
+    return bit_cast_lanes<Words<W>>(Unsigned(native));
+  };
+  const auto bits = bit_cast_lanes<Unsigned>(value).native;
+  const auto magnitude = bits & 0x7fffffffu;
+  const Words<W> sign = words((bits >> 16) & 0x8000u);
   // Normal results: rebias the exponent, then round the 13 dropped bits to nearest even.
-  const Words<W> normal((magnitude - (112 << 23) + 0xfff + ((magnitude >> 13) & 1)) >> 13);
+  const Words<W> normal =
+      words((magnitude - (112u << 23) + 0xfffu + ((magnitude >> 13) & 1u)) >> 13);
   // Subnormal results: adding ½ leaves a multiple of 2⁻²⁴ in the low bits, rounded by the addition.
-  const Lanes<float, W> half_lanes(0.5f);
+  const Lanes<float, W> one_half(0.5f);
   const Lanes<float, W> shifted =
-      opaque(bit_cast_lanes<Lanes<float, W>>(Words<W>(magnitude)) + half_lanes);
-  const Words<W> tiny(bit_cast_lanes<Words<W>>(shifted).native -
-                      bit_cast_lanes<Words<W>>(half_lanes).native);
+      opaque(bit_cast_lanes<Lanes<float, W>>(Unsigned(magnitude)) + one_half);
+  const Words<W> tiny =
+      words(bit_cast_lanes<Unsigned>(shifted).native - bit_cast_lanes<Unsigned>(one_half).native);
   const Words<W> infinite(0x7c00);
-  const Words<W> nan(((magnitude >> 13) & 0x3ff) | 0x7e00);
-  Words<W> result = select(Words<W>(magnitude < 0x38800000), tiny, normal);
-  result = select(Words<W>(magnitude >= 0x477ff000), infinite, result);
-  result = select(Words<W>(magnitude > 0x7f800000), nan, result);
+  const Words<W> nan = words(((magnitude >> 13) & 0x3ffu) | 0x7e00u);
+  Words<W> result = select(Words<W>(magnitude < 0x38800000u), tiny, normal);
+  result = select(Words<W>(magnitude >= 0x477ff000u), infinite, result);
+  result = select(Words<W>(magnitude > 0x7f800000u), nan, result);
   return result | sign;
 }
 
@@ -355,7 +363,7 @@ TOKENNORM_INLINE void copy_first(T* to, const T* from, Index n) {
 /// The first n < W values from memory, zero in the other lanes; touches nothing behind them.
 template <class A, int W, class T>
 TOKENNORM_INLINE Lanes<A, W> load_first(const T* p, Index n) {
-  if constexpr (std::is_same_v<T, A> && has_masked_access<A, W * int{sizeof(A)}>) {
+  if constexpr (std::is_same_v<T, A> && has_masked_access<A, W* int{sizeof(A)}>) {
     Lanes<A, W> result;
     masked_load(result.native, p, static_cast<int>(n));
     return result;
@@ -369,7 +377,7 @@ TOKENNORM_INLINE Lanes<A, W> load_first(const T* p, Index n) {
 /// Stores the first n < W values.
 template <class A, int W, class T>
 TOKENNORM_INLINE void store_first(T* p, const Lanes<A, W>& v, Index n) {
-  if constexpr (std::is_same_v<T, A> && has_masked_access<A, W * int{sizeof(A)}>) {
+  if constexpr (std::is_same_v<T, A> && has_masked_access<A, W* int{sizeof(A)}>) {
     masked_store(p, v.native, static_cast<int>(n));
     return;
   }
@@ -383,7 +391,8 @@ TOKENNORM_INLINE void store_first(T* p, const Lanes<A, W>& v, Index n) {
 template <class T, class A, int W>
 TOKENNORM_INLINE Lanes<A, W> rounded_to(const Lanes<A, W>& v) {
   if constexpr (std::is_same_v<T, A> || std::is_same_v<T, double>) {
-    return opaque(v);  // not to be contracted with what follows: stored or not, the bits are the same
+    return opaque(
+        v);  // not to be contracted with what follows: stored or not, the bits are the same
   } else {
     alignas(64) Bytes<W * sizeof(T)> bytes;
     T* buffer = reinterpret_cast<T*>(bytes);

@@ -5,9 +5,9 @@
 /// both compilers inline it once that body stands in a kernel.
 #pragma once
 
-#include <type_traits>
-
 #include "tokennorm/kernels/isa.hpp"
+
+#include <type_traits>
 
 namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
 

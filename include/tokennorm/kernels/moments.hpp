@@ -13,12 +13,12 @@
 ///          Variance", eq. 2.3 (with the correction term)
 #pragma once
 
+#include "tokennorm/kernels/arguments.hpp"
+
 #include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdint>
-
-#include "tokennorm/kernels/arguments.hpp"
 
 namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
 
@@ -91,8 +91,8 @@ TOKENNORM_INLINE Verdict finish(A pivot, Precise<A> sum, Precise<A> sum_of_squar
   moments.rstd = static_cast<A>(rstd);
   if constexpr (Centred) {
     moments.center = opaque(static_cast<A>(moments.mean));
-    moments.correction = static_cast<A>(
-        ((static_cast<P>(pivot) - static_cast<P>(moments.center)) + delta) * rstd);
+    moments.correction =
+        static_cast<A>(((static_cast<P>(pivot) - static_cast<P>(moments.center)) + delta) * rstd);
   }
   if (!in_range(mean_square + static_cast<P>(epsilon), Limits<A>::smallest, Limits<A>::largest) ||
       !in_range(radicand, Limits<A>::smallest, Limits<A>::largest)) {
@@ -145,7 +145,8 @@ class Total<double, W> {
     alignas(64) Array<double, W> high, low;
     store(high, high_);
     store(low, low_);
-    for (int i = 0; i < W; ++i) to[i] = static_cast<long double>(high[i]) + static_cast<long double>(low[i]);
+    for (int i = 0; i < W; ++i)
+      to[i] = static_cast<long double>(high[i]) + static_cast<long double>(low[i]);
   }
 
  private:
@@ -311,8 +312,8 @@ struct ReviseTask {
 };
 
 /// The statistics of the first n channels of a row, which is copied from `source` to `sink` in the
-/// same sweep where there is a sink; `again` is the source of any further sweep (the sink may be the
-/// very memory of an operand).
+/// same sweep where there is a sink; `again` is the source of any further sweep (the sink may be
+/// the very memory of an operand).
 template <class Level, bool Centred, class A, class Source, class Sink, class Again>
 TOKENNORM_INLINE Moments<A> row_moments(const Source& source, const Sink& sink, const Again& again,
                                         Index n, double epsilon) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// The second sweep: y = x̂·(o + γ) + β with x̂ = (x − center)·rstd − correction, as a source of values
-/// that can be stored, or added to something else on the way.
+/// The second sweep: y = x̂·(o + γ) + β with x̂ = (x − center)·rstd − correction, as a source of
+/// values that can be stored, or added to something else on the way.
 #pragma once
 
 #include "tokennorm/kernels/moments.hpp"
@@ -157,17 +157,16 @@ TOKENNORM_INLINE void normalize_row(const Norm& norm, const Source& source,
   using Param = typename Norm::Param;
   constexpr bool centred = Norm::centred;
   if (!moments.fast) [[unlikely]] {
-    Level::call(
-        PreciseNormalizeTask<centred, A, Source, Sink, Norm>{source, moments, norm, sink, channels});
+    Level::call(PreciseNormalizeTask<centred, A, Source, Sink, Norm>{source, moments, norm, sink,
+                                                                     channels});
   } else if (affine.has_scale() && affine.has_shift()) {
-    transfer<Level, A>(
-        Normalized<Level, centred, A, Source, Param, Parameters::scale_and_shift>(source, moments,
-                                                                                 affine),
-        sink, 0, channels);
-  } else if (affine.has_scale()) {
-    transfer<Level, A>(Normalized<Level, centred, A, Source, Param, Parameters::scale>(
+    transfer<Level, A>(Normalized<Level, centred, A, Source, Param, Parameters::scale_and_shift>(
                            source, moments, affine),
                        sink, 0, channels);
+  } else if (affine.has_scale()) {
+    transfer<Level, A>(
+        Normalized<Level, centred, A, Source, Param, Parameters::scale>(source, moments, affine),
+        sink, 0, channels);
   } else {
     transfer<Level, A>(Normalized<Level, centred, A, Source, Param>(source, moments, affine), sink,
                        0, channels);

@@ -16,15 +16,15 @@ template <class A, int Channels, class Stream, class Update, class Summed, class
           class Normed, class Post, class Out, class Pre>
 struct ResidualStep {
   Extent<Channels> channels;
-  Stream stream;         // TokenView<const …>: h
-  Update update;         // TokenView<const …> or Absent
+  Stream stream;  // TokenView<const …>: h
+  Update update;  // TokenView<const …> or Absent
   A alpha;
-  Post post;             // NormArguments or Absent, like the next two
+  Post post;  // NormArguments or Absent, like the next two
   Out out;
   Pre pre;
-  Summed sum;            // TokenView or NotStored: α·h + post(update); the new h without `out`
-  Streamed stream_out;   // TokenView or Absent: out(h)
-  Normed normed;         // TokenView or Absent: n
+  Summed sum;           // TokenView or NotStored: α·h + post(update); the new h without `out`
+  Streamed stream_out;  // TokenView or Absent: out(h)
+  Normed normed;        // TokenView or Absent: n
 };
 
 namespace step {
@@ -69,8 +69,8 @@ template <class Level, class A, class Norm, class Source, class Sink, class Agai
 TOKENNORM_INLINE Moments<A> moments_of(const Norm& norm, const Source& source, const Sink& sink,
                                        const Again& again, Index token, Index channels) {
   const Index count = statistics_count(norm, channels);
-  const auto moments = row_moments<Level, Norm::centred, A>(source, sink, again, count,
-                                                            norm.epsilon);
+  const auto moments =
+      row_moments<Level, Norm::centred, A>(source, sink, again, count, norm.epsilon);
   if constexpr (is_present<Sink>) {
     if (count < channels) transfer<Level, A>(source, sink, count, channels);
   }
@@ -141,12 +141,12 @@ struct RowsTask {
         finish_row<Level>(step, affines, Sum<S, A, Stream, Update>{stream, update, step.alpha}, t);
       } else {
         const Stored<Update> raw{update};
-        const auto moments = step::moments_of<Level, A>(step.post, raw, Absent{}, raw, t,
-                                                        step.channels.get());
+        const auto moments =
+            step::moments_of<Level, A>(step.post, raw, Absent{}, raw, t, step.channels.get());
         using Norm = std::remove_cvref_t<decltype(step.post)>;
-        using Posted = Normalized<Level, Norm::centred, A, Stored<Update>, typename Norm::Param,
-                                  Parameters::any, Arithmetic::either,
-                                  step::Element<decltype(step.update)>>;
+        using Posted =
+            Normalized<Level, Norm::centred, A, Stored<Update>, typename Norm::Param,
+                       Parameters::any, Arithmetic::either, step::Element<decltype(step.update)>>;
         const Posted posted(raw, moments, affines.post);
         using S = step::StoredAs<decltype(step.sum)>;
         finish_row<Level>(step, affines, Sum<S, A, Stream, Posted>{stream, posted, step.alpha}, t);

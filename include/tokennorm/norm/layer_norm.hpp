@@ -11,7 +11,8 @@ namespace tokennorm {
 ///            time is one token
 /// Error      |x̂ − exact| ≤ 4·2⁻²⁴·max(1, max|x̂|), per row, for every finite row (2⁻⁵³ for double);
 ///            half and bfloat16: that, rounded once. tests/norm/layer_norm_accuracy.cpp
-/// Aliasing   y may be x; dx may be x, dy or dsum; sum and y may each be residual or update, not each
+/// Aliasing   y may be x; dx may be x, dy or dsum; sum and y may each be residual or update, not
+/// each
 ///            other. Any other overlap of operands is refused
 /// Throws     std::invalid_argument on a shape mismatch, a bad option or a refused overlap, before
 ///            anything is written; std::logic_error on backward before forward
@@ -21,14 +22,15 @@ namespace tokennorm {
 ///     norm(x, y);                                  // inference: const, thread-safe, no allocation
 ///     norm.normalize(x, y, stats);                 // training: the caller keeps x and stats
 ///     norm.backpropagate(x, stats, dy, dx, gradients);     // dx overwritten, gradients added to
-///     norm.normalize_sum(residual, update, sum, y);        // y = norm(sum), sum = residual + update
-///     norm.normalize_sum(residual, update, y);             // the same without storing the sum
-///     norm.backpropagate_sum(sum, stats, dy, dsum, dx, gradients);  // dx = dsum + …
-///     y = norm.forward(x);  dx = norm.backward(dy);        // as a module, in Param
+///     norm.normalize_sum(residual, update, sum, y);        // y = norm(sum), sum = residual +
+///     update norm.normalize_sum(residual, update, y);             // the same without storing the
+///     sum norm.backpropagate_sum(sum, stats, dy, dsum, dx, gradients);  // dx = dsum + … y =
+///     norm.forward(x);  dx = norm.backward(dy);        // as a module, in Param
 ///
-/// x and y are Eigen dense expressions of float, double, half or bfloat16, independent of each other
-/// and of Param; the arithmetic runs in double if x or y is double, in float otherwise. Any other real
-/// scalar works with Param = that scalar. An executor may be given as the last argument of any call.
+/// x and y are Eigen dense expressions of float, double, half or bfloat16, independent of each
+/// other and of Param; the arithmetic runs in double if x or y is double, in float otherwise. Any
+/// other real scalar works with Param = that scalar. An executor may be given as the last argument
+/// of any call.
 template <class Param = float, int Channels = Eigen::Dynamic>
 class LayerNorm : public detail::Norm<detail::LayerNormKind, Param, Channels> {
   using Base = detail::Norm<detail::LayerNormKind, Param, Channels>;
@@ -37,8 +39,7 @@ class LayerNorm : public detail::Norm<detail::LayerNormKind, Param, Channels> {
   /// γ = 1 − scale_offset, β = 0.
   explicit LayerNorm(Index channels, LayerNormOptions options = {}) : Base(channels, options) {}
 
-  explicit LayerNorm(LayerNormOptions options = {})
-    requires(Channels != Eigen::Dynamic)
+  explicit LayerNorm(LayerNormOptions options = {}) requires(Channels != Eigen::Dynamic)
       : Base(Channels, options) {}
 };
 

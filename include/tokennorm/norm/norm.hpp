@@ -3,13 +3,6 @@
 /// checks the operands, chooses the kernel by their layout, and hands tokens to the executor.
 #pragma once
 
-#include <cmath>
-#include <string>
-#include <string_view>
-#include <type_traits>
-#include <utility>
-#include <vector>
-
 #include "tokennorm/core/executor.hpp"
 #include "tokennorm/core/operands.hpp"
 #include "tokennorm/core/remembered.hpp"
@@ -18,6 +11,13 @@
 #include "tokennorm/kernels/generic.hpp"
 #include "tokennorm/kernels/residual_step.hpp"
 #include "tokennorm/norm/parameters.hpp"
+
+#include <cmath>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
 
 namespace tokennorm::detail {
 
@@ -66,12 +66,11 @@ class Norm {
   template <class X, Executor E>
   auto operator()(const X& x, E&& executor) const;
   template <class X, class Y>
-    requires(!Executor<Y>)
-  void operator()(const X& x, Y&& y) const {
-    (*this)(x, y, serial);
-  }
+  requires(!Executor<Y>) void operator()(const X& x, Y&& y) const { (*this)(x, y, serial); }
   template <class X, class Y, Executor E>
   void operator()(const X& x, Y&& y, E&& executor) const {
+    check_operand_type<X, Channels>();
+    check_output_type<Y&, Channels>();
     forward_call<Accumulator<ScalarOf<X>, ScalarOf<Y>>>(x, y, nullptr, executor);
   }
 
@@ -93,9 +92,13 @@ class Norm {
     sum_call<S>(residual, update, sum, y, &stats, executor);
   }
   template <class R, class U, class Sum, class Y, Executor E = const Serial&>
-    requires(is_dense<Sum> && is_dense<Y>)
-  void normalize_sum(const R& residual, const U& update, Sum&& sum, Y&& y,
-                     E&& executor = serial) const {
+  requires(is_dense<Sum>&& is_dense<Y>) void normalize_sum(const R& residual, const U& update,
+                                                           Sum&& sum, Y&& y,
+                                                           E&& executor = serial) const {
+    check_operand_type<R, Channels>();
+    check_operand_type<U, Channels>();
+    check_output_type<Sum&, Channels>();
+    check_output_type<Y&, Channels>();
     sum_call<Accumulator<ScalarOf<R>, ScalarOf<U>, ScalarOf<Sum>, ScalarOf<Y>>>(
         residual, update, sum, y, nullptr, executor);
   }
@@ -105,8 +108,11 @@ class Norm {
     sum_call<S>(residual, update, kernels::Absent{}, y, &stats, executor);
   }
   template <class R, class U, class Y, Executor E = const Serial&>
-    requires(is_dense<Y>)
-  void normalize_sum(const R& residual, const U& update, Y&& y, E&& executor = serial) const {
+  requires(is_dense<Y>) void normalize_sum(const R& residual, const U& update, Y&& y,
+                                           E&& executor = serial) const {
+    check_operand_type<R, Channels>();
+    check_operand_type<U, Channels>();
+    check_output_type<Y&, Channels>();
     sum_call<Accumulator<ScalarOf<R>, ScalarOf<U>, ScalarOf<Y>>>(
         residual, update, kernels::Absent{}, y, nullptr, executor);
   }
@@ -133,10 +139,13 @@ class Norm {
   template <class Visitor>
   void visit_parameters(Visitor&& visitor);
 
-  // ---- for the blocks: not part of the public API ------------------------------------------------
+  // ---- for the blocks: not part of the public API
+  // ------------------------------------------------
 
   /// "LayerNorm(768)"
-  [[gnu::cold, gnu::noinline]] std::string who() const { return std::string(Kind::name) + "(" + std::to_string(channels()) + ")"; }
+  [[gnu::cold, gnu::noinline]] std::string who() const {
+    return std::string(Kind::name) + "(" + std::to_string(channels()) + ")";
+  }
 
   /// Fails unless x has this norm's channels and the parameters still have their size.
   template <class View>
@@ -209,11 +218,12 @@ Norm<Kind, Param, Channels>::Norm(Index channels, Options options)
   }
   // Through in_range: a NaN must not pass in a build that thinks there is none.
   if (!kernels::in_range(options.epsilon + 0.0, 0.0, 0x1.fffffffffffffp1023)) {
-    fail(who(), "epsilon is " + std::to_string(options.epsilon) + "; expected a finite number, 0 or more");
+    fail(who(),
+         "epsilon is " + std::to_string(options.epsilon) + "; expected a finite number, 0 or more");
   }
   if (!kernels::in_range(std::abs(options.scale_offset), 0.0, 0x1.fffffffffffffp1023)) {
-    fail(who(), "scale_offset is " + std::to_string(options.scale_offset) +
-                    "; expected a finite number");
+    fail(who(),
+         "scale_offset is " + std::to_string(options.scale_offset) + "; expected a finite number");
   }
   if (statistics_channels() < 0 || statistics_channels() > channels) {
     fail(who(), "statistics_channels is " + std::to_string(statistics_channels()) +
@@ -242,8 +252,7 @@ template <class Kind, class Param, int Channels>
 template <class View>
 void Norm<Kind, Param, Channels>::check_input(std::string_view name, const View& view) const {
   if (view.channels != channels()) [[unlikely]] {
-    fail_shape(who(), name, view.tokens, view.channels,
-               std::to_string(channels()) + " channels");
+    fail_shape(who(), name, view.tokens, view.channels, std::to_string(channels()) + " channels");
   }
   check_parameters();
 }
@@ -276,8 +285,8 @@ auto Norm<Kind, Param, Channels>::arguments_at(S* mean, S* rstd) const {
         scale, shift, options_.scale_offset, options_.epsilon, statistics_channels(), mean, rstd};
   } else {
     return kernels::generic::NormArguments<centred, A, S>{
-        scale, shift, A(options_.scale_offset), A(options_.epsilon), statistics_channels(), mean,
-        rstd};
+        scale, shift, A(options_.scale_offset), A(options_.epsilon), statistics_channels(),
+        mean,  rstd};
   }
 }
 
@@ -321,9 +330,10 @@ void Norm<Kind, Param, Channels>::forward_call(const X& x, Y& y, TokenStatistics
   check_operand_type<X, Channels>();
   check_output_type<Y&, Channels>();
   using A = Accumulator<ScalarOf<X>, ScalarOf<Y>>;
-  static_assert(NativeScalar<A> == NativeScalar<Param>,
-                "tokennorm: the parameters of a norm of any scalar other than float, double, half and "
-                "bfloat16 have that scalar, for instance LayerNorm<long double>.");
+  static_assert(
+      NativeScalar<A> == NativeScalar<Param>,
+      "tokennorm: the parameters of a norm of any scalar other than float, double, half and "
+      "bfloat16 have that scalar, for instance LayerNorm<long double>.");
   const auto name = [this] { return who(); };
   const auto& operand = addressable(x);
   const auto in = as_const(view_of(operand));
@@ -383,7 +393,8 @@ void Norm<Kind, Param, Channels>::sum_call(const R& residual, const U& update, S
   };
   // Nothing is resized before every shape is known to fit.
   if constexpr (has_sum) {
-    if (!can_resize<Y>(h.tokens, channels())) check_shape(name, "y", view_of(y), h.tokens, channels());
+    if (!can_resize<Y>(h.tokens, channels()))
+      check_shape(name, "y", view_of(y), h.tokens, channels());
     if (static_cast<const void*>(&sum) == static_cast<const void*>(&y)) {
       fail_overlap(who(), "y", "sum", false);
     }
@@ -407,7 +418,8 @@ void Norm<Kind, Param, Channels>::sum_call(const R& residual, const U& update, S
     check_overlap(name, "y", out, "sum", s, false);
   }
   if (stats != nullptr) size_statistics(*stats, h.tokens);
-  using A = Accumulator<ScalarOf<R>, ScalarOf<U>, kernels::step::StoredAs<decltype(s)>, ScalarOf<Y>>;
+  using A =
+      Accumulator<ScalarOf<R>, ScalarOf<U>, kernels::step::StoredAs<decltype(s)>, ScalarOf<Y>>;
   const auto pre = arguments<A>(stats);
   const Index grain = token_grain(channels());
   if constexpr (NativeScalar<A>) {
@@ -416,14 +428,12 @@ void Norm<Kind, Param, Channels>::sum_call(const R& residual, const U& update, S
                                 decltype(out), Absent, Absent, decltype(pre)>
         step{{channels()}, h, u, A(1), {}, {}, pre, s, {}, out};
     const auto rows = [&] {
-      executor.parallel_for(h.tokens, grain, [&](Index begin, Index end) {
-        kernels::run_rows(step, begin, end);
-      });
+      executor.parallel_for(h.tokens, grain,
+                            [&](Index begin, Index end) { kernels::run_rows(step, begin, end); });
     };
     const auto columns = [&] {
-      executor.parallel_for(h.tokens, grain, [&](Index begin, Index end) {
-        kernels::run_columns(step, begin, end);
-      });
+      executor.parallel_for(
+          h.tokens, grain, [&](Index begin, Index end) { kernels::run_columns(step, begin, end); });
     };
     if constexpr (has_sum) {
       choose_layout<decltype(residual_operand), decltype(update_operand), Sum, Y>(
@@ -521,8 +531,7 @@ void Norm<Kind, Param, Channels>::backward_call(std::string_view x_name, const X
     const kernels::Backward<A, Channels, decltype(in), decltype(out_gradient), decltype(skip),
                             decltype(result), decltype(norm)>
         arguments{{channels()}, in, out_gradient, skip, result, norm, scale_sums, shift_sums};
-    const Index grain =
-        std::max<Index>(1, token_grain(channels()) / kernels::tokens_per_chunk);
+    const Index grain = std::max<Index>(1, token_grain(channels()) / kernels::tokens_per_chunk);
     const auto rows = [&] {
       executor.parallel_for(chunks, grain, [&](Index begin, Index end) {
         kernels::run_backward_rows(arguments, begin, end);

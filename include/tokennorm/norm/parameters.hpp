@@ -2,9 +2,9 @@
 /// What stands beside a norm: its options, the statistics of its tokens, its gradients.
 #pragma once
 
-#include <Eigen/Core>
-
 #include "tokennorm/core/scalar.hpp"
+
+#include <Eigen/Core>
 
 namespace tokennorm {
 
@@ -32,8 +32,8 @@ struct TokenStatistics {
   Eigen::Matrix<Scalar, Eigen::Dynamic, 1> rstd;
 };
 
-/// Σ dγ and Σ dβ, both (C). A backward pass adds to them; empty ones are sized and zeroed first, and
-/// those of a parameter that is switched off stay empty.
+/// Σ dγ and Σ dβ, both (C). A backward pass adds to them; empty ones are sized and zeroed first,
+/// and those of a parameter that is switched off stay empty.
 template <class Scalar>
 struct NormGradients {
   Eigen::Matrix<Scalar, Eigen::Dynamic, 1> scale;
