@@ -2,7 +2,7 @@
 # Builds the examples and runs them all: the quick start, a GPT that learns this repository's text,
 # the placements side by side, and a project that uses an installed tokennorm.
 #
-#   ./examples/run.sh [options of train_gpt...]
+#   ./examples/run.sh [options of train_gpt, for every training...]
 #
 # From the environment: CXX, BUILD_DIR (default build-examples), OUT_DIR (default out).
 set -eu
@@ -31,7 +31,7 @@ heading "A GPT, trained from scratch"
 
 heading "Three placements, the same seed"
 "$root/examples/02_train_gpt/compare_placements.sh" "$build/examples/02_train_gpt/train_gpt" \
-  "$out/placements"
+  "$out/placements" "$@"
 
 heading "A project of its own, on an installed tokennorm"
 cmake --install "$build" --prefix "$build/prefix" >/dev/null

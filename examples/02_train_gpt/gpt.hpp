@@ -11,7 +11,9 @@
 ///
 /// Shapes     ids (T) · h (T, C) · logits (T, vocabulary); see sequences.hpp for T
 /// Start      weights N(0, 1 / inputs), and those that write into the residual stream 1/√(2L) of
-///            that, since 2L of them add up: Radford et al. 2019 (GPT-2), section 2.3
+///            that, since 2L of them add up: Radford et al. 2019 (GPT-2), section 2.3. A sandwich's
+///            output norms undo that factor, so their scales start at it instead: Pangu Ultra
+///            2025, arXiv:2504.07866 (depth-scaled sandwich norm)
 #pragma once
 
 #include "attention.hpp"
@@ -154,9 +156,11 @@ auto PostLNPlacement::make_stack(const Shape& shape, std::mt19937_64& rng) {
 template <class Norm, class Scalar>
 auto SandwichLNPlacement::make_stack(const Shape& shape, std::mt19937_64& rng) {
   const Norm norm(shape.channels);
+  Norm output_norm(shape.channels);
+  output_norm.scale().setConstant(static_cast<Scalar>(detail::residual_gain(shape)));
   auto blocks = detail::make_blocks<Scalar>(shape, rng, [&](auto attention, auto feed_forward) {
-    return tokennorm::SandwichLN(norm, std::move(attention), norm, norm, std::move(feed_forward),
-                                 norm);
+    return tokennorm::SandwichLN(norm, std::move(attention), output_norm, norm,
+                                 std::move(feed_forward), output_norm);
   });
   return tokennorm::Stack(tokennorm::NoNorm{}, std::move(blocks), norm);
 }

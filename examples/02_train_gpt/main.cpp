@@ -9,7 +9,7 @@
 ///     trainer.hpp         the training loop, validation, generation
 ///     adamw.hpp           the optimizer and its schedule            gradient_norms.hpp
 ///     corpus.hpp          files to batches                          bigram.hpp
-///     options.hpp, progress_bar.hpp, report.hpp, plot.gp
+///     options.hpp, progress_bar.hpp, history.hpp, report.hpp, plot.gp
 ///
 /// Every part states its equations, its shapes and its gradient; tests/examples checks each
 /// gradient, and that of the whole model, against central differences.
@@ -34,8 +34,11 @@ using namespace gpt;
 /// One line about the model, which is also the title of the plot.
 std::string describe(const Options& options) {
   const auto& shape = options.shape;
-  return options.placement + "-" + (options.norm == "rms" ? "RMSNorm" : "LN") + ", " +
-         std::to_string(shape.layers) + " layers, " + std::to_string(shape.channels) +
+  const auto* placement = options.placement == "pre"    ? "Pre-LN"
+                          : options.placement == "post" ? "Post-LN"
+                                                        : "Sandwich-LN";
+  return std::string(placement) + " with " + (options.norm == "rms" ? "RMSNorm" : "LayerNorm") +
+         ", " + std::to_string(shape.layers) + " layers, " + std::to_string(shape.channels) +
          " channels, " + std::to_string(shape.heads) + " heads, context " +
          std::to_string(shape.context);
 }

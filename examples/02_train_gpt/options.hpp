@@ -96,7 +96,7 @@ inline ParsedOptions parse_options(int argc, const char* const* argv) {
       "tokennorm's."};
   app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   app.add_option("--corpus", options.corpus, "text files (default: README and headers here)")
-      ->type_name("FILE...")
+      ->type_name("FILE")
       ->take_all();
   app.add_option("--placement", options.placement, "where the norms stand")
       ->check(CLI::IsMember({"pre", "post", "sandwich"}))

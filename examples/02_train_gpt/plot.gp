@@ -42,7 +42,7 @@ do for [format in "svg png"] {
   set xlabel "step"
   set ylabel "nats per character"
   set xtics autofreq
-  set xrange [0:*]
+  set xrange [0:*] noextend
   plot for [run = 1:runs] file(run, "loss.csv") using 1:3 every ::1 with lines \
          linewidth 2.5 linecolor rgb colours[run] title name(run, "validation"), \
        for [run = 1:runs] file(run, "loss.csv") using 1:2 every ::1 with lines \

@@ -7,7 +7,7 @@
 ///     training.svg, .png   the plot of the two, drawn by gnuplot with training.gp
 #pragma once
 
-#include "trainer.hpp"
+#include "history.hpp"
 
 #include <cstdlib>
 #include <filesystem>

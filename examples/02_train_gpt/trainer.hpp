@@ -9,9 +9,9 @@
 #include "corpus.hpp"
 #include "cross_entropy.hpp"
 #include "gradient_norms.hpp"
+#include "history.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -28,37 +28,6 @@ struct TrainingOptions {
   unsigned long seed = 1;
   double gradient_limit = 1.0;
   AdamWOptions adamw = {};
-};
-
-/// What the progress bar is told after each step.
-struct Progress {
-  Index step;  // 1, 2, …, steps
-  Index steps;
-  double training_loss;    // smoothed
-  double validation_loss;  // the latest
-  double tokens_per_second;
-  double seconds_left;
-};
-
-/// One row of the loss curve: means since the row before, and the validation loss now.
-struct CurvePoint {
-  Index step;
-  double training_loss;
-  double validation_loss;
-  double learning_rate;
-  double gradient_norm;
-};
-
-struct LayerHistory {
-  std::string layer;
-  double first_step;  // gradient norm at the first step
-  double mean;        // over all steps
-};
-
-struct History {
-  std::vector<CurvePoint> curve;
-  std::vector<LayerHistory> gradient_norms;
-  double seconds = 0;
 };
 
 /// The mean loss over at most `limit` sequences of the text, evenly spread.
@@ -112,26 +81,12 @@ std::vector<int> generate(const Model& model, std::vector<int> prompt, Index len
 
 template <class Model, class Report>
 History train(Model& model, const Corpus& corpus, const TrainingOptions& options, Report&& report) {
-  using Clock = std::chrono::steady_clock;
-  const Index rows = std::clamp<Index>(options.steps / 10, 1, 40);  // of the loss curve
-  constexpr Index validation_sequences = 128;                       // for each of them
-  const auto start = Clock::now();
-  const auto seconds_since = [](Clock::time_point time) {
-    return std::chrono::duration<double>(Clock::now() - time).count();
-  };
-
+  constexpr Index validation_sequences = 128;  // for each point of the curve
   std::mt19937_64 rng(options.seed);
   AdamW<typename Model::Scalar> optimizer(options.adamw);
-  History history;
-  CurvePoint sums{};
-  Index summed = 0;
-  double smoothed = 0;
-  double validation_loss =
-      std::log(static_cast<double>(corpus.vocabulary.size()));  // knows nothing
-  double training_seconds = 0;
+  Recorder recorder(options.steps, options.batch * model.context());
 
   for (Index step = 0; step < options.steps; ++step) {
-    const auto step_start = Clock::now();
     const auto batch = random_batch(corpus.training, options.batch, model.context(), rng);
     model.zero_gradients();
     auto logits = model.forward(batch.inputs);
@@ -140,43 +95,21 @@ History train(Model& model, const Corpus& corpus, const TrainingOptions& options
       throw std::runtime_error("the loss is not finite at step " + std::to_string(step + 1) +
                                "; try a smaller --learning-rate");
     }
-    model.backward(logits);
+    model.backward(logits);  // by now the gradient of the loss with respect to them
 
     const auto layers = gradient_norms(model);
-    const double norm = total_norm(layers);
-    clip_gradients(model, norm, options.gradient_limit);
-    const double rate = scheduled_learning_rate(options.learning_rate, step, options.steps);
-    optimizer.step(model, rate);
-    training_seconds += seconds_since(step_start);
+    clip_gradients(model, total_norm(layers), options.gradient_limit);
+    const double learning_rate =
+        scheduled_learning_rate(options.learning_rate, step, options.steps);
+    optimizer.step(model, learning_rate);
 
-    if (step == 0) {
-      for (const auto& [layer, first] : layers) history.gradient_norms.push_back({layer, first, 0});
-      smoothed = loss;
+    recorder.add_step(loss, learning_rate, layers);
+    if (recorder.row_is_due()) {
+      recorder.end_row(mean_loss(model, corpus.validation, validation_sequences));
     }
-    for (std::size_t i = 0; i < layers.size(); ++i) {
-      history.gradient_norms[i].mean += layers[i].norm / static_cast<double>(options.steps);
-    }
-    smoothed += 0.05 * (loss - smoothed);
-    sums.training_loss += loss;
-    sums.gradient_norm += norm;
-    ++summed;
-
-    const Index done = step + 1;
-    if (done * rows / options.steps != step * rows / options.steps) {
-      validation_loss = mean_loss(model, corpus.validation, validation_sequences);
-      const auto count = static_cast<double>(summed);
-      history.curve.push_back(
-          {done, sums.training_loss / count, validation_loss, rate, sums.gradient_norm / count});
-      sums = {};
-      summed = 0;
-    }
-    const auto tokens = static_cast<double>(done * options.batch * model.context());
-    const double seconds_per_step = seconds_since(start) / static_cast<double>(done);
-    report(Progress{done, options.steps, smoothed, validation_loss, tokens / training_seconds,
-                    seconds_per_step * static_cast<double>(options.steps - done)});
+    report(recorder.progress());
   }
-  history.seconds = seconds_since(start);
-  return history;
+  return recorder.finish();
 }
 
 }  // namespace gpt

@@ -49,21 +49,27 @@ TEST(AdamW, TwoStepsByHand) {
 }
 
 TEST(AdamW, FollowsTheScalarRecurrence) {
+  using Real = long double;
   TwoParameters model;
   const AdamWOptions options;
   AdamW<double> optimizer(options);
-  long double w = model.matrix(0, 0), v = 0, m = 0;
+  const auto beta1 = static_cast<Real>(options.beta1);
+  const auto beta2 = static_cast<Real>(options.beta2);
+  auto w = static_cast<Real>(model.matrix(0, 0));
+  Real v = 0, m = 0;
   for (int t = 1; t <= 50; ++t) {
-    const double gradient = std::sin(0.7 * t);
+    model.matrix_gradient(0, 0) = std::sin(0.7 * t);
     const double rate = 0.01 / t;
-    model.matrix_gradient(0, 0) = gradient;
     optimizer.step(model, rate);
 
-    m = options.beta1 * m + (1 - options.beta1) * gradient;
-    v = options.beta2 * v + (1 - options.beta2) * gradient * gradient;
-    const long double m_hat = m / (1 - std::pow(static_cast<long double>(options.beta1), t));
-    const long double v_hat = v / (1 - std::pow(static_cast<long double>(options.beta2), t));
-    w -= rate * (m_hat / (std::sqrt(v_hat) + options.epsilon) + options.weight_decay * w);
+    const auto g = static_cast<Real>(model.matrix_gradient(0, 0));
+    m = beta1 * m + (1 - beta1) * g;
+    v = beta2 * v + (1 - beta2) * g * g;
+    const Real m_hat = m / (1 - std::pow(beta1, static_cast<Real>(t)));
+    const Real v_hat = v / (1 - std::pow(beta2, static_cast<Real>(t)));
+    w -=
+        static_cast<Real>(rate) * (m_hat / (std::sqrt(v_hat) + static_cast<Real>(options.epsilon)) +
+                                   static_cast<Real>(options.weight_decay) * w);
     ASSERT_NEAR(model.matrix(0, 0), static_cast<double>(w), 1e-13) << "step " << t;
   }
 }

@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <iomanip>
 #include <iostream>
@@ -38,7 +39,7 @@ inline long double error_before_rounding(const Format& format, long double actua
         actual == 0 ? format.smallest_exponent
                     : std::max(std::ilogb(static_cast<float>(actual)), format.smallest_exponent);
     const double half_a_step = std::ldexp(0.5, exponent - format.significant_bits + 1);
-    return std::fmax(0.0L, std::fabs(actual - expected) - half_a_step);
+    return std::max(0.0L, std::fabs(actual - expected) - half_a_step);
   }
   const long double error = std::fabs(actual - expected);
   return std::isnan(error) ? std::numeric_limits<long double>::infinity() : error;
@@ -47,11 +48,9 @@ inline long double error_before_rounding(const Format& format, long double actua
 /// Whether `actual` is the rounding of something within `bound` of `expected`.
 inline bool rounds_from(const Format& format, long double actual, long double expected,
                         long double bound) {
-  if (rounded_to(format, expected - bound) <= actual &&
-      actual <= rounded_to(format, expected + bound))
-    return true;
-  const bool may_flush = format.significant_bits == 8;
-  return may_flush && actual == 0 && std::fabs(expected) - bound < format.smallest_normal;
+  if (std::isinf(actual))
+    return actual == rounded_to(format, expected + std::copysign(bound, actual));
+  return error_before_rounding(format, actual, expected) <= bound;
 }
 
 template <class Scalar>

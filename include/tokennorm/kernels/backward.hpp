@@ -73,7 +73,7 @@ TOKENNORM_INLINE Token<A> finish(A center, A rstd, Precise<A> sum_x, Precise<A> 
   token.fast =
       in_range(static_cast<P>(rstd), P(1) / std::sqrt(Limits<A>::largest), std::sqrt(huge)) &&
       in_range(std::abs(mean_gx), P(0), huge) && in_range(std::abs(mean_g), P(0), huge) &&
-      in_range(std::abs(offset), P(0), P(1));
+      in_range(std::abs(offset), P(0), P(1) / 4);
   return token;
 }
 
@@ -394,8 +394,8 @@ struct BackwardColumnsTask {
       const auto dx = column_of(args.dx, t, count);
 
       Total<A, width> total_x, total_g, total_gx;
-      for (Index from = 0; from < channels; from += 2 * vectors_per_fold) {
-        const Index to = std::min(channels, from + 2 * vectors_per_fold);
+      for (Index from = 0; from < channels; from += vectors_per_fold) {
+        const Index to = std::min(channels, from + vectors_per_fold);
         V sum_x(A(0)), sum_g(A(0)), sum_gx(A(0));
         for (Index c = from; c < to; ++c) {
           const V normalized = guarded(x.template get<A, width>(c) - center) * rstd;

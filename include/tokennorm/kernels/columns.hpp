@@ -99,8 +99,8 @@ class ColumnMoments {
   TOKENNORM_INLINE bool sweep(const Source& source, const Sink& sink, const V& pivot, Index n,
                               double epsilon) {
     Total<A, width> sum, squares;
-    for (Index begin = 0; begin < n; begin += 2 * vectors_per_fold) {
-      const Index end = std::min(n, begin + 2 * vectors_per_fold);
+    for (Index begin = 0; begin < n; begin += vectors_per_fold) {
+      const Index end = std::min(n, begin + vectors_per_fold);
       V part(A(0)), part_squares(A(0));
       for (Index c = begin; c < end; ++c) {
         const V x = source.template get<A, width>(c);

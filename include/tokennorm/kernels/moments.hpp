@@ -4,7 +4,7 @@
 ///     deviations from a pivot p near the mean:   s₁ = Σ(x − p),  s₂ = Σ(x − p)²
 ///     δ = s₁/C,   σ² = s₂/C − δ²,   μ = p + δ,   rstd = 1/√(σ² + ε)          (RMSNorm: p = δ = 0)
 ///
-/// Error    σ² is as good as s₂ where at least half of s₂/C is left after subtracting δ². Where it
+/// Error    σ² is as good as s₂ where three quarters of s₂/C are left after subtracting δ². Where it
 ///          is not, the sweep is repeated once about p + δ; where that does not help, or the sums
 ///          overflow or underflow, the row is redone in the wider type. x̂ is built from
 ///          (x − μ̂)·rstd − (μ − μ̂)·rstd with μ̂ the mean rounded to the arithmetic type, so that
@@ -98,7 +98,7 @@ TOKENNORM_INLINE Verdict finish(A pivot, Precise<A> sum, Precise<A> sum_of_squar
       !in_range(radicand, Limits<A>::smallest, Limits<A>::largest)) {
     return Verdict::redo;
   }
-  return !Centred || radicand >= mean_square / 2 ? Verdict::good : Verdict::retry;
+  return !Centred || 4 * radicand >= 3 * mean_square ? Verdict::good : Verdict::retry;
 }
 
 /// Sums of lanes over a long row: a handful of vectors is added up in the arithmetic type, then
@@ -154,7 +154,7 @@ class Total<double, W> {
 };
 
 inline constexpr int accumulators = 4;
-inline constexpr Index vectors_per_fold = 8;  // for each accumulator
+inline constexpr Index vectors_per_fold = 4;  // for each accumulator
 
 /// The mean of the first values, a pivot near the mean of the row. Sixteen of them at every level:
 /// with fewer, rows of ordinary data would need a second sweep too often.

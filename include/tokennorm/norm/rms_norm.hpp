@@ -11,6 +11,9 @@ namespace tokennorm {
 ///            first `statistics_channels` (partial RMSNorm, ε inside the root)
 /// Error      |x̂ − exact| ≤ 4·2⁻²⁴·max(1, max|x̂|), per row, for every finite row (2⁻⁵³ for double);
 ///            half and bfloat16: that, rounded once. tests/norm/rms_norm_accuracy.cpp
+///            |dx − exact| ≤ 8·2⁻²⁴·rstd·max|(o + γ)·dy|·max(1, max|x̂|), per row;
+///            dγ within 8·2⁻²⁴·Σ|dy|·max(1, max|x̂|), dβ within 8·2⁻²⁴·Σ|dy|, the sums over tokens.
+///            tests/norm/backward_accuracy.cpp
 /// Aliasing   as LayerNorm
 /// Throws     as LayerNorm
 /// Source     Zhang, Sennrich 2019, arXiv:1910.07467, eq. 4
