@@ -38,7 +38,7 @@ inline long double error_before_rounding(const Format& format, long double actua
     const int exponent =
         actual == 0 ? format.smallest_exponent
                     : std::max(std::ilogb(static_cast<float>(actual)), format.smallest_exponent);
-    const double half_a_step = std::ldexp(0.5, exponent - format.significant_bits + 1);
+    const long double half_a_step = std::ldexp(0.5L, exponent - format.significant_bits + 1);
     return std::max(0.0L, std::fabs(actual - expected) - half_a_step);
   }
   const long double error = std::fabs(actual - expected);

@@ -16,8 +16,8 @@
 
 namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
 
-/// Tokens whose parameter gradients are summed up in one partial result: few, so that the rounding of
-/// equal terms does not add up; the partial results are added in the wider type.
+/// Tokens whose parameter gradients are summed up in one partial result: few, so that the rounding
+/// of equal terms does not add up; the partial results are added in the wider type.
 inline constexpr Index tokens_per_chunk = 16;
 
 inline Index chunk_count(Index tokens) {
