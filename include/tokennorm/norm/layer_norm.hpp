@@ -15,20 +15,20 @@ namespace tokennorm {
 ///            dγ within 8·2⁻²⁴·Σ|dy|·max(1, max|x̂|), dβ within 8·2⁻²⁴·Σ|dy|, the sums over tokens.
 ///            tests/norm/backward_accuracy.cpp
 /// Aliasing   y may be x; dx may be x, dy or dsum; sum and y may each be residual or update, not
-/// each
-///            other. Any other overlap of operands is refused
+///            each other. Any other overlap of operands is refused
 /// Throws     std::invalid_argument on a shape mismatch, a bad option or a refused overlap, before
 ///            anything is written; std::logic_error on backward before forward
 /// Source     Ba, Kiros, Hinton 2016, arXiv:1607.06450, eq. 4
 ///
 ///     LayerNorm<float> norm(768, {.epsilon = 1e-12});
-///     norm(x, y);                                  // inference: const, thread-safe, no allocation
-///     norm.normalize(x, y, stats);                 // training: the caller keeps x and stats
-///     norm.backpropagate(x, stats, dy, dx, gradients);     // dx overwritten, gradients added to
-///     norm.normalize_sum(residual, update, sum, y);        // y = norm(sum), sum = residual +
-///     update norm.normalize_sum(residual, update, y);             // the same without storing the
-///     sum norm.backpropagate_sum(sum, stats, dy, dsum, dx, gradients);  // dx = dsum + … y =
-///     norm.forward(x);  dx = norm.backward(dy);        // as a module, in Param
+///     norm(x, y);                            // inference: const, thread-safe, no allocation
+///     norm.normalize(x, y, stats);           // training: the caller keeps x and stats
+///     norm.backpropagate(x, stats, dy, dx, gradients);  // dx overwritten, gradients added to
+///     norm.normalize_sum(residual, update, sum, y);     // sum = residual + update, y = norm(sum)
+///     norm.normalize_sum(residual, update, y);          // the same without storing the sum
+///     norm.backpropagate_sum(sum, stats, dy, dsum, dx, gradients);  // dx = dsum + …
+///     y = norm.forward(x);                   // as a module, in Param; then
+///     dx = norm.backward(dy);
 ///
 /// x and y are Eigen dense expressions of float, double, half or bfloat16, independent of each
 /// other and of Param; the arithmetic runs in double if x or y is double, in float otherwise. Any
