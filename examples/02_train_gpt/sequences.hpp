@@ -7,6 +7,7 @@
 ///
 ///     T a multiple of N    B = T / N sequences of N tokens, one after the other (training)
 ///     T < N                one sequence of T tokens (generating text that is still short)
+///     T = 0                no sequence
 ///     anything else        std::invalid_argument
 #pragma once
 
@@ -25,6 +26,7 @@ struct Sequences {
 };
 
 inline Sequences split_into_sequences(Index tokens, Index context) {
+  if (tokens == 0) return {0, 0};
   if (tokens < context) return {1, tokens};
   if (tokens % context == 0) return {tokens / context, context};
   throw std::invalid_argument("gpt: " + std::to_string(tokens) +
