@@ -27,6 +27,31 @@ inline constexpr bool is_present = !std::is_same_v<std::remove_cv_t<T>, Absent>;
 template <class A>
 using Precise = std::conditional_t<std::is_same_v<A, float>, double, long double>;
 
+/// Rows that are worked on together: the latency of their sums and roots is paid once, and γ and β
+/// are loaded once.
+inline constexpr int rows_together = 4;
+
+/// Something for each of these rows; where there are fewer, the last one again.
+template <class T>
+struct Group {
+  T row[rows_together];
+};
+
+/// A row that will be written once the statistics of another are known. Where it is far away, it
+/// is fetched during the sweep: a store would wait for it.
+struct Ahead {
+  const char* row = nullptr;  // or null
+  Index element = 0;          // bytes
+
+  TOKENNORM_INLINE void fetch(Index begin, Index end) const {
+    constexpr Index line = 64;
+    if (row == nullptr) return;
+    for (Index byte = begin * element; byte < end * element; byte += line) {
+      __builtin_prefetch(row + byte, 1);
+    }
+  }
+};
+
 /// A number of channels, known at compile time or not.
 template <int Channels>
 struct Extent {
@@ -56,64 +81,85 @@ struct NormArguments {
 };
 
 /// The scale and shift of a norm at some channels. One that is switched off is read from a constant
-/// with step 0, so that one loop serves all.
+/// with step 0, so that one loop serves all. To be copied into a loop: what stands elsewhere in
+/// memory would be read again after every store.
 template <class Level, class A, class Param>
 class Affine {
  public:
   static constexpr int width = Level::template lanes<A>;
   using V = Lanes<A, width>;
 
+  /// The constants must outlive it.
+  struct Constants {
+    alignas(64) Array<Param, width> ones, zeros;
+
+    TOKENNORM_INLINE Constants() {
+      std::fill_n(ones, width, Param(1));
+      std::fill_n(zeros, width, Param(0));
+    }
+  };
+
   template <class Norm>
-  TOKENNORM_INLINE explicit Affine(const Norm& norm)
+  TOKENNORM_INLINE Affine(const Norm& norm, const Constants& constants)
       : offset_(norm.scale == nullptr ? A(0) : static_cast<A>(norm.scale_offset)),
-        has_scale_(norm.scale != nullptr),
-        has_shift_(norm.shift != nullptr),
-        scale_(norm.scale),
-        shift_(norm.shift) {
-    if (!has_scale_) {
-      std::fill_n(ones_, width, Param(1));
-      scale_ = ones_;
-    }
-    if (!has_shift_) {
-      std::fill_n(zeros_, width, Param(0));
-      shift_ = zeros_;
-    }
-  }
-  Affine(const Affine&) = delete;
-  Affine& operator=(const Affine&) = delete;
+        scale_(norm.scale == nullptr ? constants.ones : norm.scale),
+        shift_(norm.shift == nullptr ? constants.zeros : norm.shift),
+        scale_mask_(norm.scale == nullptr ? 0 : -1),
+        shift_mask_(norm.shift == nullptr ? 0 : -1) {}
 
-  TOKENNORM_INLINE bool has_scale() const { return has_scale_; }
-  TOKENNORM_INLINE bool has_shift() const { return has_shift_; }
-
-  // A scale that is known to be there saves the multiplication of its step.
-  template <bool Known = false>
   TOKENNORM_INLINE V scale(Index c) const {
-    return load<A, width>(scale_ + (Known || has_scale_ ? c : 0)) + offset_;
+    return load<A, width>(scale_ + (c & scale_mask_)) + offset_;
   }
-  template <bool Known = false>
-  TOKENNORM_INLINE V shift(Index c) const {
-    return load<A, width>(shift_ + (Known || has_shift_ ? c : 0));
-  }
+  TOKENNORM_INLINE V shift(Index c) const { return load<A, width>(shift_ + (c & shift_mask_)); }
   TOKENNORM_INLINE V scale_first(Index c, Index n) const {
-    return load_first<A, width>(scale_ + (has_scale_ ? c : 0), n) + offset_;
+    return load_first<A, width>(scale_ + (c & scale_mask_), n) + offset_;
   }
   TOKENNORM_INLINE V shift_first(Index c, Index n) const {
-    return load_first<A, width>(shift_ + (has_shift_ ? c : 0), n);
+    return load_first<A, width>(shift_ + (c & shift_mask_), n);
   }
-  // One channel, for all lanes.
-  TOKENNORM_INLINE V scale_of(Index c) const {
-    return V(static_cast<A>(scale_[has_scale_ ? c : 0])) + offset_;
+
+  /// One vector of channels after the other.
+  class Iterator {
+   public:
+    TOKENNORM_INLINE explicit Iterator(const Affine& affine)
+        : offset_(affine.offset_),
+          scale_(affine.scale_),
+          shift_(affine.shift_),
+          scale_step_(width & affine.scale_mask_),
+          shift_step_(width & affine.shift_mask_) {}
+
+    TOKENNORM_INLINE V scale() const { return load<A, width>(scale_) + offset_; }
+    TOKENNORM_INLINE V shift() const { return load<A, width>(shift_); }
+    TOKENNORM_INLINE V scale_first(Index n) const {
+      return load_first<A, width>(scale_, n) + offset_;
+    }
+    TOKENNORM_INLINE V shift_first(Index n) const { return load_first<A, width>(shift_, n); }
+    TOKENNORM_INLINE void advance() {
+      scale_ += scale_step_;
+      shift_ += shift_step_;
+    }
+
+   private:
+    V offset_;
+    const Param* scale_;
+    const Param* shift_;
+    Index scale_step_, shift_step_;
+  };
+  TOKENNORM_INLINE Iterator begin() const { return Iterator(*this); }
+
+  // One channel, alone and for all lanes.
+  TOKENNORM_INLINE A scale_at(Index c) const {
+    return static_cast<A>(scale_[c & scale_mask_]) + offset_[0];
   }
-  TOKENNORM_INLINE V shift_of(Index c) const {
-    return V(static_cast<A>(shift_[has_shift_ ? c : 0]));
-  }
+  TOKENNORM_INLINE A shift_at(Index c) const { return static_cast<A>(shift_[c & shift_mask_]); }
+  TOKENNORM_INLINE V scale_of(Index c) const { return V(scale_at(c)); }
+  TOKENNORM_INLINE V shift_of(Index c) const { return V(shift_at(c)); }
 
  private:
   V offset_;
-  bool has_scale_, has_shift_;
   const Param* scale_;
   const Param* shift_;
-  Array<Param, width> ones_, zeros_;
+  Index scale_mask_, shift_mask_;
 };
 
 // ---- where values come from and go to
@@ -122,6 +168,7 @@ class Affine {
 /// One row, its channels contiguous: lanes are channels.
 template <class T>
 struct Row {
+  static constexpr bool same_at_every_level = true;
   T* data;
 
   template <class A, int W>
@@ -155,6 +202,7 @@ struct Row {
 /// contiguous, as in a column-major matrix; gathered from any other strides.
 template <class T>
 struct Column {
+  static constexpr bool same_at_every_level = true;
   T* data;
   Index token_stride;
   Index channel_stride;
@@ -211,6 +259,7 @@ TOKENNORM_INLINE Absent column_of(Absent, Index, Index) { return {}; }
 /// A source: the operand itself.
 template <class Operand>
 struct Stored {
+  static constexpr bool same_at_every_level = true;
   Operand operand;
 
   template <class A, int W>
@@ -231,6 +280,7 @@ struct Stored {
 /// A source: α·stream + update, rounded to the type it is, or would be, stored in.
 template <class StoredAs, class A0, class Stream, class Update>
 struct Sum {
+  static constexpr bool same_at_every_level = Update::same_at_every_level;
   Stream stream;
   Update update;
   A0 alpha;
@@ -257,7 +307,8 @@ struct Sum {
  private:
   template <class A, int W>
   TOKENNORM_INLINE Lanes<A, W> add(const Lanes<A, W>& h, const Lanes<A, W>& u) const {
-    return rounded_to<StoredAs>(multiply_add(h, Lanes<A, W>(alpha), u));
+    // Without contraction into FMA, so that it is the same sum at every level.
+    return rounded_to<StoredAs>(opaque(h * Lanes<A, W>(alpha)) + u);
   }
 };
 

@@ -20,84 +20,83 @@ class ColumnMoments {
   /// `again` from then on.
   template <class Source, class Sink, class Again>
   TOKENNORM_INLINE ColumnMoments(const Source& source, const Sink& sink, const Again& again,
-                                 Index count, Index n, double epsilon)
+                                 int count, Index n, double epsilon)
       : count_(count) {
     V pivot(A(0));
     if constexpr (Centred) {
-      const Index sample = std::min<Index>(n, 16);
+      const Index sample = std::min(n, pivot_values);
       for (Index c = 0; c < sample; ++c) pivot += source.template get<A, width>(c);
       pivot = opaque(pivot * V(A(1) / static_cast<A>(sample)));
     }
-    std::fill_n(verdicts_, width, Verdict::retry);
-    if (sweep(source, sink, pivot, n, epsilon)) [[unlikely]] {
-      Level::call(ReviseColumns<Again>{*this, again, pivot, n, epsilon});
-    }
-    for (int i = 0; i < width; ++i) {
-      centers_[i] = moments_[i].center;
-      rstds_[i] = moments_[i].rstd;
-      corrections_[i] = -moments_[i].correction;
-      if (i < count && !moments_[i].fast) all_fast_ = false;
+    const unsigned bad = sweep(source, sink, pivot, n, epsilon, moments_);
+    if (bad != 0) [[unlikely]] {
+      Level::call(ReviseTask<Again>{*this, again, bad, n, epsilon});
     }
   }
 
-  const Moments<A>& operator[](Index token) const { return moments_[token]; }
+  const Moments<A, width>& moments() const { return moments_; }
 
   TOKENNORM_INLINE V normalized(const V& x) const {
     if constexpr (Centred) {
-      return multiply_add(guarded(x - get(centers_)), get(rstds_), get(corrections_));
+      return multiply_add(guarded(x - get(moments_.center)), get(moments_.rstd),
+                          get(moments_.correction));
     } else {
-      return x * get(rstds_);
+      return x * get(moments_.rstd);
     }
   }
-  TOKENNORM_INLINE bool all_fast() const { return all_fast_; }
 
-  /// y for the tokens that need the wider type, in place of what is there.
-  TOKENNORM_INLINE void correct(const V& x, const V& scale, const V& shift, V& y) const {
-    using P = Precise<A>;
+  /// y for the slow tokens, in place of what is there.
+  template <class Affine>
+  TOKENNORM_INLINE void correct(const V& x, const Affine& affine, Index c, V& y) const {
     alignas(64) Array<A, width> xs, ys;
     store(xs, x);
     store(ys, y);
-    for (int i = 0; i < width && i < count_; ++i) {
-      const Moments<A>& m = moments_[i];
-      if (m.fast) continue;
-      const P normalized = deviation(xs[i], m) * m.precise_rstd;
-      ys[i] = static_cast<A>(normalized * static_cast<P>(scale[0]) + static_cast<P>(shift[0]));
+    for (int i = 0; i < count_; ++i) {
+      if (moments_.is_slow(i)) ys[i] = precise_result(xs[i], moments_, i, affine, c);
     }
-    y = load<A, width>(static_cast<const A*>(ys));
+    y = get(ys);
   }
 
  private:
-  /// What follows a first sweep that was not good enough for every token.
+  /// What follows a first sweep that was not good enough for every token: another one about their
+  /// means, then the wider type.
   template <class Again>
-  struct ReviseColumns {
+  struct ReviseTask {
     ColumnMoments& columns;
     const Again& again;
-    const V& pivot;
+    unsigned bad;
     Index n;
     double epsilon;
 
     template <class>
     TOKENNORM_INLINE void run() const {
-      alignas(64) Array<A, width> better;
-      store(better, pivot);
-      for (int i = 0; i < width; ++i) {
-        if (columns.verdicts_[i] == Verdict::retry) better[i] = columns.moments_[i].center;
+      unsigned still_bad = bad;
+      if constexpr (Centred) {
+        Moments<A, width> revised;
+        still_bad &= columns.sweep(again, Absent{}, get(columns.moments_.center), n, epsilon,
+                                   revised);
+        for (int i = 0; i < columns.count_; ++i) {
+          if (((bad & ~still_bad) >> i & 1u) == 0) continue;
+          columns.moments_.center[i] = revised.center[i];
+          columns.moments_.correction[i] = revised.correction[i];
+          columns.moments_.rstd[i] = revised.rstd[i];
+          columns.moments_.mean[i] = revised.mean[i];
+          columns.moments_.precise_rstd[i] = revised.precise_rstd[i];
+        }
       }
-      columns.sweep(again, Absent{}, get(better), n, epsilon);
-      for (Index i = 0; i < columns.count_; ++i) {
-        if (columns.verdicts_[i] == Verdict::good) continue;
+      for (int i = 0; i < columns.count_; ++i) {
+        if ((still_bad >> i & 1u) == 0) continue;
         const auto token = again.one(i);
-        columns.moments_[i] =
-            PreciseRow<Level, Centred, A, std::remove_const_t<decltype(token)>>(token, n).moments(
-                epsilon);
+        call_rarely<Level, Again>(PreciseMomentsTask<Centred, A, Again, width>{
+            token, n, epsilon, columns.moments_, i});
       }
     }
   };
 
-  /// Sums about the pivot for the tokens that are not good yet; true if one still is not.
+  /// Sums about the pivot, and what follows from them; the tokens for which nothing does.
   template <class Source, class Sink>
-  TOKENNORM_INLINE bool sweep(const Source& source, const Sink& sink, const V& pivot, Index n,
-                              double epsilon) {
+  TOKENNORM_INLINE unsigned sweep(const Source& source, const Sink& sink, const V& pivot, Index n,
+                                  double epsilon, Moments<A, width>& moments) const {
     Total<A, width> sum, squares;
     for (Index begin = 0; begin < n; begin += vectors_per_fold) {
       const Index end = std::min(n, begin + vectors_per_fold);
@@ -117,25 +116,16 @@ class ColumnMoments {
     store(pivots, pivot);
     sum.write(sums);
     squares.write(sums_of_squares);
-    bool all_good = true;
-    for (Index i = 0; i < count_; ++i) {
-      if (verdicts_[i] != Verdict::retry) continue;
-      verdicts_[i] =
-          finish<Centred>(pivots[i], sums[i], sums_of_squares[i], n, epsilon, moments_[i]);
-      all_good = all_good && verdicts_[i] == Verdict::good;
-    }
-    return !all_good;
+    return finish<Level, Centred>(pivots, sums, sums_of_squares, n, epsilon, moments) &
+           ((1u << count_) - 1);
   }
 
   TOKENNORM_INLINE static V get(const Array<A, width>& values) {
     return load<A, width>(static_cast<const A*>(values));
   }
 
-  Index count_;
-  bool all_fast_ = true;
-  Array<Moments<A>, width> moments_;
-  Array<Verdict, width> verdicts_;
-  alignas(64) Array<A, width> centers_, rstds_, corrections_;
+  int count_;
+  Moments<A, width> moments_;
 };
 
 /// Tokens [begin, end) of a step with one norm, `pre`, and neither `post` nor `out`.
@@ -148,7 +138,8 @@ struct ColumnsTask {
   TOKENNORM_INLINE void run() const {
     constexpr int width = Level::template lanes<A>;
     const Step step = arguments;
-    const Affine<Level, A, typename Norm::Param> affine(step.pre);
+    const step::ReadyAffine<Level, A, Norm> ready(step.pre);
+    const auto affine = ready.affine;
     for (Index t = begin; t < end; t += width) {
       const Index count = std::min<Index>(width, end - t);
       const auto stream = column_of(step.stream, t, count);
@@ -182,19 +173,19 @@ struct ColumnsTask {
     using V = Lanes<A, width>;
     const Index channels = step.channels.get();
     const Index n = step::statistics_count(step.pre, channels);
-    const ColumnMoments<Level, Norm::centred, A> moments(source, sink, again, count, n,
-                                                         step.pre.epsilon);
+    const ColumnMoments<Level, Norm::centred, A> columns(
+        source, sink, again, static_cast<int>(count), n, step.pre.epsilon);
     if constexpr (is_present<Sink>) {
       for (Index c = n; c < channels; ++c) sink.put(c, source.template get<A, width>(c));
     }
-    for (Index i = 0; i < count; ++i) step::store_statistics(step.pre, moments[i], token + i);
+    step::store_statistics(step.pre, columns.moments(), token, count);
+    const bool any_slow = columns.moments().slow != 0;
     const auto normed = column_of(step.normed, token, count);
     for (Index c = 0; c < channels; ++c) {
       const V x = again.template get<A, width>(c);
-      const V scale = affine.scale_of(c), shift = affine.shift_of(c);
-      V y = multiply_add(moments.normalized(x), scale, shift);
-      if (!moments.all_fast()) [[unlikely]]
-        moments.correct(x, scale, shift, y);
+      V y = multiply_add(columns.normalized(x), affine.scale_of(c), affine.shift_of(c));
+      if (any_slow) [[unlikely]]
+        columns.correct(x, affine, c, y);
       normed.put(c, y);
     }
   }

@@ -10,7 +10,7 @@
 #include "tokennorm/core/macros.hpp"
 #include "tokennorm/core/scalar.hpp"
 #include "tokennorm/kernels/isa.hpp"
-#include "tokennorm/kernels/masked.hpp"
+#include "tokennorm/kernels/builtins.hpp"
 
 #include <Eigen/Core>
 
@@ -92,6 +92,13 @@ template <class To, class From, int W>
 TOKENNORM_INLINE Lanes<To, W> convert(const Lanes<From, W>& from) {
   if constexpr (std::is_same_v<To, From>) {
     return from;
+#if defined(__x86_64__) && !defined(__clang__)
+  } else if constexpr (std::is_same_v<From, float> && std::is_same_v<To, double> && W >= 4 &&
+                       W <= 8) {
+    Lanes<To, W> to;
+    widen(to.native, from.native);
+    return to;
+#endif
   } else {
     return Lanes<To, W>(__builtin_convertvector(from.native, typename Lanes<To, W>::Native));
   }
@@ -181,6 +188,62 @@ TOKENNORM_INLINE T horizontal_sum(const Lanes<T, W>& v) {
     return v[0] + v[1];
   } else {
     return horizontal_sum(lower_half(v) + upper_half(v));
+  }
+}
+
+/// Some lanes of a and b, numbered through.
+template <int... I, class T, int W>
+TOKENNORM_INLINE Lanes<T, int{sizeof...(I)}> shuffle(const Lanes<T, W>& a, const Lanes<T, W>& b) {
+  return Lanes<T, int{sizeof...(I)}>(__builtin_shufflevector(a.native, b.native, I...));
+}
+
+/// The sums of the quads of two vectors.
+TOKENNORM_INLINE void store_sums_of_quads(const Lanes<double, 8>& ab, const Lanes<double, 8>& cd,
+                                          double* to) {
+  const auto pairs =
+      shuffle<0, 4, 8, 12, 2, 6, 10, 14>(ab, cd) + shuffle<1, 5, 9, 13, 3, 7, 11, 15>(ab, cd);
+  const auto sums = lower_half(pairs) + upper_half(pairs);
+  std::memcpy(to, &sums.native, sizeof(sums.native));
+}
+
+/// The sums of the lanes of four vectors, written to four numbers. Together they take a third of
+/// the instructions that four sums take; the last two additions are made in double.
+template <class T, int W>
+TOKENNORM_INLINE void sums_of_four(const Lanes<T, W> (&v)[4], double* to) {
+  using L = Lanes<T, W>;
+  if constexpr (std::is_same_v<T, float> && W == 16) {
+    const auto halve = [](const L& a, const L& b) __attribute__((always_inline)) {
+      return shuffle<0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23>(a, b) +
+             shuffle<8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31>(a, b);
+    };
+    const L ab = halve(v[0], v[1]), cd = halve(v[2], v[3]);
+    const L quarters = shuffle<0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27>(ab, cd) +
+                       shuffle<4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31>(ab, cd);
+    store_sums_of_quads(convert<double>(lower_half(quarters)),
+                        convert<double>(upper_half(quarters)), to);
+  } else if constexpr (W == 8 && std::is_same_v<T, double>) {
+    const auto halve = [](const L& a, const L& b) __attribute__((always_inline)) {
+      return shuffle<0, 1, 2, 3, 8, 9, 10, 11>(a, b) + shuffle<4, 5, 6, 7, 12, 13, 14, 15>(a, b);
+    };
+    store_sums_of_quads(halve(v[0], v[1]), halve(v[2], v[3]), to);
+  } else if constexpr (W == 4 && std::is_same_v<T, double>) {
+    const L ab = shuffle<0, 4, 2, 6>(v[0], v[1]) + shuffle<1, 5, 3, 7>(v[0], v[1]);
+    const L cd = shuffle<0, 4, 2, 6>(v[2], v[3]) + shuffle<1, 5, 3, 7>(v[2], v[3]);
+    const L sums = shuffle<0, 1, 4, 5>(ab, cd) + shuffle<2, 3, 6, 7>(ab, cd);
+    std::memcpy(to, &sums.native, sizeof(sums.native));
+  } else if constexpr (W == 2) {
+    TOKENNORM_UNROLL
+    for (int i = 0; i < 4; i += 2) {
+      const L sums = shuffle<0, 2>(v[i], v[i + 1]) + shuffle<1, 3>(v[i], v[i + 1]);
+      std::memcpy(to + i, &sums.native, sizeof(sums.native));
+    }
+  } else {  // float in narrower registers
+    Lanes<double, W / 2> halves[4];
+    TOKENNORM_UNROLL
+    for (int i = 0; i < 4; ++i) {
+      halves[i] = convert<double>(lower_half(v[i])) + convert<double>(upper_half(v[i]));
+    }
+    sums_of_four(halves, to);
   }
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/// The statistics of a row, or of several rows at once in lanes: mean, variance, rstd.
+/// The statistics of a few tokens at once: mean, variance, rstd.
 ///
 ///     deviations from a pivot p near the mean:   s₁ = Σ(x − p),  s₂ = Σ(x − p)²
 ///     δ = s₁/C,   σ² = s₂/C − δ²,   μ = p + δ,   rstd = 1/√(σ² + ε)          (RMSNorm: p = δ = 0)
@@ -22,27 +22,18 @@
 
 namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
 
-/// x̂ = (x − center)·rstd − correction.
-template <class A>
+/// The statistics of N tokens:  x̂ = (x − center)·rstd + correction.  For the tokens whose bit is
+/// set in `slow` the arithmetic type does not do, and x̂ = ((x − center) − rest)·precise_rstd.
+template <class A, int N>
 struct Moments {
-  A center = 0;
-  A correction = 0;
-  A rstd = 0;
-  bool fast = true;  // false: x̂ = ((x − center) − rest)·precise_rstd, formed in the wider type
-  Precise<A> rest = 0;
-  Precise<A> precise_rstd = 0;
-  Precise<A> mean = 0;  // μ, for the statistics
+  static constexpr int tokens = N;
+  alignas(64) Array<A, N> center, correction, rstd;
+  alignas(64) Array<Precise<A>, N> precise_rstd, mean;  // what the caller is told
+  Array<Precise<A>, N> rest;
+  unsigned slow = 0;
+
+  TOKENNORM_INLINE bool is_slow(int token) const { return ((slow >> token) & 1u) != 0; }
 };
-
-/// x − μ, in the wider type. The mean is kept in two parts: in one, even a wide type would lose the
-/// deviations of a row whose values differ by a unit in the last place.
-template <class A>
-TOKENNORM_INLINE Precise<A> deviation(A x, const Moments<A>& moments) {
-  using P = Precise<A>;
-  return guarded(guarded(static_cast<P>(x) - static_cast<P>(moments.center)) - moments.rest);
-}
-
-enum class Verdict { good, retry, redo };
 
 template <class A>
 struct Limits;
@@ -72,34 +63,85 @@ TOKENNORM_INLINE P reciprocal_root(P value) {
   return value == 0 ? P(0) : P(1) / std::sqrt(value);
 }
 
-template <bool Centred, class A>
-TOKENNORM_INLINE Verdict finish(A pivot, Precise<A> sum, Precise<A> sum_of_squares, Index n,
-                                double epsilon, Moments<A>& moments) {
-  using P = Precise<A>;
-  const P count = static_cast<P>(n);
-  const P mean_square = sum_of_squares / count;
-  P variance = mean_square;
-  P delta = 0;
-  if constexpr (Centred) {
-    delta = sum / count;
-    variance = std::max(mean_square - delta * delta, P(0));
+/// From the sums about the pivots to the statistics; bit i of the result is set where the sums of
+/// token i do not carry them.
+template <class Level, bool Centred, int N>
+TOKENNORM_INLINE unsigned finish(const float* pivots, const double* sums, const double* squares,
+                                 Index n, double epsilon, Moments<float, N>& moments) {
+  constexpr int W = std::min(4, Level::template lanes<double>);
+  using V = Lanes<double, W>;
+  using Bits = Lanes<std::int64_t, W>;
+  const V inverse_count(1 / static_cast<double>(n)), added(epsilon), one(1.0);
+  unsigned bad = 0;
+  TOKENNORM_UNROLL
+  for (int i = 0; i < N; i += W) {
+    const V mean_square = load<double, W>(squares + i) * inverse_count;
+    V delta(0.0), variance = mean_square;
+    if constexpr (Centred) {
+      delta = load<double, W>(sums + i) * inverse_count;
+      variance = mean_square - delta * delta;
+    }
+    const V radicand = variance + added;
+    V root = radicand;
+    square_root(root.native);
+    const V rstd(one.native / root.native);
+    store(moments.precise_rstd + i, rstd);
+    store(moments.rstd + i, rstd);
+    if constexpr (Centred) {
+      const V pivot = load<double, W>(pivots + i);
+      const V mean = pivot + delta;
+      store(moments.mean + i, mean);
+      store(moments.center + i, mean);
+      const V center = load<double, W>(static_cast<const float*>(moments.center + i));
+      store(moments.correction + i, ((center - pivot) - delta) * rstd);
+    }
+    // In range, in terms of bits: also where the compiler was told that there is no NaN. The mean
+    // square is not below the variance, so that two comparisons do for both.
+    const Bits low(std::bit_cast<std::int64_t>(Limits<float>::smallest));
+    const Bits high(std::bit_cast<std::int64_t>(Limits<float>::largest));
+    Bits good(bit_cast_lanes<Bits>(opaque(radicand)).native >= low.native);
+    good = good & Bits(bit_cast_lanes<Bits>(opaque(mean_square + added)).native <= high.native);
+    if constexpr (Centred) {
+      good = good & Bits((V(4.0) * radicand).native >= (V(3.0) * mean_square).native);
+    }
+    unsigned good_bits = 0;
+    sign_bits(good_bits, bit_cast_lanes<V>(good).native);
+    bad |= (~good_bits & ((1u << W) - 1)) << i;
   }
-  const P radicand = variance + static_cast<P>(epsilon);
-  const P rstd = P(1) / std::sqrt(radicand);
-  moments.mean = static_cast<P>(pivot) + delta;
-  moments.precise_rstd = rstd;
-  moments.rstd = static_cast<A>(rstd);
-  if constexpr (Centred) {
-    moments.center = opaque(static_cast<A>(moments.mean));
-    moments.correction =
-        static_cast<A>(((static_cast<P>(pivot) - static_cast<P>(moments.center)) + delta) * rstd);
-  }
-  if (!in_range(mean_square + static_cast<P>(epsilon), Limits<A>::smallest, Limits<A>::largest) ||
-      !in_range(radicand, Limits<A>::smallest, Limits<A>::largest)) {
-    return Verdict::redo;
-  }
-  return !Centred || 4 * radicand >= 3 * mean_square ? Verdict::good : Verdict::retry;
+  return bad;
 }
+
+template <class Level, bool Centred, int N>
+TOKENNORM_INLINE unsigned finish(const double* pivots, const long double* sums,
+                                 const long double* squares, Index n, double epsilon,
+                                 Moments<double, N>& moments) {
+  using P = long double;
+  const P count = static_cast<P>(n);
+  unsigned bad = 0;
+  for (int i = 0; i < N; ++i) {
+    const P mean_square = squares[i] / count;
+    const P delta = Centred ? sums[i] / count : P(0);
+    const P radicand = mean_square - delta * delta + static_cast<P>(epsilon);
+    const P rstd = P(1) / std::sqrt(radicand);
+    moments.precise_rstd[i] = rstd;
+    moments.rstd[i] = static_cast<double>(rstd);
+    if constexpr (Centred) {
+      const P pivot = static_cast<P>(pivots[i]);
+      moments.mean[i] = pivot + delta;
+      moments.center[i] = opaque(static_cast<double>(moments.mean[i]));
+      moments.correction[i] =
+          static_cast<double>(((static_cast<P>(moments.center[i]) - pivot) - delta) * rstd);
+    }
+    const bool good = in_range(mean_square + static_cast<P>(epsilon), Limits<double>::smallest,
+                               Limits<double>::largest) &&
+                      in_range(radicand, Limits<double>::smallest, Limits<double>::largest) &&
+                      (!Centred || 4 * radicand >= 3 * mean_square);
+    bad |= (good ? 0u : 1u) << i;
+  }
+  return bad;
+}
+
+// ---- sums ---------------------------------------------------------------------------------------
 
 /// Sums of lanes over a long row: a handful of vectors is added up in the arithmetic type, then
 /// folded into a wider or compensated total, so that the error does not grow with the row.
@@ -114,6 +156,7 @@ class Total<float, W> {
     high_ += convert<double>(upper_half(v));
   }
   TOKENNORM_INLINE double sum() const { return horizontal_sum(low_ + high_); }
+  TOKENNORM_INLINE Lanes<double, W / 2> lanes() const { return low_ + high_; }
   /// The sum of each lane.
   TOKENNORM_INLINE void write(double* to) const {
     store(to, low_);
@@ -153,23 +196,92 @@ class Total<double, W> {
   Lanes<double, W> high_{0.0}, low_{0.0};
 };
 
+/// The totals of up to four rows.
+template <class A, int W>
+class RowTotals {
+ public:
+  TOKENNORM_INLINE void set(int row, const Total<A, W>& total) {
+    if constexpr (std::is_same_v<A, float>) {
+      totals_[row] = total.lanes();
+    } else {
+      totals_[row] = total.sum();
+    }
+  }
+  TOKENNORM_INLINE void write(Precise<A>* to) const {
+    if constexpr (std::is_same_v<A, float>) {
+      sums_of_four(totals_, to);
+    } else {
+      std::copy_n(totals_, rows_together, to);
+    }
+  }
+
+ private:
+  std::conditional_t<std::is_same_v<A, float>, Lanes<double, W / 2>, long double>
+      totals_[rows_together];
+};
+
+/// The lanes of four vectors, summed up in the wider type.
+template <class A, int W>
+TOKENNORM_INLINE void precise_sums(const Lanes<A, W> (&v)[rows_together], Precise<A>* to) {
+  if constexpr (std::is_same_v<A, float>) {
+    sums_of_four(v, to);
+  } else {
+    for (int r = 0; r < rows_together; ++r) {
+      Total<A, W> total;
+      total.add(v[r]);
+      to[r] = total.sum();
+    }
+  }
+}
+
+/// A pivot is the mean of so many values: with half as many, one row of ordinary data in fifty would
+/// need a second sweep, with these one in a thousand.
+inline constexpr Index pivot_values = 32;
+
+/// The means of the first values of four rows: pivots near the means of the rows.
+template <class Level, class A, class Source>
+TOKENNORM_INLINE void first_means(const Group<Source>& source, Index n, A* pivots) {
+  constexpr int width = Level::template lanes<A>;
+  const Index count = std::min(n, pivot_values);
+  Lanes<A, width> sums[rows_together];
+  TOKENNORM_UNROLL
+  for (int r = 0; r < rows_together; ++r) sums[r] = Lanes<A, width>(A(0));
+  Index c = 0;
+  for (; c + width <= count; c += width) {
+    TOKENNORM_UNROLL
+    for (int r = 0; r < rows_together; ++r) sums[r] += source.row[r].template get<A, width>(c);
+  }
+  if (c < count) {
+    TOKENNORM_UNROLL
+    for (int r = 0; r < rows_together; ++r) {
+      sums[r] += source.row[r].template get_first<A, width>(c, count - c);
+    }
+  }
+  alignas(32) Precise<A> totals[rows_together];
+  precise_sums(sums, totals);
+  const Precise<A> inverse_count = 1 / static_cast<Precise<A>>(count);
+  if constexpr (std::is_same_v<A, float>) {
+    constexpr int W = std::min(rows_together, Level::template lanes<double>);
+    TOKENNORM_UNROLL
+    for (int r = 0; r < rows_together; r += W) {
+      store(pivots + r, opaque(load<double, W>(totals + r) * Lanes<double, W>(inverse_count)));
+    }
+  } else {
+    for (int r = 0; r < rows_together; ++r) {
+      pivots[r] = opaque(static_cast<A>(totals[r] * inverse_count));
+    }
+  }
+}
+
 inline constexpr int accumulators = 4;
 inline constexpr Index vectors_per_fold = 4;  // for each accumulator
 
-/// The mean of the first values, a pivot near the mean of the row. Sixteen of them at every level:
-/// with fewer, rows of ordinary data would need a second sweep too often.
-template <class Level, class A, class Source>
-TOKENNORM_INLINE A first_mean(const Source& source, Index n) {
-  constexpr int width = Level::template lanes<A>;
-  const Index count = std::min<Index>(n, 16);
-  Lanes<A, width> sum(A(0));
-  Index c = 0;
-  for (; c + width <= count; c += width) sum += source.template get<A, width>(c);
-  if (c < count) sum += source.template get_first<A, width>(c, count - c);
-  return horizontal_sum(sum) / static_cast<A>(count);
-}
+/// Rows of so many vectors are few channels: they are swept together, four rows at once, each into
+/// one accumulator.
+inline constexpr Index few_vectors = 8;
 
-/// Sums of one row about the pivot; stores the row into the sink on the way, if there is one.
+/// Sums of one row about the pivot; stores the row into the sink on the way, if there is one, and
+/// fetches what comes after it.
 template <class Level, bool Centred, class A>
 class RowSums {
  public:
@@ -177,12 +289,14 @@ class RowSums {
   using V = Lanes<A, width>;
 
   template <class Source, class Sink>
-  TOKENNORM_INLINE RowSums(const Source& source, const Sink& sink, A pivot, Index n)
+  TOKENNORM_INLINE RowSums(const Source source, const Sink sink, const Ahead ahead, A pivot,
+                           Index n)
       : pivot_(pivot) {
     constexpr Index step = accumulators * width;
     Index c = 0;
     while (c + step <= n) {
       const Index stop = std::min(n - step, c + (vectors_per_fold - 1) * step);
+      ahead.fetch(c, stop + step);
       V sums[accumulators], squares[accumulators];
       TOKENNORM_UNROLL
       for (int k = 0; k < accumulators; ++k) sums[k] = squares[k] = V(A(0));
@@ -199,6 +313,7 @@ class RowSums {
       TOKENNORM_UNROLL
       for (int k = 0; k < accumulators; ++k) sums[k] = squares[k] = V(A(0));
       if (c + 2 * width <= n) {
+        TOKENNORM_UNROLL
         for (int k = 0; k < 2; ++k, c += width) one_vector(source, sink, c, sums[k], squares[k]);
       }
       if (c + width <= n) {
@@ -218,8 +333,13 @@ class RowSums {
     }
   }
 
-  TOKENNORM_INLINE Precise<A> sum() const { return sum_.sum(); }
-  TOKENNORM_INLINE Precise<A> sum_of_squares() const { return squares_.sum(); }
+  TOKENNORM_INLINE const Total<A, width>& sum() const { return sum_; }
+  TOKENNORM_INLINE const Total<A, width>& sum_of_squares() const { return squares_; }
+
+  TOKENNORM_INLINE static void accumulate(const V& d, V& sum, V& squares) {
+    if constexpr (Centred) sum += d;
+    squares = multiply_add(d, d, squares);
+  }
 
  private:
   template <class Source, class Sink>
@@ -233,10 +353,6 @@ class RowSums {
       accumulate(x, sum, squares);
     }
   }
-  TOKENNORM_INLINE static void accumulate(const V& d, V& sum, V& squares) {
-    if constexpr (Centred) sum += d;
-    squares = multiply_add(d, d, squares);
-  }
   TOKENNORM_INLINE void fold(const V (&sums)[accumulators], const V (&squares)[accumulators]) {
     if constexpr (Centred) sum_.add((sums[0] + sums[1]) + (sums[2] + sums[3]));
     squares_.add((squares[0] + squares[1]) + (squares[2] + squares[3]));
@@ -246,89 +362,185 @@ class RowSums {
   Total<A, width> sum_, squares_;
 };
 
-/// The rare path: mean, then variance, in the wider type, in which no finite row overflows or
-/// underflows; in blocks, so that the rounding of the sums does not grow with C.
-template <class Level, bool Centred, class A, class Source>
-class PreciseRow {
- public:
+/// Sums of four rows of few channels.
+template <class Level, bool Centred, class A, class Source, class Sink>
+TOKENNORM_INLINE void sums_together(const Group<Source> source, const Group<Sink> sink,
+                                    const A* pivots, Index n, Precise<A>* sums,
+                                    Precise<A>* squares) {
+  constexpr int width = Level::template lanes<A>;
+  using V = Lanes<A, width>;
+  V pivot[rows_together], sum[rows_together], square[rows_together];
+  TOKENNORM_UNROLL
+  for (int r = 0; r < rows_together; ++r) {
+    if constexpr (Centred) pivot[r] = V(pivots[r]);
+    sum[r] = square[r] = V(A(0));
+  }
+  Index c = 0;
+  for (; c + width <= n; c += width) {
+    V x[rows_together];
+    TOKENNORM_UNROLL
+    for (int r = 0; r < rows_together; ++r) x[r] = source.row[r].template get<A, width>(c);
+    if constexpr (is_present<Sink>) {
+      TOKENNORM_UNROLL
+      for (int r = 0; r < rows_together; ++r) sink.row[r].put(c, x[r]);
+    }
+    TOKENNORM_UNROLL
+    for (int r = 0; r < rows_together; ++r) {
+      if constexpr (Centred) x[r] = guarded(x[r] - pivot[r]);
+      RowSums<Level, Centred, A>::accumulate(x[r], sum[r], square[r]);
+    }
+  }
+  if (c < n) {
+    V x[rows_together];
+    TOKENNORM_UNROLL
+    for (int r = 0; r < rows_together; ++r) {
+      x[r] = source.row[r].template get_first<A, width>(c, n - c);
+    }
+    if constexpr (is_present<Sink>) {
+      TOKENNORM_UNROLL
+      for (int r = 0; r < rows_together; ++r) sink.row[r].put_first(c, x[r], n - c);
+    }
+    TOKENNORM_UNROLL
+    for (int r = 0; r < rows_together; ++r) {
+      if constexpr (Centred) x[r] = first_lanes(guarded(x[r] - pivot[r]), n - c);
+      RowSums<Level, Centred, A>::accumulate(x[r], sum[r], square[r]);
+    }
+  }
+  if constexpr (Centred) precise_sums(sum, sums);
+  precise_sums(square, squares);
+}
+
+// ---- the rare rows ------------------------------------------------------------------------------
+
+/// Runs a task off the fast path. At the baseline, which is compiled once and not for every level,
+/// where the source reads the same values at all of them.
+template <class Level, class Source, class Task>
+TOKENNORM_INLINE void call_rarely(const Task& task) {
+  if constexpr (Source::same_at_every_level) {
+    Baseline::call(task);
+  } else {
+    Level::call(task);
+  }
+}
+
+/// x − μ of a slow token, in the wider type. The mean is kept in two parts: in one, even a wide
+/// type would lose the deviations of a row whose values differ by a unit in the last place.
+template <class A, int N>
+TOKENNORM_INLINE Precise<A> deviation(A x, const Moments<A, N>& moments, int token) {
   using P = Precise<A>;
+  return guarded(guarded(static_cast<P>(x) - static_cast<P>(moments.center[token])) -
+                 moments.rest[token]);
+}
 
-  TOKENNORM_INLINE PreciseRow(const Source& source, Index n) : source_(source), n_(n) {}
+/// Mean, then variance, in the wider type, in which no finite row overflows or underflows; in
+/// blocks, so that the rounding of the sums does not grow with C.
+template <bool Centred, class A, class Source, int N>
+struct PreciseMomentsTask {
+  Source source;
+  Index n;
+  double epsilon;
+  Moments<A, N>& moments;
+  int token;
 
-  TOKENNORM_INLINE Moments<A> moments(double epsilon) const {
+  template <class Level>
+  TOKENNORM_INLINE void run() const {
+    using P = Precise<A>;
     constexpr int width = Level::template lanes<A>;
-    Moments<A> moments;
-    moments.fast = false;
+    moments.center[token] = 0;
+    moments.rest[token] = 0;
     P variance = 0;
     // The mean about zero, the mean about that: what rounding left of it, and the variance.
     for (int pass = Centred ? 0 : 2; pass < 3; ++pass) {
       P sum = 0, block = 0;
-      for (Index c = 0; c < n_; ++c) {
-        const P d = deviation(source_.template at<A, width>(c), moments);
+      for (Index c = 0; c < n; ++c) {
+        const P d = deviation(source.template at<A, width>(c), moments, token);
         block += pass == 2 ? d * d : d;
         if (c % 64 == 63) {
           sum += block;
           block = 0;
         }
       }
-      const P result = (sum + block) / static_cast<P>(n_);
-      if (pass == 0) moments.center = static_cast<A>(result);
-      if (pass == 1) moments.rest = result;
+      const P result = (sum + block) / static_cast<P>(n);
+      if (pass == 0) moments.center[token] = static_cast<A>(result);
+      if (pass == 1) moments.rest[token] = result;
       if (pass == 2) variance = result;
     }
-    moments.mean = static_cast<P>(moments.center) + moments.rest;
-    moments.precise_rstd = reciprocal_root(variance + static_cast<P>(epsilon));
-    moments.rstd = static_cast<A>(moments.precise_rstd);
-    return moments;
+    moments.mean[token] = static_cast<P>(moments.center[token]) + moments.rest[token];
+    moments.precise_rstd[token] = reciprocal_root(variance + static_cast<P>(epsilon));
+    moments.rstd[token] = static_cast<A>(moments.precise_rstd[token]);
+    moments.slow |= 1u << token;
   }
-
- private:
-  const Source& source_;
-  Index n_;
 };
 
-/// What follows a first sweep that was not good enough, in a function of its own so that the fast
-/// path stays small: another sweep about a better pivot, or the wider type.
+/// What follows where first sums were not good enough, in a function of its own so that the fast
+/// path stays small: another sweep of that row about its mean, then the wider type.
 template <bool Centred, class A, class Source>
-struct ReviseTask {
-  const Source& source;
+struct ReviseRowsTask {
+  Group<Source> source;
+  unsigned bad;
   Index n;
   double epsilon;
-  Verdict verdict;
-  Moments<A>& moments;
+  Moments<A, rows_together>& moments;
 
   template <class Level>
   TOKENNORM_INLINE void run() const {
-    Verdict now = verdict;
-    if (now == Verdict::retry) {
-      const A pivot = moments.center;
-      const RowSums<Level, Centred, A> sums(source, Absent{}, pivot, n);
-      now = finish<Centred>(pivot, sums.sum(), sums.sum_of_squares(), n, epsilon, moments);
-    }
-    if (now != Verdict::good) {
-      moments = PreciseRow<Level, Centred, A, Source>(source, n).moments(epsilon);
+    for (int r = 0; r < rows_together; ++r) {
+      if (((bad >> r) & 1u) == 0) continue;
+      if constexpr (Centred) {
+        const RowSums<Level, Centred, A> sums(source.row[r], Absent{}, Ahead{}, moments.center[r],
+                                              n);
+        const A pivots[rows_together] = {moments.center[r]};
+        const Precise<A> sum[rows_together] = {sums.sum().sum()};
+        const Precise<A> squares[rows_together] = {sums.sum_of_squares().sum()};
+        Moments<A, rows_together> revised;
+        if ((finish<Level, Centred>(pivots, sum, squares, n, epsilon, revised) & 1u) == 0) {
+          moments.center[r] = revised.center[0];
+          moments.correction[r] = revised.correction[0];
+          moments.rstd[r] = revised.rstd[0];
+          moments.mean[r] = revised.mean[0];
+          moments.precise_rstd[r] = revised.precise_rstd[0];
+          continue;
+        }
+      }
+      call_rarely<Level, Source>(PreciseMomentsTask<Centred, A, Source, rows_together>{
+          source.row[r], n, epsilon, moments, r});
     }
   }
 };
 
-/// The statistics of the first n channels of a row, which is copied from `source` to `sink` in the
-/// same sweep where there is a sink; `again` is the source of any further sweep (the sink may be
-/// the very memory of an operand).
+/// The statistics of the first n channels of up to four rows, which are copied from `source` to
+/// `sink` in the same sweep where there is a sink; `again` is the source of any further sweep (the
+/// sink may be the very memory of an operand).
 template <class Level, bool Centred, class A, class Source, class Sink, class Again>
-TOKENNORM_INLINE Moments<A> row_moments(const Source& source, const Sink& sink, const Again& again,
-                                        Index n, double epsilon) {
-  Moments<A> moments;
-  A pivot = 0;
-  if constexpr (Centred) pivot = opaque(first_mean<Level, A>(source, n));
-  const RowSums<Level, Centred, A> sums(source, sink, pivot, n);
-  const Verdict verdict =
-      finish<Centred>(pivot, sums.sum(), sums.sum_of_squares(), n, epsilon, moments);
-  if (verdict != Verdict::good) [[unlikely]] {
-    Moments<A> revised = moments;
-    Level::call(ReviseTask<Centred, A, Again>{again, n, epsilon, verdict, revised});
-    moments = revised;
+TOKENNORM_INLINE void row_moments(const Group<Source>& source, const Group<Sink>& sink,
+                                  const Group<Again>& again, const Group<Ahead>& ahead, int count,
+                                  Index n, double epsilon, Moments<A, rows_together>& moments) {
+  constexpr int width = Level::template lanes<A>;
+  alignas(32) A pivots[rows_together] = {};
+  alignas(32) Precise<A> sums[rows_together] = {}, squares[rows_together] = {};
+  if constexpr (Centred) first_means<Level>(source, n, pivots);
+  if (n <= few_vectors * width) {
+    sums_together<Level, Centred, A>(source, sink, pivots, n, sums, squares);
+  } else {
+    RowTotals<A, width> totals, totals_of_squares;
+    for (int r = 0; r < rows_together; ++r) {
+      if (r >= count) {
+        totals.set(r, {});
+        totals_of_squares.set(r, {});
+        continue;
+      }
+      const RowSums<Level, Centred, A> row(source.row[r], sink.row[r], ahead.row[r], pivots[r], n);
+      if constexpr (Centred) totals.set(r, row.sum());
+      totals_of_squares.set(r, row.sum_of_squares());
+    }
+    if constexpr (Centred) totals.write(sums);
+    totals_of_squares.write(squares);
   }
-  return moments;
+  const unsigned bad = finish<Level, Centred>(pivots, sums, squares, n, epsilon, moments) &
+                       ((1u << count) - 1);
+  if (bad != 0) [[unlikely]] {
+    Level::call(ReviseRowsTask<Centred, A, Again>{again, bad, n, epsilon, moments});
+  }
 }
 
 }  // namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH

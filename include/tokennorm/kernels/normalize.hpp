@@ -1,175 +1,207 @@
 // SPDX-License-Identifier: MIT
-/// The second sweep: y = x̂·(o + γ) + β with x̂ = (x − center)·rstd − correction, as a source of
-/// values that can be stored, or added to something else on the way.
+/// The second sweep: y = x̂·(o + γ) + β with x̂ = (x − center)·rstd + correction, of four rows at
+/// once so that γ and β are loaded once; or as a source of values that are added to something else.
 #pragma once
 
 #include "tokennorm/kernels/moments.hpp"
 
 namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
 
-/// Which parameters a loop may take for granted; `any` reads constants in place of missing ones.
-enum class Parameters { any, scale, scale_and_shift };
+/// x̂ of one row, in lanes.
+template <class Level, bool Centred, class A>
+class RowNormalizer {
+ public:
+  using V = Lanes<A, Level::template lanes<A>>;
 
-/// How x̂ is formed: in the arithmetic type, or in the wider one, for rows whose numbers do not fit;
-/// `either` looks at the row.
-enum class Arithmetic { fast, precise, either };
+  TOKENNORM_INLINE RowNormalizer() {}
+  template <int N>
+  TOKENNORM_INLINE RowNormalizer(const Moments<A, N>& moments, int row) : rstd_(moments.rstd[row]) {
+    if constexpr (Centred) {
+      center_ = V(moments.center[row]);
+      correction_ = V(moments.correction[row]);
+    }
+  }
 
-/// A source: the normalized, scaled and shifted values of another source. With RoundAs, rounded to
-/// the type they would have been stored in.
-template <class Level, bool Centred, class A, class Source, class Param,
-          Parameters parameters = Parameters::any, Arithmetic arithmetic = Arithmetic::fast,
-          class RoundAs = void>
+  TOKENNORM_INLINE V operator()(const V& x) const {
+    if constexpr (Centred) {
+      return multiply_add(guarded(x - center_), rstd_, correction_);
+    } else {
+      return x * rstd_;
+    }
+  }
+
+ private:
+  V center_, rstd_, correction_;
+};
+
+/// x̂·(o + γ) + β of one value of a slow token.
+template <class A, int N, class Affine>
+TOKENNORM_INLINE A precise_result(A x, const Moments<A, N>& moments, int token,
+                                  const Affine& affine, Index c) {
+  using P = Precise<A>;
+  const P normalized = deviation(x, moments, token) * moments.precise_rstd[token];
+  return static_cast<A>(normalized * static_cast<P>(affine.scale_at(c)) +
+                        static_cast<P>(affine.shift_at(c)));
+}
+
+/// A source: the normalized, scaled and shifted values of another source, rounded to the type they
+/// would have been stored in. Slow: formed in the wider type.
+template <class Level, bool Centred, class A, class Source, class Param, bool Slow, class RoundAs>
 class Normalized {
  public:
-  TOKENNORM_INLINE Normalized(const Source& source, const Moments<A>& moments,
-                              const Affine<Level, A, Param>& affine)
+  static constexpr bool same_at_every_level = false;
+
+  TOKENNORM_INLINE Normalized(const Source& source, const Moments<A, rows_together>& moments,
+                              int row, const Affine<Level, A, Param>& affine)
       : source_(source),
         affine_(affine),
-        center_(moments.center),
-        rstd_(moments.rstd),
-        correction_(-moments.correction),
-        moments_(moments) {}
+        normalizer_(moments, row),
+        moments_(moments),
+        row_(row) {}
 
   template <class, int W>
   TOKENNORM_INLINE Lanes<A, W> get(Index c) const {
-    constexpr bool known = parameters != Parameters::any;
-    const auto x = source_.template get<A, W>(c);
-    if constexpr (parameters == Parameters::scale) {
-      return finish(x, affine_.template scale<known>(c), Lanes<A, W>(A(0)));
+    if constexpr (Slow) {
+      return precise<W>(c, W);
     } else {
-      return finish(x, affine_.template scale<known>(c), affine_.template shift<known>(c));
+      return rounded_to<RoundAs>(multiply_add(normalizer_(source_.template get<A, W>(c)),
+                                              affine_.scale(c), affine_.shift(c)));
     }
   }
   template <class, int W>
   TOKENNORM_INLINE Lanes<A, W> get_first(Index c, Index n) const {
-    return finish(source_.template get_first<A, W>(c, n), affine_.scale_first(c, n),
-                  affine_.shift_first(c, n));
+    if constexpr (Slow) {
+      return precise<W>(c, n);
+    } else {
+      return rounded_to<RoundAs>(multiply_add(normalizer_(source_.template get_first<A, W>(c, n)),
+                                              affine_.scale_first(c, n),
+                                              affine_.shift_first(c, n)));
+    }
   }
 
  private:
   template <int W>
-  TOKENNORM_INLINE Lanes<A, W> finish(const Lanes<A, W>& x, const Lanes<A, W>& scale,
-                                      const Lanes<A, W>& shift) const {
-    Lanes<A, W> y;
-    if (arithmetic == Arithmetic::precise || (arithmetic == Arithmetic::either && !moments_.fast)) {
-      Lanes<A, W> precise;
-      Level::call(PreciseLanes<W>{*this, x, scale, shift, precise});
-      y = precise;
-    } else {
-      Lanes<A, W> normalized;
-      if constexpr (Centred) {
-        normalized = multiply_add(guarded(x - center_), rstd_, correction_);
-      } else {
-        normalized = x * rstd_;
-      }
-      if constexpr (parameters == Parameters::scale) {
-        y = normalized * scale;
-      } else {
-        y = multiply_add(normalized, scale, shift);
-      }
+  TOKENNORM_INLINE Lanes<A, W> precise(Index c, Index n) const {
+    alignas(64) Array<A, W> values = {};
+    for (Index i = 0; i < n; ++i) {
+      values[i] =
+          precise_result(source_.template at<A, W>(c + i), moments_, row_, affine_, c + i);
     }
-    if constexpr (std::is_void_v<RoundAs>) {
-      return y;
-    } else {
-      return rounded_to<RoundAs>(y);
-    }
+    return rounded_to<RoundAs>(load<A, W>(static_cast<const A*>(values)));
   }
 
-  template <int W>
-  struct PreciseLanes {
-    const Normalized& row;
-    const Lanes<A, W>& x;
-    const Lanes<A, W>& scale;
-    const Lanes<A, W>& shift;
-    Lanes<A, W>& y;
-
-    template <class>
-    TOKENNORM_INLINE void run() const {
-      using P = Precise<A>;
-      alignas(64) Array<A, W> values, scales, shifts;
-      store(values, x);
-      store(scales, scale);
-      store(shifts, shift);
-      for (int i = 0; i < W; ++i) {
-        const P normalized = deviation(values[i], row.moments_) * row.moments_.precise_rstd;
-        values[i] =
-            static_cast<A>(normalized * static_cast<P>(scales[i]) + static_cast<P>(shifts[i]));
-      }
-      y = load<A, W>(static_cast<const A*>(values));
-    }
-  };
-
-  const Source& source_;
-  const Affine<Level, A, Param>& affine_;
-  Lanes<A, Level::template lanes<A>> center_, rstd_, correction_;
-  const Moments<A>& moments_;
+  const Source source_;
+  const Affine<Level, A, Param> affine_;
+  RowNormalizer<Level, Centred, A> normalizer_;
+  const Moments<A, rows_together>& moments_;
+  int row_;
 };
 
 /// Stores channels [begin, end) of a source into a row.
 template <class Level, class A, class Source, class Sink>
-TOKENNORM_INLINE void transfer(const Source& source, const Sink& sink, Index begin, Index end) {
+TOKENNORM_INLINE void transfer(const Source source, const Sink sink, Index begin, Index end) {
   constexpr int width = Level::template lanes<A>;
-  constexpr int unrolled = 2;
   Index c = begin;
-  for (; c + unrolled * width <= end; c += unrolled * width) {
-    TOKENNORM_UNROLL
-    for (int k = 0; k < unrolled; ++k) {
-      sink.put(c + k * width, source.template get<A, width>(c + k * width));
-    }
-  }
   for (; c + width <= end; c += width) sink.put(c, source.template get<A, width>(c));
   if (c < end) sink.put_first(c, source.template get_first<A, width>(c, end - c), end - c);
 }
 
-/// The rare rows, in a function of their own so that the fast path stays small.
-template <bool Centred, class A, class Source, class Sink, class Norm>
+/// Normalizes Rows rows, from row `first` of the group on. All loads of a vector come before its
+/// stores: where the group has fewer rows, the last one stands in it several times.
+template <class Level, class A, int Rows, class Norm, class Source, class Affine, class Sink>
+TOKENNORM_INLINE void normalize_rows(const Group<Source> source,
+                                     const Moments<A, rows_together>& moments, int first,
+                                     const Affine affine, const Group<Sink> sink,
+                                     Index channels) {
+  constexpr int width = Level::template lanes<A>;
+  constexpr int vectors = Rows == 1 ? 4 : 1;  // at a time
+  using V = Lanes<A, width>;
+  Group<RowNormalizer<Level, Norm::centred, A>> normalizer;
+  TOKENNORM_UNROLL
+  for (int r = 0; r < Rows; ++r) {
+    normalizer.row[r] = RowNormalizer<Level, Norm::centred, A>(moments, first + r);
+  }
+  auto at = affine.begin();
+  Index c = 0;
+  for (; c + vectors * width <= channels; c += vectors * width) {
+    TOKENNORM_UNROLL
+    for (int k = 0; k < vectors; ++k) {
+      const V scale = at.scale(), shift = at.shift();
+      Array<V, Rows> x;
+      TOKENNORM_UNROLL
+      for (int r = 0; r < Rows; ++r) {
+        x[r] = source.row[first + r].template get<A, width>(c + k * width);
+      }
+      TOKENNORM_UNROLL
+      for (int r = 0; r < Rows; ++r) {
+        sink.row[first + r].put(c + k * width,
+                                multiply_add(normalizer.row[r](x[r]), scale, shift));
+      }
+      at.advance();
+    }
+  }
+  if constexpr (vectors > 1) {
+    for (; c + width <= channels; c += width) {
+      const V x = source.row[first].template get<A, width>(c);
+      sink.row[first].put(c, multiply_add(normalizer.row[0](x), at.scale(), at.shift()));
+      at.advance();
+    }
+  }
+  if (c < channels) {
+    const Index n = channels - c;
+    const V scale = at.scale_first(n), shift = at.shift_first(n);
+    Array<V, Rows> x;
+    TOKENNORM_UNROLL
+    for (int r = 0; r < Rows; ++r) {
+      x[r] = source.row[first + r].template get_first<A, width>(c, n);
+    }
+    TOKENNORM_UNROLL
+    for (int r = 0; r < Rows; ++r) {
+      sink.row[first + r].put_first(c, multiply_add(normalizer.row[r](x[r]), scale, shift), n);
+    }
+  }
+}
+
+/// A slow row.
+template <class A, class Norm, class Source, class Sink>
 struct PreciseNormalizeTask {
-  const Source& source;
-  const Moments<A>& moments;
-  const Norm& norm;
-  const Sink& sink;
+  Source source;
+  const Moments<A, rows_together>& moments;
+  int row;
+  Norm norm;
+  Sink sink;
   Index channels;
 
   template <class Level>
   TOKENNORM_INLINE void run() const {
-    using Param = typename Norm::Param;
-    const Affine<Level, A, Param> affine(norm);
     constexpr int width = Level::template lanes<A>;
-    const Normalized<Level, Centred, A, Source, Param, Parameters::any, Arithmetic::precise>
-        normalized(source, moments, affine);
-    for (Index c = 0; c < channels; c += width) {
-      const Index count = std::min<Index>(width, channels - c);
-      if (count == width) {
-        sink.put(c, normalized.template get<A, width>(c));
-      } else {
-        sink.put_first(c, normalized.template get_first<A, width>(c, count), count);
-      }
+    using Scaling = Affine<Level, A, typename Norm::Param>;
+    const typename Scaling::Constants constants;
+    const Scaling affine(norm, constants);
+    for (Index c = 0; c < channels; ++c) {
+      sink.set(c, precise_result(source.template at<A, width>(c), moments, row, affine, c));
     }
   }
 };
 
-/// Normalizes one row into the sink.
-template <class Level, class A, class Norm, class Source, class Sink>
-TOKENNORM_INLINE void normalize_row(const Norm& norm, const Source& source,
-                                    const Moments<A>& moments,
-                                    const Affine<Level, A, typename Norm::Param>& affine,
-                                    const Sink& sink, Index channels) {
-  using Param = typename Norm::Param;
-  constexpr bool centred = Norm::centred;
-  if (!moments.fast) [[unlikely]] {
-    Level::call(PreciseNormalizeTask<centred, A, Source, Sink, Norm>{source, moments, norm, sink,
-                                                                     channels});
-  } else if (affine.has_scale() && affine.has_shift()) {
-    transfer<Level, A>(Normalized<Level, centred, A, Source, Param, Parameters::scale_and_shift>(
-                           source, moments, affine),
-                       sink, 0, channels);
-  } else if (affine.has_scale()) {
-    transfer<Level, A>(
-        Normalized<Level, centred, A, Source, Param, Parameters::scale>(source, moments, affine),
-        sink, 0, channels);
-  } else {
-    transfer<Level, A>(Normalized<Level, centred, A, Source, Param>(source, moments, affine), sink,
-                       0, channels);
+/// Normalizes the rows of a group into its sinks.
+template <class Level, class A, class Norm, class Source, class Affine, class Sink>
+TOKENNORM_INLINE void normalize_group(const Norm& norm, const Group<Source>& source, int count,
+                                      const Moments<A, rows_together>& moments,
+                                      const Affine& affine, const Group<Sink>& sink,
+                                      Index channels) {
+  const bool few = channels <= few_vectors * Level::template lanes<A>;
+  if (moments.slow == 0 && few) [[likely]] {
+    normalize_rows<Level, A, rows_together, Norm>(source, moments, 0, affine, sink, channels);
+    return;
+  }
+  for (int r = 0; r < count; ++r) {
+    if (moments.is_slow(r)) [[unlikely]] {
+      call_rarely<Level, Source>(PreciseNormalizeTask<A, Norm, Source, Sink>{
+          source.row[r], moments, r, norm, sink.row[r], channels});
+    } else {
+      normalize_rows<Level, A, 1, Norm>(source, moments, r, affine, sink, channels);
+    }
   }
 }
 

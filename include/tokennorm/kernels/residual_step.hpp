@@ -45,6 +45,7 @@ struct SumTraits<NotStored<T>> {
 template <>
 struct SumTraits<Absent> {
   static constexpr bool stored = false;
+  using type = void;
 };
 template <class Sum>
 inline constexpr bool is_stored = SumTraits<std::remove_cv_t<Sum>>::stored;
@@ -56,57 +57,94 @@ TOKENNORM_INLINE Index statistics_count(const Norm& norm, Index channels) {
   return Norm::centred || norm.statistics_channels == 0 ? channels : norm.statistics_channels;
 }
 
-template <class A, class Norm>
-TOKENNORM_INLINE void store_statistics(const Norm& norm, const Moments<A>& moments, Index token) {
+template <class A, int N, class Norm>
+TOKENNORM_INLINE void store_statistics(const Norm& norm, const Moments<A, N>& moments, Index token,
+                                       Index count) {
   using S = std::remove_cvref_t<decltype(*norm.rstd)>;
   if (norm.rstd == nullptr) return;
-  norm.rstd[token] = static_cast<S>(moments.precise_rstd);
-  if constexpr (Norm::centred) norm.mean[token] = static_cast<S>(moments.mean);
+  for (Index i = 0; i < count; ++i) {
+    norm.rstd[token + i] = static_cast<S>(moments.precise_rstd[i]);
+    if constexpr (Norm::centred) norm.mean[token + i] = static_cast<S>(moments.mean[i]);
+  }
 }
 
 /// Statistics of `source`, which is stored into `sink` in the same sweep where there is one.
 template <class Level, class A, class Norm, class Source, class Sink, class Again>
-TOKENNORM_INLINE Moments<A> moments_of(const Norm& norm, const Source& source, const Sink& sink,
-                                       const Again& again, Index token, Index channels) {
-  const Index count = statistics_count(norm, channels);
-  const auto moments =
-      row_moments<Level, Norm::centred, A>(source, sink, again, count, norm.epsilon);
+TOKENNORM_INLINE void moments_of(const Norm& norm, const Group<Source>& source,
+                                 const Group<Sink>& sink, const Group<Again>& again,
+                                 const Group<Ahead>& ahead, Index token, int count, Index channels,
+                                 Moments<A, rows_together>& moments) {
+  const Index n = statistics_count(norm, channels);
+  row_moments<Level, Norm::centred>(source, sink, again, ahead, count, n, norm.epsilon,
+                                    moments);
   if constexpr (is_present<Sink>) {
-    if (count < channels) transfer<Level, A>(source, sink, count, channels);
+    if (n < channels) [[unlikely]] {
+      for (int r = 0; r < count; ++r) {
+        transfer<Level, A>(source.row[r], sink.row[r], n, channels);
+      }
+    }
   }
-  store_statistics(norm, moments, token);
-  return moments;
+  store_statistics(norm, moments, token, count);
 }
 
-/// The same, then the normalized row into `normed`.
+/// The same, then the normalized rows into `normed`.
 template <class Level, class A, class Norm, class Affine, class Source, class Sink, class Again,
           class Normed>
-TOKENNORM_INLINE void norm_row(const Norm& norm, const Affine& affine, const Source& source,
-                               const Sink& sink, const Again& again, const Normed& normed,
-                               Index token, Index channels) {
-  const auto moments = moments_of<Level, A>(norm, source, sink, again, token, channels);
-  normalize_row<Level, A>(norm, again, moments, affine, normed, channels);
+TOKENNORM_INLINE void norm_rows(const Norm& norm, const Affine& affine, const Group<Source>& source,
+                                const Group<Sink>& sink, const Group<Again>& again,
+                                const Group<Normed>& normed, bool is_far, Index token, int count,
+                                Index channels) {
+  Moments<A, rows_together> moments;
+  Group<Ahead> ahead;
+  if (is_far) {
+    for (int r = 0; r < rows_together; ++r) {
+      ahead.row[r] = {reinterpret_cast<const char*>(normed.row[r].data),
+                      sizeof(*normed.row[r].data)};
+    }
+  }
+  moments_of<Level>(norm, source, sink, again, ahead, token, count, channels, moments);
+  normalize_group<Level>(norm, again, count, moments, affine, normed, channels);
 }
 
-struct NoAffine {
-  TOKENNORM_INLINE explicit NoAffine(Absent) {}
-};
+/// Rows [token, token + count) of a view.
+template <class View>
+TOKENNORM_INLINE auto rows_of(const View& view, Index token, int count) {
+  Group<decltype(row_of(view, token))> rows;
+  if constexpr (is_present<View>) {
+    auto* data = view.row(token);
+    TOKENNORM_UNROLL
+    for (int r = 0; r < rows_together; ++r) {
+      rows.row[r] = {data};
+      if (r + 1 < count) data += view.token_stride;
+    }
+  }
+  return rows;
+}
 
+template <class Operand>
+TOKENNORM_INLINE Group<Stored<Operand>> stored(const Group<Operand>& rows) {
+  return {{{rows.row[0]}, {rows.row[1]}, {rows.row[2]}, {rows.row[3]}}};
+}
+
+/// What a step needs to know of the scale and shift of one of its norms.
 template <class Level, class A, class Norm>
-struct AffineOf {
-  using type = Affine<Level, A, typename Norm::Param>;
+struct ReadyAffine {
+  using Type = Affine<Level, A, typename Norm::Param>;
+  typename Type::Constants constants;
+  Type affine;
+  TOKENNORM_INLINE explicit ReadyAffine(const Norm& norm) : affine(norm, constants) {}
 };
 template <class Level, class A>
-struct AffineOf<Level, A, Absent> {
-  using type = NoAffine;
+struct ReadyAffine<Level, A, Absent> {
+  Absent affine;
+  TOKENNORM_INLINE explicit ReadyAffine(Absent) {}
 };
 
-/// The parameters of the step's norms, ready for lanes.
 template <class Level, class A, class Step>
 struct Affines {
-  typename AffineOf<Level, A, decltype(Step::post)>::type post;
-  typename AffineOf<Level, A, decltype(Step::out)>::type out;
-  typename AffineOf<Level, A, decltype(Step::pre)>::type pre;
+  ReadyAffine<Level, A, decltype(Step::post)> post;
+  ReadyAffine<Level, A, decltype(Step::out)> out;
+  ReadyAffine<Level, A, decltype(Step::pre)> pre;
 
   TOKENNORM_INLINE explicit Affines(const Step& step)
       : post(step.post), out(step.out), pre(step.pre) {}
@@ -124,71 +162,149 @@ struct RowsTask {
   TOKENNORM_INLINE void run() const {
     const Step step = arguments;  // a copy that no store can change: it stays in registers
     const step::Affines<Level, A, Step> affines(step);
-    for (Index t = begin; t < end; ++t) run_row<Level>(step, affines, t);
-  }
-
-  template <class Level, class Affines>
-  TOKENNORM_INLINE static void run_row(const Step& step, const Affines& affines, Index t) {
-    using Stream = decltype(row_of(step.stream, t));
-    const Stream stream = row_of(step.stream, t);
-    if constexpr (!is_present<decltype(step.update)>) {
-      finish_row<Level>(step, affines, Stored<Stream>{stream}, t);
-    } else {
-      using Update = decltype(row_of(step.update, t));
-      const Update update = row_of(step.update, t);
-      if constexpr (!is_present<decltype(step.post)>) {
-        using S = step::StoredAs<decltype(step.sum)>;
-        finish_row<Level>(step, affines, Sum<S, A, Stream, Update>{stream, update, step.alpha}, t);
-      } else {
-        const Stored<Update> raw{update};
-        const auto moments =
-            step::moments_of<Level, A>(step.post, raw, Absent{}, raw, t, step.channels.get());
-        using Norm = std::remove_cvref_t<decltype(step.post)>;
-        using Posted =
-            Normalized<Level, Norm::centred, A, Stored<Update>, typename Norm::Param,
-                       Parameters::any, Arithmetic::either, step::Element<decltype(step.update)>>;
-        const Posted posted(raw, moments, affines.post);
-        using S = step::StoredAs<decltype(step.sum)>;
-        finish_row<Level>(step, affines, Sum<S, A, Stream, Posted>{stream, posted, step.alpha}, t);
-      }
+    const Index group = step.channels.get() <= channels_together ? rows_together : 1;
+    using Element = std::remove_const_t<step::Element<decltype(step.stream)>>;
+    const bool is_far = step.stream.tokens * step.channels.get() >= far_bytes / Index{sizeof(Element)};
+    for (Index t = begin; t < end; t += group) {
+      Rows<Level, step::Affines<Level, A, Step>>{
+          step, affines, t, static_cast<int>(std::min(group, end - t)), is_far}
+          .run();
     }
   }
 
  private:
-  /// What follows once `source` yields the sum: store it, normalize it, normalize that.
-  template <class Level, class Affines, class Source>
-  TOKENNORM_INLINE static void finish_row(const Step& step, const Affines& affines,
-                                          const Source& source, Index t) {
-    const Index channels = step.channels.get();
-    if constexpr (is_present<decltype(step.out)>) {
-      first_norm<Level>(step, step.out, affines.out, source, row_of(step.stream_out, t), t);
-      if constexpr (is_present<decltype(step.pre)>) {
-        using Stream = decltype(row_of(detail::as_const(step.stream_out), t));
-        const Stored<Stream> again{row_of(detail::as_const(step.stream_out), t)};
-        step::norm_row<Level, A>(step.pre, affines.pre, again, Absent{}, again,
-                                 row_of(step.normed, t), t, channels);
-      }
-    } else if constexpr (is_present<decltype(step.pre)>) {
-      first_norm<Level>(step, step.pre, affines.pre, source, row_of(step.normed, t), t);
-    } else {
-      transfer<Level, A>(source, row_of(step.sum, t), 0, channels);
-    }
-  }
+  /// Longer rows pay little for the latency of their sums, and four of them do not stay in L1.
+  static constexpr Index channels_together = 2048;
 
-  /// The norm of the sum, which is stored on the way if the caller wants it.
-  template <class Level, class Norm, class Affine, class Source, class Normed>
-  TOKENNORM_INLINE static void first_norm(const Step& step, const Norm& norm, const Affine& affine,
-                                          const Source& source, const Normed& normed, Index t) {
-    const Index channels = step.channels.get();
-    if constexpr (is_present<decltype(step.update)> && step::is_stored<decltype(step.sum)>) {
-      using Summed = decltype(row_of(detail::as_const(step.sum), t));
-      const Stored<Summed> again{row_of(detail::as_const(step.sum), t)};
-      step::norm_row<Level, A>(norm, affine, source, row_of(step.sum, t), again, normed, t,
-                               channels);
-    } else {
-      step::norm_row<Level, A>(norm, affine, source, Absent{}, source, normed, t, channels);
+  /// Operands larger than this are not in L2 when they are written.
+  static constexpr Index far_bytes = 12 << 20;
+
+  /// Up to four rows at once.
+  template <class Level, class Affines>
+  struct Rows {
+    const Step& step;
+    const Affines& affines;
+    Index t;
+    int count;
+    bool is_far;
+
+    TOKENNORM_INLINE void run() const {
+      const auto stream = step::rows_of(step.stream, t, count);
+      using Stream = std::remove_cvref_t<decltype(stream.row[0])>;
+      if constexpr (!is_present<decltype(step.update)>) {
+        finish(step::stored(stream));
+      } else {
+        const auto update = step::rows_of(step.update, t, count);
+        using Update = std::remove_cvref_t<decltype(update.row[0])>;
+        if constexpr (!is_present<decltype(step.post)>) {
+          using Source = Sum<Summed, A, Stream, Update>;
+          const A alpha = step.alpha;
+          const auto sum = [&](int r) __attribute__((always_inline)) {
+            return Source{stream.row[r], update.row[r], alpha};
+          };
+          finish(Group<Source>{{sum(0), sum(1), sum(2), sum(3)}});
+        } else {
+          const auto raw = step::stored(update);
+          Moments<A, rows_together> moments;
+          step::moments_of<Level>(step.post, raw, Group<Absent>{}, raw, Group<Ahead>{}, t, count,
+                                  step.channels.get(), moments);
+          if (moments.slow == 0) [[likely]] {
+            add_posted<false>(stream, raw, moments);
+          } else {
+            Level::call(SlowPostTask<decltype(stream), decltype(raw)>{*this, stream, raw, moments});
+          }
+        }
+      }
     }
-  }
+
+   private:
+    using Summed = step::StoredAs<decltype(Step::sum)>;
+
+    template <bool Slow, class Stream, class Update>
+    TOKENNORM_INLINE void add_posted(const Group<Stream>& stream, const Group<Update>& update,
+                                     const Moments<A, rows_together>& moments) const {
+      using Norm = std::remove_cvref_t<decltype(step.post)>;
+      using Posted = Normalized<Level, Norm::centred, A, Update, typename Norm::Param, Slow,
+                                step::Element<decltype(step.update)>>;
+      using Source = Sum<Summed, A, Stream, Posted>;
+      const A alpha = step.alpha;
+      const auto sum = [&](int r) __attribute__((always_inline)) {
+        return Source{stream.row[r], Posted(update.row[r], moments, r, affines.post.affine), alpha};
+      };
+      finish(Group<Source>{{sum(0), sum(1), sum(2), sum(3)}});
+    }
+
+    /// The rows of a group of which one needs the wider type in its norm on the update, one by
+    /// one, so that the others have the bits that they always have.
+    template <class Stream, class Update>
+    struct SlowPostTask {
+      const Rows& rows;
+      Stream& stream;
+      Update& update;
+      const Moments<A, rows_together>& moments;
+
+      template <class>
+      TOKENNORM_INLINE void run() const {
+        for (int r = 0; r < rows.count; ++r) {
+          const Rows row{rows.step, rows.affines, rows.t + r, 1, false};
+          const auto one = [r](const auto& group) __attribute__((always_inline)) {
+            return std::remove_cvref_t<decltype(group)>{
+                {group.row[r], group.row[r], group.row[r], group.row[r]}};
+          };
+          Moments<A, rows_together> own;
+          for (int i = 0; i < rows_together; ++i) {
+            own.center[i] = moments.center[r];
+            own.correction[i] = moments.correction[r];
+            own.rstd[i] = moments.rstd[r];
+            own.precise_rstd[i] = moments.precise_rstd[r];
+            own.rest[i] = moments.rest[r];
+          }
+          if (moments.is_slow(r)) {
+            row.template add_posted<true>(one(stream), one(update), own);
+          } else {
+            row.template add_posted<false>(one(stream), one(update), own);
+          }
+        }
+      }
+    };
+
+    /// What follows once `source` yields the sum: store it, normalize it, normalize that.
+    template <class Source>
+    TOKENNORM_INLINE void finish(const Group<Source>& source) const {
+      if constexpr (is_present<decltype(step.out)>) {
+        first_norm(step.out, affines.out.affine, source, step::rows_of(step.stream_out, t, count));
+        if constexpr (is_present<decltype(step.pre)>) {
+          const auto again =
+              step::stored(step::rows_of(detail::as_const(step.stream_out), t, count));
+          step::norm_rows<Level, A>(step.pre, affines.pre.affine, again, Group<Absent>{}, again,
+                                    step::rows_of(step.normed, t, count), is_far, t, count,
+                                    step.channels.get());
+        }
+      } else if constexpr (is_present<decltype(step.pre)>) {
+        first_norm(step.pre, affines.pre.affine, source, step::rows_of(step.normed, t, count));
+      } else {
+        for (int r = 0; r < count; ++r) {
+          transfer<Level, A>(source.row[r], row_of(step.sum, t + r), 0, step.channels.get());
+        }
+      }
+    }
+
+    /// The norm of the sum, which is stored on the way if the caller wants it.
+    template <class Norm, class Affine, class Source, class Normed>
+    TOKENNORM_INLINE void first_norm(const Norm& norm, const Affine& affine,
+                                     const Group<Source>& source,
+                                     const Group<Normed>& normed) const {
+      const Index channels = step.channels.get();
+      if constexpr (is_present<decltype(step.update)> && step::is_stored<decltype(step.sum)>) {
+        const auto again = step::stored(step::rows_of(detail::as_const(step.sum), t, count));
+        step::norm_rows<Level, A>(norm, affine, source, step::rows_of(step.sum, t, count), again,
+                                  normed, is_far, t, count, channels);
+      } else {
+        step::norm_rows<Level, A>(norm, affine, source, Group<Absent>{}, source, normed, is_far, t,
+                                  count, channels);
+      }
+    }
+  };
 };
 
 template <class A, int Channels, class... Operands>

@@ -17,7 +17,6 @@
 #include <string_view>
 #include <type_traits>
 #include <utility>
-#include <vector>
 
 namespace tokennorm::detail {
 
@@ -523,11 +522,16 @@ void Norm<Kind, Param, Channels>::backward_call(std::string_view x_name, const X
     // Chunks are summed up each for itself and then in order, so that the gradients do not depend
     // on how the executor divides them.
     const Index chunks = kernels::chunk_count(in.tokens);
-    std::vector<A> partial(static_cast<std::size_t>(
-        chunks * channels() * (Index{options_.scale} + Index{options_.shift})));
-    A* const scale_sums = options_.scale ? partial.data() : nullptr;
-    A* const shift_sums =
-        options_.shift ? partial.data() + (options_.scale ? chunks * channels() : 0) : nullptr;
+    const Index sums = chunks * channels();
+    const Index wanted = Index{options_.scale} + Index{options_.shift};
+    const kernels::Scratch<A> recent(wanted * sums);
+    const kernels::Scratch<double> total(wanted * sums);
+    kernels::ChannelSums<A> scale_sums, shift_sums;
+    if (options_.scale) scale_sums = {recent.data(), total.data()};
+    if (options_.shift) {
+      const Index first = options_.scale ? sums : 0;
+      shift_sums = {recent.data() + first, total.data() + first};
+    }
     const kernels::Backward<A, Channels, decltype(in), decltype(out_gradient), decltype(skip),
                             decltype(result), decltype(norm)>
         arguments{{channels()}, in, out_gradient, skip, result, norm, scale_sums, shift_sums};
@@ -549,14 +553,10 @@ void Norm<Kind, Param, Channels>::backward_call(std::string_view x_name, const X
       choose_layout<decltype(x_operand), decltype(dy_operand), DX>(
           all_contiguous(in, out_gradient, result), rows, columns);
     }
-    const auto add = [&](const A* sums, auto& gradient) {
-      for (Index c = 0; sums != nullptr && c < channels(); ++c) {
-        kernels::Precise<A> total = 0;
-        for (Index chunk = 0; chunk < chunks; ++chunk) {
-          total += static_cast<kernels::Precise<A>>(sums[chunk * channels() + c]);
-        }
-        gradient[c] += static_cast<G>(total);
-      }
+    const auto add = [&](const kernels::ChannelSums<A>& partial, auto& gradient) {
+      if (!partial.wanted()) return;
+      kernels::dispatch(
+          kernels::AddPartialsTask<A, G>{partial, in.tokens, channels(), gradient.data()});
     };
     add(scale_sums, gradients.scale);
     add(shift_sums, gradients.shift);

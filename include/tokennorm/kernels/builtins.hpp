@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: MIT
-/// Loads and stores of the first n lanes where the machine has them as one instruction: float and
-/// double, AVX-512 and AVX2. Through the compilers' builtins, because <immintrin.h> takes 0.3 s to
-/// compile. Not always_inline: a function with a target may not be forced into a body without one;
-/// both compilers inline it once that body stands in a kernel.
+/// The few machine instructions that the vector extension has no words for: loads and stores of the
+/// first n lanes, conversions, square roots, the signs of the lanes. Through the compilers' builtins, because
+/// <immintrin.h> takes 0.3 s to compile. Not always_inline: a function with a target may not be
+/// forced into a body without one; both compilers inline it once that body stands in a kernel.
 #pragma once
 
 #include "tokennorm/kernels/isa.hpp"
 
+#include <cmath>
 #include <type_traits>
 
 namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
 
 template <class A, int Bytes>
 inline constexpr bool has_masked_access = false;
+
+typedef double Double2 __attribute__((vector_size(16)));
 
 #if defined(__x86_64__)
 template <>
@@ -26,6 +29,7 @@ inline constexpr bool has_masked_access<double, 32> = true;
 
 typedef float Float16 __attribute__((vector_size(64)));
 typedef double Double8 __attribute__((vector_size(64)));
+typedef float Float4 __attribute__((vector_size(16)));
 typedef float Float8 __attribute__((vector_size(32)));
 typedef double Double4 __attribute__((vector_size(32)));
 typedef int Int8 __attribute__((vector_size(32)));
@@ -59,6 +63,32 @@ typedef long long Long4 __attribute__((vector_size(32)));
 [[gnu::target("avx2")]] inline void masked_store(double* p, const Double4& v, int n) {
   const Long4 mask = Long4{0, 1, 2, 3} < static_cast<long long>(n);
   __builtin_ia32_maskstorepd256(reinterpret_cast<Double4*>(p), mask, v);
+}
+
+#if !defined(__clang__)
+// GCC 12 converts in halves and puts them together.
+[[gnu::target("avx512f")]] inline void widen(Double8& to, const Float8& from) {
+  to = __builtin_ia32_cvtps2pd512_mask(from, Double8{}, static_cast<char>(-1), 4);
+}
+[[gnu::target("avx2")]] inline void widen(Double4& to, const Float4& from) {
+  to = __builtin_ia32_cvtps2pd256(from);
+}
+#endif
+
+[[gnu::target("avx2")]] inline void square_root(Double4& v) { v = __builtin_ia32_sqrtpd256(v); }
+TOKENNORM_INLINE void square_root(Double2& v) { v = __builtin_ia32_sqrtpd(v); }
+
+/// Bit i is set where the sign of lane i is, as in every lane of a mask that is set.
+[[gnu::target("avx2")]] inline void sign_bits(unsigned& bits, const Double4& v) {
+  bits = static_cast<unsigned>(__builtin_ia32_movmskpd256(v));
+}
+TOKENNORM_INLINE void sign_bits(unsigned& bits, const Double2& v) {
+  bits = static_cast<unsigned>(__builtin_ia32_movmskpd(v));
+}
+#else
+TOKENNORM_INLINE void square_root(Double2& v) { v = Double2{std::sqrt(v[0]), std::sqrt(v[1])}; }
+TOKENNORM_INLINE void sign_bits(unsigned& bits, const Double2& v) {
+  bits = (std::signbit(v[0]) ? 1u : 0u) | (std::signbit(v[1]) ? 2u : 0u);
 }
 #endif
 
