@@ -11,6 +11,11 @@
 #include <atomic>
 #include <type_traits>
 
+#ifdef TOKENNORM_TEST_SANITIZER
+// LLVM's runtime loses some of its own memory when the number of threads changes.
+extern "C" const char* __lsan_default_suppressions() { return "leak:libomp"; }
+#endif
+
 namespace tokennorm::test {
 namespace {
 
@@ -83,16 +88,27 @@ TEST(OpenMP, StaysOnItsThreadInsideAParallelRegion) {
   EXPECT_EQ(wrong, 0);
 }
 
-TEST(OpenMP, AllocatesNothingOnceItsThreadsAreThere) {
+/// By one call, once the threads are there.
+template <class F>
+std::size_t allocations_of(const F& f) {
+  f();
+  const AllocationCounter counter;
+  f();
+  return counter.count();
+}
+
+TEST(OpenMP, AllocatesNothingOfItsOwn) {
   if (!allocations_are_counted) GTEST_SKIP() << "allocations are not counted here";
   const ThreadCount thread_count(3);
   std::atomic<Index> sum{0};
-  const auto add = [&](Index begin, Index end) { sum += end - begin; };
-  openmp.parallel_for(1000, 1, add);
-  const AllocationCounter counter;
-  for (int i = 0; i < 10; ++i) openmp.parallel_for(1000, 1, add);
-  EXPECT_EQ(counter.count(), 0u);
-  EXPECT_EQ(sum, 11000);
+  const std::size_t by_openmp = allocations_of([&] {
+#pragma omp parallel for schedule(static) num_threads(3)
+    for (int i = 0; i < 3; ++i) sum += i;
+  });  // none with GCC's runtime, a few with LLVM's
+  const std::size_t by_executor =
+      allocations_of([&] { openmp.parallel_for(3, 1, [&](Index begin, Index) { sum += begin; }); });
+  EXPECT_LE(by_executor, by_openmp);
+  EXPECT_EQ(sum, 12);
 }
 
 }  // namespace

@@ -84,9 +84,9 @@ TEST(ThreadPool, StaysOnAThreadOfThePoolThatCalls) {
 }
 
 TEST(ThreadPool, WaitsForNoTaskThatHasNotBegun) {
-  Eigen::ThreadPool pool(2);
   Eigen::Barrier blocked(2);
   Eigen::Notification release;
+  Eigen::ThreadPool pool(2);  // last: its threads use the others until they end
   for (int i = 0; i < 2; ++i)
     pool.Schedule([&] {
       blocked.Notify();

@@ -12,7 +12,8 @@
 ///            large batch stay with the core whose cache or memory has them. Small work stays on
 ///            the calling thread, and so does everything inside a parallel region
 /// Results    the same bits as without an executor, for every number of threads
-/// Memory     none is allocated here; OpenMP makes its threads at the first use
+/// Memory     none is allocated here. Of OpenMP's own, GCC's allocates at its first use, for the
+///            threads, and LLVM's a little at each
 /// Throws     nothing of its own
 /// Needs      the CMake target tokennorm::openmp, or -fopenmp
 #pragma once
