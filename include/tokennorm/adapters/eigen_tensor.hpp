@@ -17,7 +17,11 @@
 
 #include "tokennorm/core/tokens.hpp"
 
+#if __has_include(<unsupported/Eigen/Tensor>)  // Eigen 5
+#include <unsupported/Eigen/Tensor>
+#else
 #include <unsupported/Eigen/CXX11/Tensor>
+#endif
 
 #include <type_traits>
 
