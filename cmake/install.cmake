@@ -6,10 +6,15 @@ set(package_dir ${CMAKE_INSTALL_DATADIR}/cmake/tokennorm)
 
 install(TARGETS tokennorm EXPORT tokennorm-targets FILE_SET HEADERS)
 install(EXPORT tokennorm-targets NAMESPACE tokennorm:: DESTINATION ${package_dir})
+# Each adapter is a component, with a file of its own: its dependency is for those who ask for it.
+foreach(adapter IN LISTS tokennorm_adapters)
+  install(TARGETS tokennorm_${adapter} EXPORT tokennorm-${adapter}-targets FILE_SET HEADERS)
+  install(EXPORT tokennorm-${adapter}-targets NAMESPACE tokennorm:: DESTINATION ${package_dir})
+endforeach()
 
 configure_package_config_file(cmake/tokennorm-config.cmake.in tokennorm-config.cmake
   INSTALL_DESTINATION ${package_dir}
-  NO_SET_AND_CHECK_MACRO NO_CHECK_REQUIRED_COMPONENTS_MACRO)
+  NO_SET_AND_CHECK_MACRO)
 write_basic_package_version_file(tokennorm-config-version.cmake
   COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
 install(

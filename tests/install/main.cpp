@@ -3,18 +3,33 @@
 // does not do what it should.
 #include <tokennorm/tokennorm.hpp>
 
+#ifdef _OPENMP
+#include <tokennorm/adapters/openmp.hpp>
+#endif
+
 #include <cmath>
 #include <cstdio>
 
 tokennorm::TokenMatrix<float> normalized_in_other_unit(const tokennorm::TokenMatrix<float>& x);
+
+/// With the adapter where its target is linked.
+tokennorm::TokenMatrix<float> normalized_on_threads(const tokennorm::TokenMatrix<float>& x) {
+#ifdef _OPENMP
+  return tokennorm::LayerNorm<float>(4)(x, tokennorm::openmp);
+#else
+  return tokennorm::LayerNorm<float>(4)(x);
+#endif
+}
 
 int main() {
   tokennorm::TokenMatrix<float> x(2, 4);
   x << 1, 2, 3, 4,  //
       -5, 0, 5, 10;
   const tokennorm::TokenMatrix<float> y = tokennorm::LayerNorm<float>(4)(x);
-  const bool right = y == normalized_in_other_unit(x) && std::abs(y.row(0).sum()) < 1e-6f &&
-                     std::abs(y.row(0).squaredNorm() - 4) < 1e-4f;
+  const tokennorm::TokenMatrix<float> many = x.replicate(40000, 1);
+  const bool right =
+      y == normalized_in_other_unit(x) && normalized_on_threads(many) == y.replicate(40000, 1) &&
+      std::abs(y.row(0).sum()) < 1e-6f && std::abs(y.row(0).squaredNorm() - 4) < 1e-4f;
   std::printf("tokennorm %d.%d.%d: %s\n", TOKENNORM_VERSION_MAJOR, TOKENNORM_VERSION_MINOR,
               TOKENNORM_VERSION_PATCH, right ? "right" : "wrong");
   return right ? 0 : 1;
