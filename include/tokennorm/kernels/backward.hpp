@@ -132,7 +132,7 @@ TOKENNORM_INLINE void finish(const Precise<A>* sum_x, const Precise<A>* sum_g,
   const P inverse_count = 1 / static_cast<P>(n);
   constexpr P huge = P(1) / Limits<A>::smallest;
   tokens.slow = 0;
-  for (int i = 0; i < count; ++i) {
+  for (int i = 0; i < N; ++i) {
     P offset = 0, mean_g = 0, mean_gx = sum_gx[i] * inverse_count;
     if constexpr (Centred) {
       offset = sum_x[i] * inverse_count;
@@ -148,7 +148,7 @@ TOKENNORM_INLINE void finish(const Precise<A>* sum_x, const Precise<A>* sum_g,
                       in_range(std::abs(mean_gx), P(0), huge) &&
                       in_range(std::abs(mean_g), P(0), huge) &&
                       in_range(std::abs(offset), P(0), P(1) / 4);
-    tokens.slow |= (fast ? 0u : 1u) << i;
+    tokens.slow |= (fast || i >= count ? 0u : 1u) << i;
   }
 }
 

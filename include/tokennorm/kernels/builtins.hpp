@@ -29,9 +29,19 @@ inline constexpr bool has_masked_access<double, 32> = true;
 
 typedef float Float16 __attribute__((vector_size(64)));
 typedef double Double8 __attribute__((vector_size(64)));
+// What the compilers call the type of a mask.
+#if defined(__clang__)
+typedef unsigned short mask16;
+#else
+typedef short mask16;
+#endif
+
 typedef float Float4 __attribute__((vector_size(16)));
 typedef float Float8 __attribute__((vector_size(32)));
 typedef double Double4 __attribute__((vector_size(32)));
+typedef short Half8 __attribute__((vector_size(16)));
+typedef short Half16 __attribute__((vector_size(32)));
+typedef int Int16 __attribute__((vector_size(64)));
 typedef int Int8 __attribute__((vector_size(32)));
 typedef long long Long4 __attribute__((vector_size(32)));
 
@@ -66,14 +76,36 @@ typedef long long Long4 __attribute__((vector_size(32)));
 }
 
 #if !defined(__clang__)
-// GCC 12 converts in halves and puts them together.
+// GCC 12 converts wide vectors in halves and puts them together.
 [[gnu::target("avx512f")]] inline void widen(Double8& to, const Float8& from) {
   to = __builtin_ia32_cvtps2pd512_mask(from, Double8{}, static_cast<char>(-1), 4);
 }
 [[gnu::target("avx2")]] inline void widen(Double4& to, const Float4& from) {
   to = __builtin_ia32_cvtps2pd256(from);
 }
+[[gnu::target("avx512f")]] inline void widen(Int16& to, const Half16& from) {
+  to = __builtin_ia32_pmovzxwd512_mask(from, Int16{}, 0xffff);
+}
+[[gnu::target("avx512f")]] inline void narrow(Half16& to, const Int16& from) {
+  to = __builtin_ia32_pmovdw512_mask(from, Half16{}, 0xffff);
+}
+[[gnu::target("avx2")]] inline void widen(Int8& to, const Half8& from) {
+  to = __builtin_ia32_pmovzxwd256(from);
+}
 #endif
+
+[[gnu::target("avx2,f16c")]] inline void widen(Float8& to, const Half8& from) {
+  to = __builtin_ia32_vcvtph2ps256(from);
+}
+[[gnu::target("avx2,f16c")]] inline void narrow(Half8& to, const Float8& from) {
+  to = __builtin_ia32_vcvtps2ph256(from, 0);  // to nearest even
+}
+[[gnu::target("avx512f")]] inline void widen(Float16& to, const Half16& from) {
+  to = __builtin_ia32_vcvtph2ps512_mask(from, Float16{}, static_cast<mask16>(-1), 4);
+}
+[[gnu::target("avx512f")]] inline void narrow(Half16& to, const Float16& from) {
+  to = __builtin_ia32_vcvtps2ph512_mask(from, 0, Half16{}, 0xffff);
+}
 
 [[gnu::target("avx2")]] inline void square_root(Double4& v) { v = __builtin_ia32_sqrtpd256(v); }
 TOKENNORM_INLINE void square_root(Double2& v) { v = __builtin_ia32_sqrtpd(v); }

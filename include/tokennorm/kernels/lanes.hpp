@@ -345,6 +345,39 @@ TOKENNORM_INLINE void store_raw(void* p, const Lanes<T, W>& v) {
   std::memcpy(p, &v.native, sizeof(v.native));
 }
 
+/// Whether the level has instructions that convert W halves.
+template <int W>
+inline constexpr bool converts_halves =
+#if defined(__x86_64__)
+    W == 8 || W == 16;
+#else
+    false;
+#endif
+
+/// The bits of W half or bfloat16 values.
+template <int W>
+TOKENNORM_INLINE Words<W> load_bits(const void* p) {
+#if defined(__x86_64__) && !defined(__clang__)
+  if constexpr (W == 8 || W == 16) {
+    Words<W> bits;
+    widen(bits.native, load_raw<short, W>(p).native);
+    return bits;
+  }
+#endif
+  return convert<std::int32_t>(load_raw<std::uint16_t, W>(p));
+}
+template <int W>
+TOKENNORM_INLINE void store_bits(void* p, const Words<W>& bits) {
+#if defined(__x86_64__) && !defined(__clang__)
+  if constexpr (W == 16) {
+    Lanes<short, W> halves;
+    narrow(halves.native, bits.native);
+    return store_raw(p, halves);
+  }
+#endif
+  store_raw(p, convert<std::uint16_t>(bits));
+}
+
 /// W values from memory, in the arithmetic type.
 template <class A, int W, class T>
 TOKENNORM_INLINE Lanes<A, W> load(const T* p) {
@@ -355,7 +388,12 @@ TOKENNORM_INLINE Lanes<A, W> load(const T* p) {
   } else if constexpr (std::is_same_v<T, float>) {
     return convert<A>(load_raw<float, W>(p));
   } else {
-    const Words<W> bits = convert<std::int32_t>(load_raw<std::uint16_t, W>(p));
+    if constexpr (std::is_same_v<T, Eigen::half> && converts_halves<W>) {
+      Lanes<float, W> single;
+      widen(single.native, load_raw<short, W>(p).native);
+      return convert<A>(single);
+    }
+    const Words<W> bits = load_bits<W>(p);
     if constexpr (std::is_same_v<T, Eigen::bfloat16>) {
       return convert<A>(widen_bfloat16(bits));
     } else {
@@ -399,12 +437,16 @@ TOKENNORM_INLINE void store(T* p, const Lanes<A, W>& v) {
     } else {
       single = v;
     }
-    if constexpr (std::is_same_v<T, Eigen::bfloat16>) {
+    if constexpr (std::is_same_v<T, Eigen::half> && converts_halves<W>) {
+      Lanes<short, W> halves;
+      narrow(halves.native, single.native);
+      return store_raw(p, halves);
+    } else if constexpr (std::is_same_v<T, Eigen::bfloat16>) {
       bits = narrow_bfloat16(single);
     } else {
       bits = narrow_half(single);
     }
-    store_raw(p, convert<std::uint16_t>(bits));
+    store_bits(p, bits);
   }
 }
 
