@@ -34,7 +34,9 @@ struct Tensors {
         rstd(tensor(o.rstd, {o.tokens}, at::kFloat)),
         scale_gradient(tensor(o.scale_gradient, {o.channels}, at::kFloat)),
         shift_gradient(tensor(o.shift_gradient, {o.channels}, at::kFloat)),
+        column(o.rstd == nullptr ? at::Tensor() : rstd.unsqueeze(1)),
         squares(at::empty({o.tokens, o.channels}, dtype())),
+        gradient(o.dy == nullptr ? at::Tensor() : at::empty_like(squares)),
         factor(at::empty({o.tokens, 1}, dtype())) {}
 
   at::ScalarType dtype() const {
@@ -58,14 +60,26 @@ struct Tensors {
     at::mul_out(y, from, factor);
     y.mul_(scale);
   }
-  void backward() {
+  void rms_norm_backward() {
+    at::mul_out(gradient, dy, scale);
+    at::mul_out(squares, gradient, x);
+    at::mean_out(factor, squares, 1, /*keepdim=*/true);
+    factor.mul_(column).mul_(column);
+    at::mul_out(squares, x, factor);
+    at::sub_out(y, gradient, squares);
+    y.mul_(column);
+    at::mul_out(squares, dy, x);
+    squares.mul_(column);
+    at::sum_out(scale_gradient, squares, 0);
+  }
+  void layer_norm_backward() {
     at::native::LayerNormBackwardKernel(at::kCPU, dy, x, mean, rstd, scale, operands.tokens,
                                         operands.channels, &y, &scale_gradient, &shift_gradient);
   }
 
   Operands operands;
   at::Tensor x, update, y, sum, dy, scale, shift, mean, rstd, scale_gradient, shift_gradient;
-  at::Tensor squares, factor;  // of a composed RMSNorm
+  at::Tensor column, squares, gradient, factor;  // of a composed RMSNorm
 };
 
 void run(Tensors& tensors) {
@@ -73,7 +87,7 @@ void run(Tensors& tensors) {
     case Operation::layer_norm:
       return tensors.layer_norm(tensors.x);
     case Operation::layer_norm_backward:
-      return tensors.backward();
+      return tensors.layer_norm_backward();
     case Operation::layer_norm_residual_add:
       at::add_out(tensors.sum, tensors.x, tensors.update);
       return tensors.layer_norm(tensors.sum);
@@ -83,7 +97,7 @@ void run(Tensors& tensors) {
       at::add_out(tensors.sum, tensors.x, tensors.update);
       return tensors.rms_norm(tensors.sum);
     case Operation::rms_norm_backward:
-      return;
+      return tensors.rms_norm_backward();
   }
 }
 
@@ -94,10 +108,9 @@ const char* name(Operation operation, Dtype) {
       return "libtorch";
     case Operation::layer_norm_residual_add:
     case Operation::rms_norm:
+    case Operation::rms_norm_backward:
     case Operation::rms_norm_residual_add:
       return "libtorch_composed";
-    case Operation::rms_norm_backward:
-      return nullptr;
   }
   return nullptr;
 }
