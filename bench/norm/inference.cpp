@@ -120,7 +120,8 @@ void add_norm(const std::string& operation) {
 void add_inference() {
   add_norm<LayerNorm>("layer_norm");
   add_norm<RMSNorm>("rms_norm");
-  add_cells<ColumnMajor<LayerNorm<float>>>("layer_norm_column_major", few_shapes);
+  add_cells<ColumnMajor<LayerNorm<float>>>("layer_norm_column_major",
+                                           std::vector<Shape>{{16, 64}, {333, 100}, {512, 768}});
   add_cells<TwoThreadsInference<LayerNorm<float>>>(
       "layer_norm_2_threads", std::vector<Shape>{{1000, 1000}, {2048, 4096}, {16384, 1024}});
 }

@@ -5,37 +5,58 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
-#include <map>
+#include <cstddef>
 #include <optional>
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace tokennorm::bench {
 
+/// Neither the library nor a floor.
+inline bool is_peer(const std::string& contestant) {
+  return contestant != "tokennorm" && !contestant.starts_with("floor");
+}
+
+/// Of a composed peer the name without "_composed".
+inline std::string plain_name(std::string contestant) {
+  constexpr std::string_view suffix = "_composed";
+  if (contestant.ends_with(suffix)) contestant.resize(contestant.size() - suffix.size());
+  return contestant;
+}
+
+struct Contestant {
+  std::string name;
+  double order;               // of registration
+  std::vector<double> times;  // of its repetitions, in ns
+};
+
 /// One operation at one shape and scalar type: what support/cell.hpp registered.
 struct Cell {
   std::string operation, dtype, shape;
-  std::map<std::string, std::vector<double>> times;  // of each contestant's repetitions, in ns
-  double order = 0, bytes = 0;
+  std::vector<Contestant> contestants;  // in order, as the cells are
+  double bytes = 0;
   double target_ratio = 0, target_extra_nanoseconds = 0, target_speedup = 0;
 
-  std::optional<double> median(const std::string& contestant) const {
-    const auto found = times.find(contestant);
-    if (found == times.end()) return std::nullopt;
-    std::vector<double> sorted = found->second;
-    std::sort(sorted.begin(), sorted.end());
-    const std::size_t half = sorted.size() / 2;
-    return sorted.size() % 2 == 1 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
+  std::optional<double> median(const std::string& name) const {
+    for (const Contestant& contestant : contestants) {
+      if (contestant.name != name) continue;
+      std::vector<double> sorted = contestant.times;
+      std::sort(sorted.begin(), sorted.end());
+      const std::size_t half = sorted.size() / 2;
+      return sorted.size() % 2 == 1 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
+    }
+    return std::nullopt;
   }
 
   /// The fastest of the floors.
   std::optional<double> floor() const {
     std::optional<double> best;
-    for (const auto& [contestant, _] : times) {
-      if (!contestant.starts_with("floor")) continue;
-      const double time = *median(contestant);
+    for (const Contestant& contestant : contestants) {
+      if (!contestant.name.starts_with("floor")) continue;
+      const double time = *median(contestant.name);
       if (!best || time < *best) best = time;
     }
     return best;
@@ -74,19 +95,30 @@ inline std::vector<Cell> read_cells(const nlohmann::json& file) {
       return c.operation == name[0] && c.dtype == name[1] && c.shape == name[2];
     });
     if (cell == cells.end()) {
-      cells.push_back({.operation = name[0], .dtype = name[1], .shape = name[2], .times = {}});
+      cells.push_back(
+          {.operation = name[0], .dtype = name[1], .shape = name[2], .contestants = {}});
       cell = cells.end() - 1;
     }
     const bool wall_clock = name.size() > 4 && name[4] == "real_time";
-    cell->times[name[3]].push_back(nanoseconds(run, wall_clock));
-    cell->order = run.at("order");
+    auto contestant = std::find_if(cell->contestants.begin(), cell->contestants.end(),
+                                   [&](const Contestant& c) { return c.name == name[3]; });
+    if (contestant == cell->contestants.end()) {
+      cell->contestants.push_back({.name = name[3], .order = run.at("order"), .times = {}});
+      contestant = cell->contestants.end() - 1;
+    }
+    contestant->times.push_back(nanoseconds(run, wall_clock));
     cell->bytes = run.at("bytes");
     cell->target_ratio = run.value("target_ratio", 0.0);
     cell->target_extra_nanoseconds = run.value("target_extra_nanoseconds", 0.0);
     cell->target_speedup = run.value("target_speedup", 0.0);
   }
-  std::sort(cells.begin(), cells.end(),
-            [](const Cell& a, const Cell& b) { return a.order < b.order; });
+  for (Cell& cell : cells) {
+    std::sort(cell.contestants.begin(), cell.contestants.end(),
+              [](const Contestant& a, const Contestant& b) { return a.order < b.order; });
+  }
+  std::sort(cells.begin(), cells.end(), [](const Cell& a, const Cell& b) {
+    return a.contestants.front().order < b.contestants.front().order;
+  });
   return cells;
 }
 

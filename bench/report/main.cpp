@@ -11,18 +11,10 @@
 #include <filesystem>
 #include <fstream>
 #include <iostream>
-
-namespace {
-
-using tokennorm::bench::Machine;
-
-void print_heading(const Machine& machine, const nlohmann::json& context) {
-  std::cout << machine.text() << "\n" << context.value("date", "") << "\n\n";
-}
-
-}  // namespace
+#include <string>
 
 int main(int argc, char** argv) {
+  using namespace tokennorm::bench;
   CLI::App app("Prints the table of a benchmark run.");
   std::filesystem::path json, plot;
   app.add_option("json", json, "What bench_tokennorm wrote with --benchmark_out")
@@ -33,11 +25,13 @@ int main(int argc, char** argv) {
   try {
     std::ifstream stream(json);
     const auto file = nlohmann::json::parse(stream);
-    const auto cells = tokennorm::bench::read_cells(file);
-    const Machine machine(file.at("context"));
-    print_heading(machine, file.at("context"));
-    tokennorm::bench::print_table(cells, std::cout);
-    if (!plot.empty()) tokennorm::bench::draw_plots(cells, machine, plot);
+    const auto& context = file.at("context");
+    const std::string machine = context.value("cpu", "") + ", " + context.value("isa", "") + ", " +
+                                context.value("compiler", "") + " " + context.value("flags", "");
+    const auto cells = read_cells(file);
+    std::cout << machine << "\n" << context.value("date", "") << "\n\n";
+    print_table(cells, std::cout);
+    if (!plot.empty()) draw_plots(cells, machine, plot);
   } catch (const std::exception& error) {
     std::cerr << "bench_report: " << error.what() << "\n";
     return 1;

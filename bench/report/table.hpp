@@ -4,30 +4,18 @@
 
 #include "cells.hpp"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdio>
 #include <iostream>
 #include <optional>
-#include <set>
 #include <string>
-#include <string_view>
 #include <vector>
 
 namespace tokennorm::bench {
 
 /// A peer this much faster than the library is ahead; less is a tie.
 constexpr double tie = 0.95;
-
-/// Of a composed peer the name without "_composed": both share a column.
-inline std::string column_of(std::string contestant) {
-  constexpr std::string_view suffix = "_composed";
-  if (contestant.ends_with(suffix)) contestant.resize(contestant.size() - suffix.size());
-  return contestant;
-}
-
-inline bool is_peer(const std::string& contestant) {
-  return contestant != "tokennorm" && !contestant.starts_with("floor");
-}
 
 inline std::string formatted(const char* format, double value) {
   char text[64];
@@ -66,16 +54,22 @@ class Table {
   std::vector<std::size_t> widths_;
 };
 
-inline void print_table(const std::vector<Cell>& cells, std::ostream& out) {
-  std::vector<std::string> columns;
+/// The peers of any cell; a composed one shares the column of its library.
+inline std::vector<std::string> peers_of(const std::vector<Cell>& cells) {
+  std::vector<std::string> names;
   for (const Cell& cell : cells) {
-    for (const auto& [contestant, _] : cell.times) {
-      const std::string column = column_of(contestant);
-      if (is_peer(contestant) && std::find(columns.begin(), columns.end(), column) == columns.end())
-        columns.push_back(column);
+    for (const Contestant& contestant : cell.contestants) {
+      const std::string name = plain_name(contestant.name);
+      if (is_peer(name) && std::find(names.begin(), names.end(), name) == names.end()) {
+        names.push_back(name);
+      }
     }
   }
+  return names;
+}
 
+inline void print_table(const std::vector<Cell>& cells, std::ostream& out) {
+  const std::vector<std::string> columns = peers_of(cells);
   std::vector<std::string> head = {"operation", "dtype",  "shape",  "time",
                                    "GB/s",      "/floor", "target", ""};
   for (const std::string& column : columns) head.push_back(column + "/");
@@ -97,8 +91,8 @@ inline void print_table(const std::vector<Cell>& cells, std::ostream& out) {
                                     floor && limit ? formatted("%.2f", *limit / *floor) : "",
                                     misses ? "missed" : ""};
     for (const std::string& column : columns) {
-      const auto direct = cell.median(column), composed = cell.median(column + "_composed");
-      const auto theirs = direct ? direct : composed;
+      const auto direct = cell.median(column);
+      const auto theirs = direct ? direct : cell.median(column + "_composed");
       std::string text;
       if (theirs) {
         const double ratio = *theirs / *own;
