@@ -33,6 +33,7 @@ do for [format in "svg png"] {
   set ytics nomirror out
   set xlabel "one token; few channels; many channels (tokens x channels)" offset 0,0.3
   set xrange [-0.7:*]
+  set offsets 0,0.7,0,0
   set style fill solid 1 noborder
 
   set title "LayerNorm, float: bandwidth" offset 0,-0.3

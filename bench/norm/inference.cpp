@@ -105,7 +105,7 @@ void add_norm(const std::string& operation) {
   using Float = Norm<float, Eigen::Dynamic>;
   using Double = Norm<double, Eigen::Dynamic>;
   add_cells<Inference<Float, float>>(operation, all_shapes);
-  add_cells<Inference<Float, Eigen::bfloat16>>(operation, some_shapes);
+  add_cells<Inference<Float, Eigen::bfloat16>>(operation, all_shapes);
   add_cells<Inference<Float, Eigen::half>>(operation, few_shapes);
   add_cells<Inference<Double, double>>(operation, few_shapes);
   add_cells<Statistics<Float>>(operation + "_statistics", few_shapes);
