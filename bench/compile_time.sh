@@ -30,7 +30,8 @@ median_of_three() {
 }
 
 compilers=${CXX:-g++ clang++}
-printf '%-10s  %12s  %10s  %10s  %7s  %12s\n' compiler '<Eigen/Core>' tokennorm difference target object
+printf '%-10s  %12s  %10s  %10s  %7s  %12s\n' \
+  compiler '<Eigen/Core>' tokennorm difference target object
 for compiler in $compilers; do
   command -v "$compiler" >/dev/null || continue
   base=$(median_of_three eigen_only)

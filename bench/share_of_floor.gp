@@ -48,10 +48,10 @@ do for [format in "svg png"] {
   set title "Share of the floor"
   set ylabel "%"
   set yrange [0:120]
-  set key at screen 0.76,0.02 bottom center horizontal Left reverse noenhanced samplen 2 width -2 \
-    maxcols 3
+  set key at screen 0.76,0.02 maxcols 3 width -2
   plot 100 with lines linewidth 1.5 dashtype "-" linecolor rgb "#555555" title "the floor", \
-       for [i = 2:columns] share using 0:(valid(i) ? column(i) : NaN):xtic(1) every ::1 with linespoints \
+       for [i = 2:columns] share every ::1 \
+         using 0:(valid(i) ? column(i) : NaN):xtic(1) with linespoints \
          linewidth 2 pointtype points[i - 1] pointsize 1.1 linecolor rgb colours[i - 1] \
          title system("head -1 '" . share . "' | cut -d, -f" . i)
   unset multiplot
