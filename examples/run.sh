@@ -20,7 +20,7 @@ heading() {
 }
 
 heading "Building"
-cmake -S "$root" -B "$build" -DTOKENNORM_BUILD_TESTS=OFF
+cmake -S "$root" -B "$build" -DTOKENNORM_BUILD_TESTS=OFF -DTOKENNORM_BUILD_BENCHMARKS=OFF
 cmake --build "$build"
 
 heading "Quick start"

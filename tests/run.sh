@@ -14,7 +14,7 @@ install_packages g++ cmake ninja=ninja-build ccache pkg-config libeigen3-dev lib
   libcli11-dev gnuplot=gnuplot-nox
 use_fast_tools
 
-cmake -S "$root" -B "$build" "$@"
+cmake -S "$root" -B "$build" -DTOKENNORM_BUILD_BENCHMARKS=OFF "$@"
 cmake --build "$build"
 # The options are words, to be split.
 # shellcheck disable=SC2086

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: MIT
+/// What the benchmarks know of a peer. Each is a shared library of its own that shows only its
+/// Peer: inline functions of two units with different flags must not be merged by the linker.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+
+namespace tokennorm::bench {
+
+enum class Operation {
+  layer_norm,
+  rms_norm,
+  layer_norm_backward,
+  rms_norm_backward,
+  layer_norm_residual_add,
+  rms_norm_residual_add,
+};
+
+constexpr bool is_centred(Operation operation) {
+  return operation == Operation::layer_norm || operation == Operation::layer_norm_backward ||
+         operation == Operation::layer_norm_residual_add;
+}
+
+enum class Dtype { float32, bfloat16 };
+
+/// The operands of one cell: tokens x channels, row-major, of the Dtype. Null where the operation
+/// has none.
+struct Operands {
+  Operation operation;
+  Dtype dtype;
+  std::ptrdiff_t tokens, channels;
+  double epsilon;
+  void* x;       // the input; of a residual add, the residual
+  void* update;  // of a residual add
+  void* y;       // the result; of a backward, dx
+  void* sum;     // of a residual add
+  void* dy;      // of a backward
+  void* scale;   // (channels), of the Dtype
+  void* shift;
+  float* mean;  // (tokens), for a backward
+  float* rstd;
+  float* scale_gradient;  // (channels)
+  float* shift_gradient;
+};
+
+/// Everything that can be done before the clock runs is done; call() does the rest.
+class Prepared {
+ public:
+  Prepared() = default;
+  Prepared(const Prepared&) = delete;
+  Prepared& operator=(const Prepared&) = delete;
+  virtual ~Prepared() = default;
+  virtual void call() = 0;
+};
+
+struct Peer {
+  /// Its name in the table; null where it lacks the operation. One that is composed of several
+  /// calls says so in the name.
+  const char* (*name)(Operation, Dtype);
+  std::unique_ptr<Prepared> (*prepare)(const Operands&);
+};
+
+/// A Prepared from a callable.
+template <class F>
+std::unique_ptr<Prepared> prepared(F f) {
+  struct Call final : Prepared {
+    explicit Call(F&& callable) : f(static_cast<F&&>(callable)) {}
+    void call() override { f(); }
+    F f;
+  };
+  return std::make_unique<Call>(static_cast<F&&>(f));
+}
+
+}  // namespace tokennorm::bench
