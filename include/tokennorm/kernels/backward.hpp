@@ -116,10 +116,10 @@ struct Tokens {
   template <class Norm>
   TOKENNORM_INLINE void read(const Norm& norm, Index token, int count) {
     for (int i = 0; i < N; ++i) {
-      const Index t = token + std::min(i, count - 1);
-      rstd[i] = static_cast<A>(norm.rstd[t]);
-      center[i] = A(0);
-      if constexpr (Norm::centred) center[i] = opaque(static_cast<A>(norm.mean[t]));
+      center[i] = rstd[i] = A(0);
+      if (i >= count) continue;
+      rstd[i] = static_cast<A>(norm.rstd[token + i]);
+      if constexpr (Norm::centred) center[i] = opaque(static_cast<A>(norm.mean[token + i]));
     }
   }
 };
@@ -387,7 +387,7 @@ struct BackwardRowsTask {
       }
       scale_sum = multiply_add(out, normalized, scale_sum);
       shift_sum += out;
-      return multiply_add(normalized, means_gx[r], inner) * rstds[r];
+      return multiply_add(normalized, means_gx[r], inner);  // dx / rstd
     };
     // Channels outside the statistics of a partial RMSNorm have no part in mean(g·x̂).
     for (Index c = 0, end = counted; c < channels; end = channels) {
@@ -396,10 +396,13 @@ struct BackwardRowsTask {
         V scale_sum(A(0)), shift_sum(A(0));
         TOKENNORM_UNROLL
         for (int r = 0; r < Rows; ++r) {
-          V result = one(r, x.row[r].template get<A, width>(c),
-                         dy.row[r].template get<A, width>(c), scale, scale_sum, shift_sum);
-          if constexpr (has_dsum) result += dsum.row[r].template get<A, width>(c);
-          dx.row[r].put(c, result);
+          const V inner = one(r, x.row[r].template get<A, width>(c),
+                              dy.row[r].template get<A, width>(c), scale, scale_sum, shift_sum);
+          if constexpr (has_dsum) {
+            dx.row[r].put(c, multiply_add(inner, rstds[r], dsum.row[r].template get<A, width>(c)));
+          } else {
+            dx.row[r].put(c, inner * rstds[r]);
+          }
         }
         if (scale_sums.wanted()) scale_sums.add(c, scale_sum, start);
         if (shift_sums.wanted()) shift_sums.add(c, shift_sum, start);
@@ -410,10 +413,15 @@ struct BackwardRowsTask {
         V scale_sum(A(0)), shift_sum(A(0));
         TOKENNORM_UNROLL
         for (int r = 0; r < Rows; ++r) {
-          V result = one(r, x.row[r].template get_first<A, width>(c, n),
-                         dy.row[r].template get_first<A, width>(c, n), scale, scale_sum, shift_sum);
-          if constexpr (has_dsum) result += dsum.row[r].template get_first<A, width>(c, n);
-          dx.row[r].put_first(c, result, n);
+          const V inner =
+              one(r, x.row[r].template get_first<A, width>(c, n),
+                  dy.row[r].template get_first<A, width>(c, n), scale, scale_sum, shift_sum);
+          if constexpr (has_dsum) {
+            const V skip = dsum.row[r].template get_first<A, width>(c, n);
+            dx.row[r].put_first(c, multiply_add(inner, rstds[r], skip), n);
+          } else {
+            dx.row[r].put_first(c, inner * rstds[r], n);
+          }
         }
         if (scale_sums.wanted()) scale_sums.add_first(c, scale_sum, n, start);
         if (shift_sums.wanted()) shift_sums.add_first(c, shift_sum, n, start);
@@ -520,11 +528,11 @@ struct BackwardColumnsTask {
         V inner = out * affine.scale_of(c);
         if constexpr (Norm::centred) inner += mean_g;
         if (c < counted) inner = multiply_add(normalized, mean_gx, inner);
-        V result = inner * rstd;
         if constexpr (is_present<decltype(args.dsum)>) {
-          result += dsum.template get<A, width>(c);
+          dx.put(c, multiply_add(inner, rstd, dsum.template get<A, width>(c)));
+        } else {
+          dx.put(c, inner * rstd);
         }
-        dx.put(c, result);
         if (scale_sums.wanted()) scale_sums.add(c, horizontal_sum(out * normalized), start);
         if (shift_sums.wanted()) shift_sums.add(c, horizontal_sum(out), start);
       }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /// The few machine instructions that the vector extension has no words for: loads and stores of the
-/// first n lanes, conversions, square roots, the signs of the lanes. Through the compilers' builtins, because
+/// first n lanes, conversions, fused multiplication and addition, square roots, the signs of the lanes. Through the compilers' builtins, because
 /// <immintrin.h> takes 0.3 s to compile. Not always_inline: a function with a target may not be
 /// forced into a body without one; both compilers inline it once that body stands in a kernel.
 #pragma once
@@ -105,6 +105,21 @@ typedef long long Long4 __attribute__((vector_size(32)));
 }
 [[gnu::target("avx512f")]] inline void narrow(Half16& to, const Float16& from) {
   to = __builtin_ia32_vcvtps2ph512_mask(from, 0, Half16{}, 0xffff);
+}
+
+// c ← a·b + c in one rounding. Left to themselves the compilers contract here and not there, and
+// the same token would get different bits.
+[[gnu::target("avx512f")]] inline void fuse(const Float16& a, const Float16& b, Float16& c) {
+  c = __builtin_ia32_vfmaddps512_mask(a, b, c, static_cast<mask16>(-1), 4);
+}
+[[gnu::target("avx512f")]] inline void fuse(const Double8& a, const Double8& b, Double8& c) {
+  c = __builtin_ia32_vfmaddpd512_mask(a, b, c, 0xff, 4);
+}
+[[gnu::target("avx2,fma")]] inline void fuse(const Float8& a, const Float8& b, Float8& c) {
+  c = __builtin_ia32_vfmaddps256(a, b, c);
+}
+[[gnu::target("avx2,fma")]] inline void fuse(const Double4& a, const Double4& b, Double4& c) {
+  c = __builtin_ia32_vfmaddpd256(a, b, c);
 }
 
 [[gnu::target("avx2")]] inline void square_root(Double4& v) { v = __builtin_ia32_sqrtpd256(v); }

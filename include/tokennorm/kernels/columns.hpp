@@ -77,11 +77,7 @@ class ColumnMoments {
                                    revised);
         for (int i = 0; i < columns.count_; ++i) {
           if (((bad & ~still_bad) >> i & 1u) == 0) continue;
-          columns.moments_.center[i] = revised.center[i];
-          columns.moments_.correction[i] = revised.correction[i];
-          columns.moments_.rstd[i] = revised.rstd[i];
-          columns.moments_.mean[i] = revised.mean[i];
-          columns.moments_.precise_rstd[i] = revised.precise_rstd[i];
+          columns.moments_.copy(i, revised, i);
         }
       }
       for (int i = 0; i < columns.count_; ++i) {

@@ -108,6 +108,13 @@ TOKENNORM_INLINE Lanes<To, W> convert(const Lanes<From, W>& from) {
 template <class T, int W>
 TOKENNORM_INLINE Lanes<T, W> multiply_add(const Lanes<T, W>& a, const Lanes<T, W>& b,
                                           const Lanes<T, W>& c) {
+#if defined(__x86_64__)
+  if constexpr (W * sizeof(T) >= 32) {
+    Lanes<T, W> result = c;
+    fuse(a.native, b.native, result.native);
+    return result;
+  }
+#endif
   return Lanes<T, W>(a.native * b.native + c.native);
 }
 

@@ -26,13 +26,21 @@ namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_
 /// set in `slow` the arithmetic type does not do, and x̂ = ((x − center) − rest)·precise_rstd.
 template <class A, int N>
 struct Moments {
-  static constexpr int tokens = N;
   alignas(64) Array<A, N> center, correction, rstd;
   alignas(64) Array<Precise<A>, N> precise_rstd, mean;  // what the caller is told
   Array<Precise<A>, N> rest;
   unsigned slow = 0;
 
   TOKENNORM_INLINE bool is_slow(int token) const { return ((slow >> token) & 1u) != 0; }
+  /// Token `to` becomes what token `from` is in `other`; for tokens that are not slow.
+  template <int M>
+  TOKENNORM_INLINE void copy(int to, const Moments<A, M>& other, int from) {
+    center[to] = other.center[from];
+    correction[to] = other.correction[from];
+    rstd[to] = other.rstd[from];
+    precise_rstd[to] = other.precise_rstd[from];
+    mean[to] = other.mean[from];
+  }
 };
 
 template <class A>
@@ -79,7 +87,7 @@ TOKENNORM_INLINE unsigned finish(const float* pivots, const double* sums, const 
     V delta(0.0), variance = mean_square;
     if constexpr (Centred) {
       delta = load<double, W>(sums + i) * inverse_count;
-      variance = mean_square - delta * delta;
+      variance = multiply_add(delta, V(0.0) - delta, mean_square);
     }
     const V radicand = variance + added;
     V root = radicand;
@@ -370,13 +378,22 @@ TOKENNORM_INLINE void sums_together(const Group<Source> source, const Group<Sink
   constexpr int width = Level::template lanes<A>;
   using V = Lanes<A, width>;
   V pivot[rows_together], sum[rows_together], square[rows_together];
+  V first_sum[rows_together], first_square[rows_together];
   TOKENNORM_UNROLL
   for (int r = 0; r < rows_together; ++r) {
     if constexpr (Centred) pivot[r] = V(pivots[r]);
-    sum[r] = square[r] = V(A(0));
+    sum[r] = square[r] = first_sum[r] = first_square[r] = V(A(0));
   }
   Index c = 0;
   for (; c + width <= n; c += width) {
+    if (c == few_vectors / 2 * width) {  // two halves have half the rounding error
+      TOKENNORM_UNROLL
+      for (int r = 0; r < rows_together; ++r) {
+        first_sum[r] = sum[r];
+        first_square[r] = square[r];
+        sum[r] = square[r] = V(A(0));
+      }
+    }
     V x[rows_together];
     TOKENNORM_UNROLL
     for (int r = 0; r < rows_together; ++r) x[r] = source.row[r].template get<A, width>(c);
@@ -405,6 +422,11 @@ TOKENNORM_INLINE void sums_together(const Group<Source> source, const Group<Sink
       if constexpr (Centred) x[r] = first_lanes(guarded(x[r] - pivot[r]), n - c);
       RowSums<Level, Centred, A>::accumulate(x[r], sum[r], square[r]);
     }
+  }
+  TOKENNORM_UNROLL
+  for (int r = 0; r < rows_together; ++r) {
+    if constexpr (Centred) sum[r] += first_sum[r];
+    square[r] += first_square[r];
   }
   if constexpr (Centred) precise_sums(sum, sums);
   precise_sums(square, squares);
@@ -477,6 +499,7 @@ struct PreciseMomentsTask {
 template <bool Centred, class A, class Source>
 struct ReviseRowsTask {
   Group<Source> source;
+  int count;
   unsigned bad;
   Index n;
   double epsilon;
@@ -494,17 +517,15 @@ struct ReviseRowsTask {
         const Precise<A> squares[rows_together] = {sums.sum_of_squares().sum()};
         Moments<A, rows_together> revised;
         if ((finish<Level, Centred>(pivots, sum, squares, n, epsilon, revised) & 1u) == 0) {
-          moments.center[r] = revised.center[0];
-          moments.correction[r] = revised.correction[0];
-          moments.rstd[r] = revised.rstd[0];
-          moments.mean[r] = revised.mean[0];
-          moments.precise_rstd[r] = revised.precise_rstd[0];
+          moments.copy(r, revised, 0);
           continue;
         }
       }
       call_rarely<Level, Source>(PreciseMomentsTask<Centred, A, Source, rows_together>{
           source.row[r], n, epsilon, moments, r});
     }
+    // The last row stands in the group several times.
+    for (int r = count; r < rows_together; ++r) moments.copy(r, moments, count - 1);
   }
 };
 
@@ -539,7 +560,7 @@ TOKENNORM_INLINE void row_moments(const Group<Source>& source, const Group<Sink>
   const unsigned bad = finish<Level, Centred>(pivots, sums, squares, n, epsilon, moments) &
                        ((1u << count) - 1);
   if (bad != 0) [[unlikely]] {
-    Level::call(ReviseRowsTask<Centred, A, Again>{again, bad, n, epsilon, moments});
+    Level::call(ReviseRowsTask<Centred, A, Again>{again, count, bad, n, epsilon, moments});
   }
 }
 
