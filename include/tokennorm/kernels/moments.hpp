@@ -26,8 +26,8 @@ namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_
 /// set in `slow` the arithmetic type does not do, and x̂ = ((x − center) − rest)·precise_rstd.
 template <class A, int N>
 struct Moments {
-  alignas(64) Array<A, N> center, correction, rstd;
-  alignas(64) Array<Precise<A>, N> precise_rstd, mean;  // what the caller is told
+  Array<A, N> center, correction, rstd;
+  Array<Precise<A>, N> precise_rstd, mean;  // what the caller is told
   Array<Precise<A>, N> rest;
   unsigned slow = 0;
 
