@@ -6,6 +6,7 @@
 #include "tokennorm/kernels/lanes.hpp"
 
 #include <algorithm>
+#include <cstdint>
 #include <type_traits>
 
 namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
@@ -37,17 +38,17 @@ struct Group {
   T row[rows_together];
 };
 
-/// A row that will be written once the statistics of another are known. Where it is far away, it
-/// is fetched during the sweep: a store would wait for it.
+/// A row that will be needed soon and is far away: fetched while another one is worked on.
 struct Ahead {
   const char* row = nullptr;  // or null
   Index element = 0;          // bytes
 
+  template <int Write>
   TOKENNORM_INLINE void fetch(Index begin, Index end) const {
     constexpr Index line = 64;
     if (row == nullptr) return;
     for (Index byte = begin * element; byte < end * element; byte += line) {
-      __builtin_prefetch(row + byte, 1);
+      __builtin_prefetch(row + byte, Write);
     }
   }
 };
@@ -121,10 +122,10 @@ class Affine {
   /// One vector of channels after the other.
   class Iterator {
    public:
-    TOKENNORM_INLINE explicit Iterator(const Affine& affine)
+    TOKENNORM_INLINE Iterator(const Affine& affine, Index first)
         : offset_(affine.offset_),
-          scale_(affine.scale_),
-          shift_(affine.shift_),
+          scale_(affine.scale_ + (first & affine.scale_mask_)),
+          shift_(affine.shift_ + (first & affine.shift_mask_)),
           scale_step_(width & affine.scale_mask_),
           shift_step_(width & affine.shift_mask_) {}
 
@@ -145,7 +146,7 @@ class Affine {
     const Param* shift_;
     Index scale_step_, shift_step_;
   };
-  TOKENNORM_INLINE Iterator begin() const { return Iterator(*this); }
+  TOKENNORM_INLINE Iterator begin(Index first = 0) const { return Iterator(*this, first); }
 
   // One channel, alone and for all lanes.
   TOKENNORM_INLINE A scale_at(Index c) const {
@@ -186,6 +187,15 @@ struct Row {
   template <class A, int W>
   TOKENNORM_INLINE void put_first(Index c, const Lanes<A, W>& v, Index n) const {
     store_first(data + c, v, n);
+  }
+  template <class A, int W>
+  TOKENNORM_INLINE void put_streaming(Index c, const Lanes<A, W>& v) const {
+    store_streaming(data + c, v);
+  }
+  /// The channels before the first one that is aligned to so many of them.
+  TOKENNORM_INLINE Index unaligned(Index width) const {
+    const auto elements = reinterpret_cast<std::uintptr_t>(data) / sizeof(T);
+    return static_cast<Index>(-elements & static_cast<std::uintptr_t>(width - 1));
   }
   /// One channel, for the rare paths.
   template <class A, int = 0>
@@ -242,6 +252,12 @@ struct Column {
     return {data + i * token_stride, token_stride, channel_stride, 1};
   }
 };
+
+template <class T>
+TOKENNORM_INLINE Ahead ahead(const Row<T>& row) {
+  return {reinterpret_cast<const char*>(row.data), Index{sizeof(T)}};
+}
+TOKENNORM_INLINE Ahead ahead(Absent) { return {}; }
 
 template <class T>
 TOKENNORM_INLINE Row<T> row_of(const TokenView<T>& view, Index token) {

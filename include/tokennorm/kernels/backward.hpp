@@ -33,45 +33,54 @@ inline Index chunk_count(Index tokens) {
 }
 
 /// Memory for a call, not initialized, at the start of a cache line: a store that crosses lines
-/// costs two.
+/// costs two. A little of it is on the stack.
 template <class T>
 class Scratch {
  public:
   explicit Scratch(Index count)
-      : data_(static_cast<T*>(
-            ::operator new(static_cast<std::size_t>(count) * sizeof(T), std::align_val_t{64}))) {}
-  ~Scratch() { ::operator delete(data_, std::align_val_t{64}); }
+      : data_(count <= few ? few_
+                           : static_cast<T*>(::operator new(
+                                 static_cast<std::size_t>(count) * sizeof(T), line))) {}
+  ~Scratch() {
+    if (data_ != few_) ::operator delete(data_, line);
+  }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
-  T* data() const { return data_; }
+  T* data() { return data_; }
 
  private:
+  static constexpr Index few = 2048;
+  static constexpr std::align_val_t line{64};
+  alignas(64) Array<T, int{few}> few_;
   T* data_;
 };
 
 /// Sums over the tokens of a chunk, one for each channel.
 template <class A>
 struct ChannelSums {
-  A* recent = nullptr;      // of up to tokens_per_fold tokens
-  double* total = nullptr;  // of those before, in a chunk of more
+  A* recent = nullptr;       // of up to tokens_per_fold tokens
+  double* total = nullptr;   // of those before, in a chunk of more
+  bool is_gradient = false;  // recent is what the sums are to be added to in the end
 
   TOKENNORM_INLINE bool wanted() const { return recent != nullptr; }
   TOKENNORM_INLINE ChannelSums of_chunk(Index chunk, Index channels) const {
     if (!wanted()) return {};
-    return {recent + chunk * channels, total + chunk * channels};
+    return {recent + chunk * channels, total + chunk * channels, is_gradient};
   }
   /// To what is there, unless the sums start here.
   template <int W>
   TOKENNORM_INLINE void add(Index c, const Lanes<A, W>& v, bool start) const {
-    store(recent + c, start ? v : load<A, W>(static_cast<const A*>(recent + c)) + v);
+    store(recent + c,
+          start && !is_gradient ? v : load<A, W>(static_cast<const A*>(recent + c)) + v);
   }
   template <int W>
   TOKENNORM_INLINE void add_first(Index c, const Lanes<A, W>& v, Index n, bool start) const {
-    store_first(recent + c,
-                start ? v : load_first<A, W>(static_cast<const A*>(recent + c), n) + v, n);
+    store_first(
+        recent + c,
+        start && !is_gradient ? v : load_first<A, W>(static_cast<const A*>(recent + c), n) + v, n);
   }
   TOKENNORM_INLINE void add(Index c, A value, bool start) const {
-    recent[c] = start ? value : recent[c] + value;
+    recent[c] = start && !is_gradient ? value : recent[c] + value;
   }
   template <class Level>
   TOKENNORM_INLINE void fold(Index channels, bool start) const {
@@ -92,11 +101,11 @@ struct ChannelSums {
 template <class A, int Channels, class X, class DY, class DSum, class DX, class Norm>
 struct Backward {
   Extent<Channels> channels;
-  X x;        // TokenView<const …>
-  DY dy;      // TokenView<const …>
-  DSum dsum;  // TokenView<const …> or Absent
-  DX dx;      // TokenView
-  Norm norm;  // mean and rstd are read
+  X x;                        // TokenView<const …>
+  DY dy;                      // TokenView<const …>
+  DSum dsum;                  // TokenView<const …> or Absent
+  DX dx;                      // TokenView
+  Norm norm;                  // mean and rstd are read
   ChannelSums<A> scale_sums;  // Σ dy·x̂, chunks × channels, if wanted
   ChannelSums<A> shift_sums;  // Σ dy
 };
@@ -236,12 +245,18 @@ struct BackwardRowsTask {
     const Arguments args = arguments;
     const step::ReadyAffine<Level, A, Norm> ready(args.norm);
     const auto affine = ready.affine;
+    const bool is_far = step::is_far(args.x);
     const auto run_fold = [&](Index first, Index last, const ChannelSums<A>& scale_sums,
                               const ChannelSums<A>& shift_sums) __attribute__((always_inline)) {
       for (Index t = first; t < last; t += rows_together) {
         const int count = static_cast<int>(std::min<Index>(rows_together, last - t));
         backward::Tokens<A, rows_together> tokens;
         tokens.read(args.norm, t, count);
+        if (is_far) {
+          for (int r = 0; r < count; ++r) {
+            ahead(row_of(args.dx, t + r)).template fetch<1>(0, args.channels.get());
+          }
+        }
         first_sweep<Level>(args, affine, t, count, tokens);
         if (tokens.slow == 0 && count == rows_together) [[likely]] {
           second_sweep<Level, rows_together>(args, affine, tokens, 0, t, scale_sums, shift_sums,
@@ -470,7 +485,7 @@ struct BackwardColumnsTask {
       const Index channels = args.channels.get();
       const Index counted = step::statistics_count(args.norm, channels);
       const step::ReadyAffine<Level, A, Norm> ready(args.norm);
-    const auto affine = ready.affine;
+      const auto affine = ready.affine;
       backward::Tokens<A, width> tokens;
       tokens.read(args.norm, t, static_cast<int>(count));
       const V center = get(tokens.center), rstd = get(tokens.rstd);
@@ -502,10 +517,9 @@ struct BackwardColumnsTask {
                                                 static_cast<int>(count), tokens);
       if (tokens.slow != 0) [[unlikely]] {
         if (count == 1) {
-          using Task = backward::PreciseTask<A, Norm, decltype(column_of(args.x, t, 1)),
-                                             decltype(column_of(args.dy, t, 1)),
-                                             decltype(column_of(args.dsum, t, 1)),
-                                             decltype(column_of(args.dx, t, 1))>;
+          using Task = backward::PreciseTask<
+              A, Norm, decltype(column_of(args.x, t, 1)), decltype(column_of(args.dy, t, 1)),
+              decltype(column_of(args.dsum, t, 1)), decltype(column_of(args.dx, t, 1))>;
           Baseline::call(Task{args.norm, x, dy, dsum, dx, channels, scale_sums, shift_sums, start});
           return;
         }

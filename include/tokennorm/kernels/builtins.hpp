@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 /// The few machine instructions that the vector extension has no words for: loads and stores of the
-/// first n lanes, conversions, fused multiplication and addition, square roots, the signs of the lanes. Through the compilers' builtins, because
-/// <immintrin.h> takes 0.3 s to compile. Not always_inline: a function with a target may not be
-/// forced into a body without one; both compilers inline it once that body stands in a kernel.
+/// first n lanes, conversions, fused multiplication and addition, square roots, the signs of the
+/// lanes. Through the compilers' builtins, because <immintrin.h> takes 0.3 s to compile. Not
+/// always_inline: a function with a target may not be forced into a body without one; both
+/// compilers inline it once that body stands in a kernel.
 #pragma once
 
 #include "tokennorm/kernels/isa.hpp"
@@ -107,6 +108,19 @@ typedef long long Long4 __attribute__((vector_size(32)));
   to = __builtin_ia32_vcvtps2ph512_mask(from, 0, Half16{}, 0xffff);
 }
 
+// A store that leaves the caches alone; p is aligned to the size of v.
+#if !defined(__clang__)
+[[gnu::target("avx512f")]] inline void stream(float* p, const Float16& v) {
+  __builtin_ia32_movntps512(p, v);
+}
+[[gnu::target("avx2")]] inline void stream(float* p, const Float8& v) {
+  __builtin_ia32_movntps256(p, v);
+}
+TOKENNORM_INLINE void stream(float* p, const Float4& v) { __builtin_ia32_movntps(p, v); }
+#endif
+/// Orders streamed stores before what follows.
+TOKENNORM_INLINE void finish_streaming() { __builtin_ia32_sfence(); }
+
 // c ← a·b + c in one rounding. Left to themselves the compilers contract here and not there, and
 // the same token would get different bits.
 [[gnu::target("avx512f")]] inline void fuse(const Float16& a, const Float16& b, Float16& c) {
@@ -133,6 +147,7 @@ TOKENNORM_INLINE void sign_bits(unsigned& bits, const Double2& v) {
   bits = static_cast<unsigned>(__builtin_ia32_movmskpd(v));
 }
 #else
+TOKENNORM_INLINE void finish_streaming() {}
 TOKENNORM_INLINE void square_root(Double2& v) { v = Double2{std::sqrt(v[0]), std::sqrt(v[1])}; }
 TOKENNORM_INLINE void sign_bits(unsigned& bits, const Double2& v) {
   bits = (std::signbit(v[0]) ? 1u : 0u) | (std::signbit(v[1]) ? 2u : 0u);

@@ -73,8 +73,8 @@ class ColumnMoments {
       unsigned still_bad = bad;
       if constexpr (Centred) {
         Moments<A, width> revised;
-        still_bad &= columns.sweep(again, Absent{}, get(columns.moments_.center), n, epsilon,
-                                   revised);
+        still_bad &=
+            columns.sweep(again, Absent{}, get(columns.moments_.center), n, epsilon, revised);
         for (int i = 0; i < columns.count_; ++i) {
           if (((bad & ~still_bad) >> i & 1u) == 0) continue;
           columns.moments_.copy(i, revised, i);
@@ -83,8 +83,8 @@ class ColumnMoments {
       for (int i = 0; i < columns.count_; ++i) {
         if ((still_bad >> i & 1u) == 0) continue;
         const auto token = again.one(i);
-        call_rarely<Level, Again>(PreciseMomentsTask<Centred, A, Again, width>{
-            token, n, epsilon, columns.moments_, i});
+        call_rarely<Level, Again>(
+            PreciseMomentsTask<Centred, A, Again, width>{token, n, epsilon, columns.moments_, i});
       }
     }
   };

@@ -9,8 +9,8 @@
 
 #include "tokennorm/core/macros.hpp"
 #include "tokennorm/core/scalar.hpp"
-#include "tokennorm/kernels/isa.hpp"
 #include "tokennorm/kernels/builtins.hpp"
+#include "tokennorm/kernels/isa.hpp"
 
 #include <Eigen/Core>
 
@@ -455,6 +455,24 @@ TOKENNORM_INLINE void store(T* p, const Lanes<A, W>& v) {
     }
     store_bits(p, bits);
   }
+}
+
+/// The same past the caches, where the memory type is the arithmetic type; p is aligned to the
+/// vector.
+template <class A, int W, class T>
+TOKENNORM_INLINE void store_streaming(T* p, const Lanes<A, W>& v) {
+#if defined(__x86_64__)
+  if constexpr (std::is_same_v<T, A>) {
+#if defined(__clang__)
+    __builtin_nontemporal_store(v.native, reinterpret_cast<typename Lanes<A, W>::Native*>(p));
+#else
+    using Singles = Lanes<float, int{W * sizeof(A) / sizeof(float)}>;
+    stream(reinterpret_cast<float*>(p), bit_cast_lanes<Singles>(v).native);
+#endif
+    return;
+  }
+#endif
+  store(p, v);
 }
 
 /// Copies the first n < W elements in pieces of fixed size; n is not known at compile time, and a

@@ -242,8 +242,8 @@ TOKENNORM_INLINE void precise_sums(const Lanes<A, W> (&v)[rows_together], Precis
   }
 }
 
-/// A pivot is the mean of so many values: with half as many, one row of ordinary data in fifty would
-/// need a second sweep, with these one in a thousand.
+/// A pivot is the mean of so many values: with half as many, one row of ordinary data in fifty
+/// would need a second sweep, with these one in a thousand.
 inline constexpr Index pivot_values = 32;
 
 /// The means of the first values of four rows: pivots near the means of the rows.
@@ -304,7 +304,7 @@ class RowSums {
     Index c = 0;
     while (c + step <= n) {
       const Index stop = std::min(n - step, c + (vectors_per_fold - 1) * step);
-      ahead.fetch(c, stop + step);
+      ahead.template fetch<1>(c, stop + step);
       V sums[accumulators], squares[accumulators];
       TOKENNORM_UNROLL
       for (int k = 0; k < accumulators; ++k) sums[k] = squares[k] = V(A(0));
@@ -557,8 +557,8 @@ TOKENNORM_INLINE void row_moments(const Group<Source>& source, const Group<Sink>
     if constexpr (Centred) totals.write(sums);
     totals_of_squares.write(squares);
   }
-  const unsigned bad = finish<Level, Centred>(pivots, sums, squares, n, epsilon, moments) &
-                       ((1u << count) - 1);
+  const unsigned bad =
+      finish<Level, Centred>(pivots, sums, squares, n, epsilon, moments) & ((1u << count) - 1);
   if (bad != 0) [[unlikely]] {
     Level::call(ReviseRowsTask<Centred, A, Again>{again, count, bad, n, epsilon, moments});
   }

@@ -53,11 +53,7 @@ class Normalized {
 
   TOKENNORM_INLINE Normalized(const Source& source, const Moments<A, rows_together>& moments,
                               int row, const Affine<Level, A, Param>& affine)
-      : source_(source),
-        affine_(affine),
-        normalizer_(moments, row),
-        moments_(moments),
-        row_(row) {}
+      : source_(source), affine_(affine), normalizer_(moments, row), moments_(moments), row_(row) {}
 
   template <class, int W>
   TOKENNORM_INLINE Lanes<A, W> get(Index c) const {
@@ -84,8 +80,7 @@ class Normalized {
   TOKENNORM_INLINE Lanes<A, W> precise(Index c, Index n) const {
     alignas(64) Array<A, W> values = {};
     for (Index i = 0; i < n; ++i) {
-      values[i] =
-          precise_result(source_.template at<A, W>(c + i), moments_, row_, affine_, c + i);
+      values[i] = precise_result(source_.template at<A, W>(c + i), moments_, row_, affine_, c + i);
     }
     return rounded_to<RoundAs>(load<A, W>(static_cast<const A*>(values)));
   }
@@ -106,13 +101,24 @@ TOKENNORM_INLINE void transfer(const Source source, const Sink sink, Index begin
   if (c < end) sink.put_first(c, source.template get_first<A, width>(c, end - c), end - c);
 }
 
+/// The operands of a row of the next group.
+struct Upcoming {
+  Ahead stream, update;
+
+  TOKENNORM_INLINE void fetch(Index begin, Index end) const {
+    stream.template fetch<0>(begin, end);
+    update.template fetch<0>(begin, end);
+  }
+};
+
 /// Normalizes Rows rows, from row `first` of the group on. All loads of a vector come before its
-/// stores: where the group has fewer rows, the last one stands in it several times.
+/// stores: where the group has fewer rows, the last one stands in it several times. A long row is
+/// written from where it is aligned on: a store that crosses cache lines costs two.
 template <class Level, class A, int Rows, class Norm, class Source, class Affine, class Sink>
 TOKENNORM_INLINE void normalize_rows(const Group<Source> source,
                                      const Moments<A, rows_together>& moments, int first,
-                                     const Affine affine, const Group<Sink> sink,
-                                     Index channels) {
+                                     const Affine affine, const Group<Sink> sink, Index channels,
+                                     bool streaming, const Group<Upcoming>& upcoming) {
   constexpr int width = Level::template lanes<A>;
   constexpr int vectors = Rows == 1 ? 4 : 1;  // at a time
   using V = Lanes<A, width>;
@@ -121,8 +127,21 @@ TOKENNORM_INLINE void normalize_rows(const Group<Source> source,
   for (int r = 0; r < Rows; ++r) {
     normalizer.row[r] = RowNormalizer<Level, Norm::centred, A>(moments, first + r);
   }
-  auto at = affine.begin();
   Index c = 0;
+  if constexpr (Rows == 1) {
+    const Index n = sink.row[first].unaligned(width);
+    if (n != 0 && channels >= few_vectors * width) {
+      const V x = source.row[first].template get_first<A, width>(0, n);
+      sink.row[first].put_first(
+          0, multiply_add(normalizer.row[0](x), affine.scale_first(0, n), affine.shift_first(0, n)),
+          n);
+      c = n;
+    } else {
+      streaming = streaming && n == 0;
+    }
+  }
+  auto at = affine.begin(c);
+  if constexpr (Rows == 1) upcoming.row[first].fetch(0, channels);
   for (; c + vectors * width <= channels; c += vectors * width) {
     TOKENNORM_UNROLL
     for (int k = 0; k < vectors; ++k) {
@@ -134,8 +153,12 @@ TOKENNORM_INLINE void normalize_rows(const Group<Source> source,
       }
       TOKENNORM_UNROLL
       for (int r = 0; r < Rows; ++r) {
-        sink.row[first + r].put(c + k * width,
-                                multiply_add(normalizer.row[r](x[r]), scale, shift));
+        const V y = multiply_add(normalizer.row[r](x[r]), scale, shift);
+        if (Rows == 1 && streaming) {
+          sink.row[first + r].put_streaming(c + k * width, y);
+        } else {
+          sink.row[first + r].put(c + k * width, y);
+        }
       }
       at.advance();
     }
@@ -188,11 +211,12 @@ struct PreciseNormalizeTask {
 template <class Level, class A, class Norm, class Source, class Affine, class Sink>
 TOKENNORM_INLINE void normalize_group(const Norm& norm, const Group<Source>& source, int count,
                                       const Moments<A, rows_together>& moments,
-                                      const Affine& affine, const Group<Sink>& sink,
-                                      Index channels) {
+                                      const Affine& affine, const Group<Sink>& sink, Index channels,
+                                      bool streaming, const Group<Upcoming>& upcoming) {
   const bool few = channels <= few_vectors * Level::template lanes<A>;
   if (moments.slow == 0 && few) [[likely]] {
-    normalize_rows<Level, A, rows_together, Norm>(source, moments, 0, affine, sink, channels);
+    normalize_rows<Level, A, rows_together, Norm>(source, moments, 0, affine, sink, channels, false,
+                                                  upcoming);
     return;
   }
   for (int r = 0; r < count; ++r) {
@@ -200,7 +224,8 @@ TOKENNORM_INLINE void normalize_group(const Norm& norm, const Group<Source>& sou
       call_rarely<Level, Source>(PreciseNormalizeTask<A, Norm, Source, Sink>{
           source.row[r], moments, r, norm, sink.row[r], channels});
     } else {
-      normalize_rows<Level, A, 1, Norm>(source, moments, r, affine, sink, channels);
+      normalize_rows<Level, A, 1, Norm>(source, moments, r, affine, sink, channels, streaming,
+                                        upcoming);
     }
   }
 }

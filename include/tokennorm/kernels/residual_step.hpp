@@ -75,8 +75,7 @@ TOKENNORM_INLINE void moments_of(const Norm& norm, const Group<Source>& source,
                                  const Group<Ahead>& ahead, Index token, int count, Index channels,
                                  Moments<A, rows_together>& moments) {
   const Index n = statistics_count(norm, channels);
-  row_moments<Level, Norm::centred>(source, sink, again, ahead, count, n, norm.epsilon,
-                                    moments);
+  row_moments<Level, Norm::centred>(source, sink, again, ahead, count, n, norm.epsilon, moments);
   if constexpr (is_present<Sink>) {
     if (n < channels) [[unlikely]] {
       for (int r = 0; r < count; ++r) {
@@ -87,23 +86,37 @@ TOKENNORM_INLINE void moments_of(const Norm& norm, const Group<Source>& source,
   store_statistics(norm, moments, token, count);
 }
 
+template <class T>
+TOKENNORM_INLINE Index bytes_of(const TokenView<T>& view) {
+  return view.tokens * view.channels * Index{sizeof(T)};
+}
+/// Whether a result as large as this one is not in L2 when it is written.
+template <class T>
+TOKENNORM_INLINE bool is_far(const TokenView<T>& view) {
+  return bytes_of(view) >= 12 << 20;
+}
+
+/// Where results are before they are written: a cache; farther away, so that they are fetched
+/// ahead; or so far that they had better not pass through the caches at all, where they would only
+/// drive out what is read again.
+enum class Reach { cache, far, beyond };
+
 /// The same, then the normalized rows into `normed`.
 template <class Level, class A, class Norm, class Affine, class Source, class Sink, class Again,
           class Normed>
 TOKENNORM_INLINE void norm_rows(const Norm& norm, const Affine& affine, const Group<Source>& source,
                                 const Group<Sink>& sink, const Group<Again>& again,
-                                const Group<Normed>& normed, bool is_far, Index token, int count,
+                                const Group<Normed>& normed, Reach reach,
+                                const Group<Upcoming>& upcoming, Index token, int count,
                                 Index channels) {
   Moments<A, rows_together> moments;
   Group<Ahead> ahead;
-  if (is_far) {
-    for (int r = 0; r < rows_together; ++r) {
-      ahead.row[r] = {reinterpret_cast<const char*>(normed.row[r].data),
-                      sizeof(*normed.row[r].data)};
-    }
+  if (reach == Reach::far) {
+    for (int r = 0; r < rows_together; ++r) ahead.row[r] = kernels::ahead(normed.row[r]);
   }
   moments_of<Level>(norm, source, sink, again, ahead, token, count, channels, moments);
-  normalize_group<Level>(norm, again, count, moments, affine, normed, channels);
+  normalize_group<Level>(norm, again, count, moments, affine, normed, channels,
+                         reach == Reach::beyond, upcoming);
 }
 
 /// Rows [token, token + count) of a view.
@@ -162,22 +175,34 @@ struct RowsTask {
   TOKENNORM_INLINE void run() const {
     const Step step = arguments;  // a copy that no store can change: it stays in registers
     const step::Affines<Level, A, Step> affines(step);
-    const Index group = step.channels.get() <= channels_together ? rows_together : 1;
-    using Element = std::remove_const_t<step::Element<decltype(step.stream)>>;
-    const bool is_far = step.stream.tokens * step.channels.get() >= far_bytes / Index{sizeof(Element)};
+    const Index group = rows_in_l1(step.channels.get());
+    const step::Reach reach = reach_of(step);
     for (Index t = begin; t < end; t += group) {
-      Rows<Level, step::Affines<Level, A, Step>>{
-          step, affines, t, static_cast<int>(std::min(group, end - t)), is_far}
+      Rows<Level, step::Affines<Level, A, Step>>{step, affines, t,
+                                                 static_cast<int>(std::min(group, end - t)), reach}
           .run();
     }
+    if (reach == step::Reach::beyond) finish_streaming();
   }
 
  private:
-  /// Longer rows pay little for the latency of their sums, and four of them do not stay in L1.
-  static constexpr Index channels_together = 2048;
+  /// Rows that stay in L1 from their sums to their results; long ones pay little for the latency of
+  /// their sums.
+  TOKENNORM_INLINE static Index rows_in_l1(Index channels) {
+    constexpr Index elements = is_present<decltype(Step::update)> ? 2048 : 4096;
+    return channels * rows_together <= elements ? rows_together : channels * 2 <= elements ? 2 : 1;
+  }
 
-  /// Operands larger than this are not in L2 when they are written.
-  static constexpr Index far_bytes = 12 << 20;
+  TOKENNORM_INLINE static step::Reach reach_of(const Step& step) {
+    const void* result = nullptr;
+    if constexpr (is_present<decltype(step.pre)>) {
+      result = step.normed.data;
+    } else if constexpr (is_present<decltype(step.out)>) {
+      result = step.stream_out.data;
+    }
+    if (!step::is_far(step.stream) || result == step.stream.data) return step::Reach::cache;
+    return step::bytes_of(step.stream) < 64 << 20 ? step::Reach::far : step::Reach::beyond;
+  }
 
   /// Up to four rows at once.
   template <class Level, class Affines>
@@ -186,7 +211,7 @@ struct RowsTask {
     const Affines& affines;
     Index t;
     int count;
-    bool is_far;
+    step::Reach reach;
 
     TOKENNORM_INLINE void run() const {
       const auto stream = step::rows_of(step.stream, t, count);
@@ -246,7 +271,7 @@ struct RowsTask {
       template <class>
       TOKENNORM_INLINE void run() const {
         for (int r = 0; r < rows.count; ++r) {
-          const Rows row{rows.step, rows.affines, rows.t + r, 1, false};
+          const Rows row{rows.step, rows.affines, rows.t + r, 1, step::Reach::cache};
           const auto one = [r](const auto& group) __attribute__((always_inline)) {
             return std::remove_cvref_t<decltype(group)>{
                 {group.row[r], group.row[r], group.row[r], group.row[r]}};
@@ -277,8 +302,8 @@ struct RowsTask {
           const auto again =
               step::stored(step::rows_of(detail::as_const(step.stream_out), t, count));
           step::norm_rows<Level, A>(step.pre, affines.pre.affine, again, Group<Absent>{}, again,
-                                    step::rows_of(step.normed, t, count), is_far, t, count,
-                                    step.channels.get());
+                                    step::rows_of(step.normed, t, count), reach, upcoming(), t,
+                                    count, step.channels.get());
         }
       } else if constexpr (is_present<decltype(step.pre)>) {
         first_norm(step.pre, affines.pre.affine, source, step::rows_of(step.normed, t, count));
@@ -289,19 +314,34 @@ struct RowsTask {
       }
     }
 
+    /// The rows after these, where they are far away.
+    TOKENNORM_INLINE Group<Upcoming> upcoming() const {
+      Group<Upcoming> next;
+      if (reach != step::Reach::cache) {
+        for (int r = 0; r < count; ++r) {
+          next.row[r] = {ahead(row_of(step.stream, t + count + r)),
+                         ahead(row_of(step.update, t + count + r))};
+        }
+      }
+      return next;
+    }
+
     /// The norm of the sum, which is stored on the way if the caller wants it.
     template <class Norm, class Affine, class Source, class Normed>
     TOKENNORM_INLINE void first_norm(const Norm& norm, const Affine& affine,
                                      const Group<Source>& source,
                                      const Group<Normed>& normed) const {
       const Index channels = step.channels.get();
+      constexpr bool is_read_again =
+          is_present<decltype(step.out)> && is_present<decltype(step.pre)>;
+      const step::Reach to = is_read_again ? step::Reach::cache : reach;
       if constexpr (is_present<decltype(step.update)> && step::is_stored<decltype(step.sum)>) {
         const auto again = step::stored(step::rows_of(detail::as_const(step.sum), t, count));
         step::norm_rows<Level, A>(norm, affine, source, step::rows_of(step.sum, t, count), again,
-                                  normed, is_far, t, count, channels);
+                                  normed, to, upcoming(), t, count, channels);
       } else {
-        step::norm_rows<Level, A>(norm, affine, source, Group<Absent>{}, source, normed, is_far, t,
-                                  count, channels);
+        step::norm_rows<Level, A>(norm, affine, source, Group<Absent>{}, source, normed, to,
+                                  upcoming(), t, count, channels);
       }
     }
   };

@@ -524,14 +524,19 @@ void Norm<Kind, Param, Channels>::backward_call(std::string_view x_name, const X
     const Index chunks = kernels::chunk_count(in.tokens);
     const Index sums = chunks * channels();
     const Index wanted = Index{options_.scale} + Index{options_.shift};
-    const kernels::Scratch<A> recent(wanted * sums);
-    const kernels::Scratch<double> total(wanted * sums);
+    // A few tokens make one sum, which goes straight to the gradient.
+    const bool few = std::is_same_v<A, G> && in.tokens <= kernels::rows_together;
+    kernels::Scratch<A> recent(few ? 0 : wanted * sums);
+    kernels::Scratch<double> total(in.tokens > kernels::tokens_per_fold ? wanted * sums : 0);
+    const auto sums_of = [&](auto& gradient, Index first) -> kernels::ChannelSums<A> {
+      if constexpr (std::is_same_v<A, G>) {
+        if (few) return {gradient.data(), nullptr, true};
+      }
+      return {recent.data() + first, total.data() + first, false};
+    };
     kernels::ChannelSums<A> scale_sums, shift_sums;
-    if (options_.scale) scale_sums = {recent.data(), total.data()};
-    if (options_.shift) {
-      const Index first = options_.scale ? sums : 0;
-      shift_sums = {recent.data() + first, total.data() + first};
-    }
+    if (options_.scale) scale_sums = sums_of(gradients.scale, 0);
+    if (options_.shift) shift_sums = sums_of(gradients.shift, options_.scale ? sums : 0);
     const kernels::Backward<A, Channels, decltype(in), decltype(out_gradient), decltype(skip),
                             decltype(result), decltype(norm)>
         arguments{{channels()}, in, out_gradient, skip, result, norm, scale_sums, shift_sums};
@@ -554,7 +559,7 @@ void Norm<Kind, Param, Channels>::backward_call(std::string_view x_name, const X
           all_contiguous(in, out_gradient, result), rows, columns);
     }
     const auto add = [&](const kernels::ChannelSums<A>& partial, auto& gradient) {
-      if (!partial.wanted()) return;
+      if (!partial.wanted() || partial.is_gradient) return;
       kernels::dispatch(
           kernels::AddPartialsTask<A, G>{partial, in.tokens, channels(), gradient.data()});
     };
