@@ -3,7 +3,7 @@
 // column-major, by two threads.
 #include "norm/norm_case.hpp"
 #include "support/suites.hpp"
-#include "support/two_threads.hpp"
+#include <tokennorm/adapters/thread_pool.hpp>
 
 #include <vector>
 
@@ -69,9 +69,10 @@ template <class Norm>
 struct TwoThreadsInference : NormCase<Norm, float> {
   static constexpr bool wall_clock = true;
   using NormCase<Norm, float>::NormCase;
-  static TwoThreads& executor() {
-    static TwoThreads threads;
-    return threads;
+  static const ThreadPoolExecutor& executor() {
+    static Eigen::ThreadPool pool(2);
+    static const ThreadPoolExecutor executor = thread_pool(pool);
+    return executor;
   }
   void tokennorm() { this->norm(this->x.const_view(), this->y.view(), executor()); }
   void one_thread() { this->norm(this->x.const_view(), this->y.view()); }
