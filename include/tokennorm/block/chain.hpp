@@ -5,7 +5,6 @@
 #include "tokennorm/block/calls.hpp"
 
 #include <array>
-#include <string>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -49,9 +48,8 @@ class Chain
           "tokennorm: the norms of a block have parameters of different scalars. Training "
           "runs in that scalar: give them all the same.");
       if (norm.channels() != channels()) {
-        fail(Kind::name, std::string(name) + " has " + std::to_string(norm.channels()) +
-                             " channels; expected the " + std::to_string(channels()) +
-                             " of the norm before it");
+        fail({Kind::name}, {name, " has ", norm.channels(), " channels; expected the ", channels(),
+                            " of the norm before it"});
       }
     });
   }
@@ -59,9 +57,7 @@ class Chain
   Index channels() const { return some_norm(std::get<0>(connections_)).channels(); }
 
   /// "PreLN(768)"
-  std::string who() const {
-    return std::string(Kind::name) + "(" + std::to_string(channels()) + ")";
-  }
+  Who who() const { return {Kind::name, channels()}; }
 
   template <class Visitor>
   void visit_parameters(Visitor&& visitor) {
@@ -164,8 +160,8 @@ class Chain
     const auto& c = std::get<I>(connections_);
     using Pre = typename std::remove_cvref_t<decltype(c)>::PreNorm;
     TokenMatrix<S>& update = stream.workspace.update;
-    call_sublayer([this] { return who(); }, names(I).sublayer, c.sublayer,
-                  stream.template sublayer_input<Pre>(), update);
+    call_sublayer(who(), names(I).sublayer, c.sublayer, stream.template sublayer_input<Pre>(),
+                  update);
     const auto u = as_const(view_of(update));
     if constexpr (I + 1 == count) {
       advance(stream, u, c.alpha, c.post, c.out, next, result, executor);
@@ -181,7 +177,7 @@ class Chain
                         E& executor) {
     auto& c = std::get<I>(connections_);
     TokenMatrix<Param> u;
-    train_sublayer([this] { return who(); }, names(I).sublayer, c.sublayer, n, u);
+    train_sublayer(who(), names(I).sublayer, c.sublayer, n, u);
     if constexpr (I + 1 == count) {
       advance_remembering(h, u, c.alpha, c.post, c.out, next, n, executor);
     } else {
@@ -197,7 +193,7 @@ class Chain
     auto& c = std::get<I>(connections_);
     TokenMatrix<Param> du;
     retreat(dh, dn, c.alpha, c.post, c.out, next, du, executor);
-    backpropagate_sublayer([this] { return who(); }, names(I).sublayer, c.sublayer, du, dn);
+    backpropagate_sublayer(who(), names(I).sublayer, c.sublayer, du, dn);
     if constexpr (I > 0) retrace_connection<I - 1>(dh, dn, c.pre, executor);
   }
 

@@ -13,7 +13,6 @@
 #include <Eigen/Core>
 
 #include <ranges>
-#include <string>
 #include <type_traits>
 
 namespace tokennorm {
@@ -30,18 +29,18 @@ template <class Element>
 TokenMap<Element> tokens(Element* pointer, Index token_count, Index channels, Index row_stride) {
   using detail::fail;
   if (token_count < 0) {
-    fail("tokens", "token_count is " + std::to_string(token_count) + "; expected 0 or more");
+    fail({"tokens"}, {"token_count is ", token_count, "; expected 0 or more"});
   }
   if (channels < 1) {
-    fail("tokens", "channels is " + std::to_string(channels) + "; expected 1 or more");
+    fail({"tokens"}, {"channels is ", channels, "; expected 1 or more"});
   }
   if (token_count > 1 && row_stride < channels) {
-    fail("tokens", "row_stride is " + std::to_string(row_stride) + "; expected at least the " +
-                       std::to_string(channels) + " channels of a row");
+    fail({"tokens"}, {"row_stride is ", row_stride, "; expected at least the ", channels,
+                      " channels of a row"});
   }
   if (pointer == nullptr && token_count > 0) {
-    fail("tokens", "the pointer is null; expected the address of " +
-                       detail::shape_text(token_count, channels) + " values");
+    fail({"tokens"}, {"the pointer is null; expected the address of ", token_count, " x ", channels,
+                      " values"});
   }
   return {pointer, token_count, channels, Eigen::OuterStride<>(row_stride)};
 }
@@ -59,9 +58,8 @@ requires std::ranges::contiguous_range<Range> && std::ranges::sized_range<Range>
      std::ranges::borrowed_range<Range>)auto tokens(Range&& range, Index channels) {
   const Index size = static_cast<Index>(std::ranges::size(range));
   if (channels < 1 || size % channels != 0) {
-    detail::fail("tokens", "a range of " + std::to_string(size) +
-                               " values does not divide into tokens of " +
-                               std::to_string(channels) + " channels");
+    detail::fail({"tokens"}, {"a range of ", size, " values does not divide into tokens of ",
+                              channels, " channels"});
   }
   return tokens(std::ranges::data(range), size / channels, channels);
 }
