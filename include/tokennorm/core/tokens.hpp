@@ -12,10 +12,22 @@
 
 #include <Eigen/Core>
 
-#include <ranges>
+#include <span>
 #include <type_traits>
 
 namespace tokennorm {
+
+namespace detail {
+
+/// A contiguous range whose memory outlives the call. By std::span: <ranges> costs more to compile.
+template <class Range>
+concept LastingRange =
+    (std::is_lvalue_reference_v<Range> ||
+     std::ranges::enable_borrowed_range<std::remove_cvref_t<Range>>)&&requires(Range& range) {
+  std::span(range);
+};
+
+}  // namespace detail
 
 /// The view type of tokens(...): an Eigen::Map with an outer stride. Element may be const.
 template <class Element>
@@ -52,16 +64,15 @@ TokenMap<Element> tokens(Element* pointer, Index token_count, Index channels) {
 }
 
 /// The tokens of a contiguous range: std::vector, std::array, std::span, a C array.
-template <class Range>
-requires std::ranges::contiguous_range<Range> && std::ranges::sized_range<Range> &&
-    (std::is_lvalue_reference_v<Range> ||
-     std::ranges::borrowed_range<Range>)auto tokens(Range&& range, Index channels) {
-  const Index size = static_cast<Index>(std::ranges::size(range));
+template <detail::LastingRange Range>
+auto tokens(Range&& range, Index channels) {
+  const std::span values(range);
+  const Index size = static_cast<Index>(values.size());
   if (channels < 1 || size % channels != 0) {
     detail::fail({"tokens"}, {"a range of ", size, " values does not divide into tokens of ",
                               channels, " channels"});
   }
-  return tokens(std::ranges::data(range), size / channels, channels);
+  return tokens(values.data(), size / channels, channels);
 }
 
 }  // namespace tokennorm
