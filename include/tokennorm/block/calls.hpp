@@ -5,7 +5,6 @@
 #include "tokennorm/block/residual_step.hpp"
 
 #include <algorithm>
-#include <string>
 #include <type_traits>
 
 namespace tokennorm::detail {
@@ -56,12 +55,9 @@ class BlockCalls {
   const Derived& derived() const { return static_cast<const Derived&>(*this); }
   Derived& derived() { return static_cast<Derived&>(*this); }
 
-  template <class View>
-  void check_input(std::string_view name, const View& view) const {
-    if (view.channels != derived().channels()) [[unlikely]] {
-      fail_shape(derived().who(), name, view.tokens, view.channels,
-                 std::to_string(derived().channels()) + " channels");
-    }
+  template <class Scalar>
+  void check_input(const char* name, const TokenView<Scalar>& view) const {
+    check_channels(derived().who(), name, view);
     derived().check_norms();
   }
 
@@ -89,17 +85,17 @@ void BlockCalls<Derived, Param>::operator()(const X& x, Y&& y, Workspace<S>& wor
   static_assert(std::is_same_v<S, ScalarOf<X>>,
                 "tokennorm: the Workspace has another scalar than x. The residual stream has x's "
                 "scalar: give a Workspace<typename X::Scalar>.");
-  const auto name = [this] { return derived().who(); };
+  const Who who = derived().who();
   const auto& operand = addressable(x);
   const auto in = as_const(view_of(operand));
   check_input("x", in);
   const Index tokens = in.tokens, channels = in.channels;
-  shape_output(name, "y", y, tokens, channels,
-               [&](const auto& view) { check_overlap(name, "y", view, "x", in, false); });
-  check_overlap(name, "y", view_of(y), "x", in);
+  shape_output(who, "y", y, tokens, channels,
+               [&](const auto& view) { check_overlap(who, "y", view, "x", in, false); });
+  check_overlap(who, "y", view_of(y), "x", in);
   for (TokenMatrix<S>* buffer : {&workspace.stream, &workspace.normed, &workspace.update}) {
-    check_overlap(name, "x", in, "the workspace", view_of(*buffer), false);
-    check_overlap(name, "y", view_of(y), "the workspace", view_of(*buffer), false);
+    check_overlap(who, "x", in, "the workspace", view_of(*buffer), false);
+    check_overlap(who, "y", view_of(y), "the workspace", view_of(*buffer), false);
   }
 
   // Blocks work on contiguous rows; what is not is copied at the border.
@@ -131,8 +127,8 @@ auto BlockCalls<Derived, Param>::forward(const X& x, E&& executor) {
   derived().train(h, executor);
   memory_->tokens = h.rows();
   PlainLike<X, Param> y;
-  const auto name = [this] { return derived().who(); };
-  shape_output(name, "y", y, h.rows(), h.cols(), [](const auto&) {});
+  const Who who = derived().who();
+  shape_output(who, "y", y, h.rows(), h.cols(), [](const auto&) {});
   copy_to_operand(h, y);
   return y;
 }
@@ -141,17 +137,15 @@ template <class Derived, class Param>
 template <class DY, Executor E>
 auto BlockCalls<Derived, Param>::backward(const DY& dy, E&& executor) {
   check_operand_type<DY, Eigen::Dynamic>();
-  const auto name = [this] { return derived().who(); };
-  if (memory_->tokens < 0) {
-    fail_order(derived().who(), "backward before forward; call forward(x) first");
-  }
+  const Who who = derived().who();
+  if (memory_->tokens < 0) fail_backward_first(who);
   const auto& operand = addressable(dy);
-  check_shape(name, "dy", view_of(operand), memory_->tokens, derived().channels());
+  check_shape(who, "dy", view_of(operand), memory_->tokens, derived().channels());
   TokenMatrix<Param> dh;
   copy_tokens(operand, dh);
   derived().retrace(dh, executor);
   PlainLike<DY, Param> dx;
-  shape_output(name, "dx", dx, dh.rows(), dh.cols(), [](const auto&) {});
+  shape_output(who, "dx", dx, dh.rows(), dh.cols(), [](const auto&) {});
   copy_to_operand(dh, dx);
   return dx;
 }

@@ -5,8 +5,7 @@
 #include "tokennorm/block/calls.hpp"
 
 #include <array>
-#include <string>
-#include <tuple>
+#include <cstddef>
 #include <type_traits>
 #include <utility>
 
@@ -32,6 +31,42 @@ using SomeNorm = std::conditional_t<
     std::conditional_t<is_norm<typename Connection::OutNorm>, typename Connection::OutNorm,
                        typename Connection::PostNorm>>;
 
+/// Connections one behind the other: a std::tuple that costs little to compile.
+template <class... Connections>
+struct Row {
+  void each(const auto&, const ConnectionNames*) const {}
+};
+
+template <class First, class... Rest>
+struct Row<First, Rest...> {
+  First first;
+  [[no_unique_address]] Row<Rest...> rest;
+
+  explicit Row(First&& f, Rest&&... r) : first(std::move(f)), rest(std::move(r)...) {}
+
+  template <std::size_t I>
+  auto& get() {
+    if constexpr (I == 0) {
+      return first;
+    } else {
+      return rest.template get<I - 1>();
+    }
+  }
+  template <std::size_t I>
+  const auto& get() const {
+    return const_cast<Row&>(*this).template get<I>();
+  }
+
+  void each(const auto& f, const ConnectionNames* names) {
+    f(first, *names);
+    rest.each(f, names + 1);
+  }
+  void each(const auto& f, const ConnectionNames* names) const {
+    f(first, *names);
+    rest.each(f, names + 1);
+  }
+};
+
 /// A chain of connections. Kind::name is what errors call it, Kind::names what its parts are
 /// called.
 template <class Kind, class First, class... Rest>
@@ -41,7 +76,8 @@ class Chain
   using Param = typename SomeNorm<First>::ParamScalar;
   using InputNorm = typename First::PreNorm;
 
-  explicit Chain(First first, Rest... rest) : connections_(std::move(first), std::move(rest)...) {
+  explicit Chain(First&& first, Rest&&... rest)
+      : connections_(std::move(first), std::move(rest)...) {
     for_each_norm([this](const auto& norm, const char* name) {
       using Scalar = typename std::remove_cvref_t<decltype(norm)>::ParamScalar;
       static_assert(
@@ -49,19 +85,16 @@ class Chain
           "tokennorm: the norms of a block have parameters of different scalars. Training "
           "runs in that scalar: give them all the same.");
       if (norm.channels() != channels()) {
-        fail(Kind::name, std::string(name) + " has " + std::to_string(norm.channels()) +
-                             " channels; expected the " + std::to_string(channels()) +
-                             " of the norm before it");
+        fail({Kind::name}, {name, " has ", norm.channels(), " channels; expected the ", channels(),
+                            " of the norm before it"});
       }
     });
   }
 
-  Index channels() const { return some_norm(std::get<0>(connections_)).channels(); }
+  Index channels() const { return some_norm(connections_.first).channels(); }
 
   /// "PreLN(768)"
-  std::string who() const {
-    return std::string(Kind::name) + "(" + std::to_string(channels()) + ")";
-  }
+  Who who() const { return {Kind::name, channels()}; }
 
   template <class Visitor>
   void visit_parameters(Visitor&& visitor) {
@@ -90,8 +123,8 @@ class Chain
     for_each_norm([](const auto& norm, const char*) { norm.check_parameters(); });
   }
 
-  StepNorm<InputNorm>& input_norm() { return std::get<0>(connections_).pre; }
-  const StepNorm<InputNorm>& input_norm() const { return std::get<0>(connections_).pre; }
+  StepNorm<InputNorm>& input_norm() { return connections_.first.pre; }
+  const StepNorm<InputNorm>& input_norm() const { return connections_.first.pre; }
 
   /// From after the input norm to after `next`, whose chain or norm follows.
   template <class S, class Next, class Result, class E>
@@ -113,11 +146,11 @@ class Chain
  protected:
   template <std::size_t I>
   auto& connection() {
-    return std::get<I>(connections_);
+    return connections_.template get<I>();
   }
   template <std::size_t I>
   const auto& connection() const {
-    return std::get<I>(connections_);
+    return connections_.template get<I>();
   }
 
  private:
@@ -139,38 +172,35 @@ class Chain
 
   template <class F>
   void each(const F& f) {
-    std::size_t i = 0;
-    std::apply([&](auto&... connection) { (f(connection, names(i++)), ...); }, connections_);
+    connections_.each(f, Kind::names.data());
   }
 
   template <class F>
   void for_each_norm(const F& f) const {
-    std::size_t i = 0;
-    const auto visit = [&](const auto& connection) {
-      if constexpr (is_norm<decltype(connection.pre.norm)>) f(connection.pre.norm, names(i).norm);
-      if constexpr (is_norm<decltype(connection.out.norm)>) f(connection.out.norm, names(i).norm);
+    const auto visit = [&](const auto& connection, const ConnectionNames& names) {
+      if constexpr (is_norm<decltype(connection.pre.norm)>) f(connection.pre.norm, names.norm);
+      if constexpr (is_norm<decltype(connection.out.norm)>) f(connection.out.norm, names.norm);
       if constexpr (is_norm<decltype(connection.post.norm)>) {
-        f(connection.post.norm, names(i).output_norm);
+        f(connection.post.norm, names.output_norm);
       }
-      ++i;
     };
-    std::apply([&](const auto&... connection) { (visit(connection), ...); }, connections_);
+    connections_.each(visit, Kind::names.data());
   }
 
   /// u = f(n);  h ← out(α·h + post(u));  n ← the next connection's input norm of h
   template <std::size_t I, class S, class Next, class Result, class E>
   void infer_connection(Stream<S>& stream, const StepNorm<Next>& next, const Result& result,
                         E& executor) const {
-    const auto& c = std::get<I>(connections_);
+    const auto& c = connections_.template get<I>();
     using Pre = typename std::remove_cvref_t<decltype(c)>::PreNorm;
     TokenMatrix<S>& update = stream.workspace.update;
-    call_sublayer([this] { return who(); }, names(I).sublayer, c.sublayer,
-                  stream.template sublayer_input<Pre>(), update);
+    call_sublayer(who(), names(I).sublayer, c.sublayer, stream.template sublayer_input<Pre>(),
+                  update);
     const auto u = as_const(view_of(update));
     if constexpr (I + 1 == count) {
       advance(stream, u, c.alpha, c.post, c.out, next, result, executor);
     } else {
-      advance(stream, u, c.alpha, c.post, c.out, std::get<I + 1>(connections_).pre,
+      advance(stream, u, c.alpha, c.post, c.out, connections_.template get<I + 1>().pre,
               kernels::Absent{}, executor);
       infer_connection<I + 1>(stream, next, result, executor);
     }
@@ -179,13 +209,13 @@ class Chain
   template <std::size_t I, class Next, class E>
   void train_connection(TokenMatrix<Param>& h, TokenMatrix<Param>& n, StepNorm<Next>& next,
                         E& executor) {
-    auto& c = std::get<I>(connections_);
+    auto& c = connections_.template get<I>();
     TokenMatrix<Param> u;
-    train_sublayer([this] { return who(); }, names(I).sublayer, c.sublayer, n, u);
+    train_sublayer(who(), names(I).sublayer, c.sublayer, n, u);
     if constexpr (I + 1 == count) {
       advance_remembering(h, u, c.alpha, c.post, c.out, next, n, executor);
     } else {
-      advance_remembering(h, u, c.alpha, c.post, c.out, std::get<I + 1>(connections_).pre, n,
+      advance_remembering(h, u, c.alpha, c.post, c.out, connections_.template get<I + 1>().pre, n,
                           executor);
       train_connection<I + 1>(h, n, next, executor);
     }
@@ -194,10 +224,10 @@ class Chain
   template <std::size_t I, class Next, class E>
   void retrace_connection(TokenMatrix<Param>& dh, TokenMatrix<Param>& dn, StepNorm<Next>& next,
                           E& executor) {
-    auto& c = std::get<I>(connections_);
+    auto& c = connections_.template get<I>();
     TokenMatrix<Param> du;
     retreat(dh, dn, c.alpha, c.post, c.out, next, du, executor);
-    backpropagate_sublayer([this] { return who(); }, names(I).sublayer, c.sublayer, du, dn);
+    backpropagate_sublayer(who(), names(I).sublayer, c.sublayer, du, dn);
     if constexpr (I > 0) retrace_connection<I - 1>(dh, dn, c.pre, executor);
   }
 
@@ -224,7 +254,7 @@ class Chain
     retreat_to_input(dh, dn, none, input_norm(), executor);
   }
 
-  std::tuple<First, Rest...> connections_;
+  Row<First, Rest...> connections_;
 };
 
 }  // namespace tokennorm::detail

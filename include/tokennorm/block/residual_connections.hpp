@@ -40,15 +40,16 @@ using SandwichLNConnection =
     ResidualConnection<Norm, F, OutputNorm, NoNorm>;  // h + post(f(pre(h)))
 
 template <class Norm, class F>
-PreLNConnection<Norm, F> pre_ln(Norm norm, F f) {
+PreLNConnection<Norm, F> pre_ln(Norm&& norm, F&& f) {
   return {std::move(norm), std::move(f), NoNorm{}, NoNorm{}};
 }
 template <class F, class Norm>
-PostLNConnection<F, Norm> post_ln(F f, Norm norm) {
+PostLNConnection<F, Norm> post_ln(F&& f, Norm&& norm) {
   return {NoNorm{}, std::move(f), NoNorm{}, std::move(norm)};
 }
 template <class Norm, class F, class OutputNorm>
-SandwichLNConnection<Norm, F, OutputNorm> sandwich_ln(Norm norm, F f, OutputNorm output_norm) {
+SandwichLNConnection<Norm, F, OutputNorm> sandwich_ln(Norm&& norm, F&& f,
+                                                      OutputNorm&& output_norm) {
   return {std::move(norm), std::move(f), std::move(output_norm), NoNorm{}};
 }
 

@@ -48,7 +48,7 @@ struct StepNorm {
     TokenStatistics<Statistic> stats;
   };
 
-  StepNorm(NormType n) : norm(std::move(n)) {}
+  StepNorm(NormType&& n) : norm(std::move(n)) {}
 
   /// For inference.
   template <class Activation>

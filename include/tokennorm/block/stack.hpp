@@ -30,7 +30,7 @@ class Stack : public detail::BlockCalls<Stack<EmbeddingNorm, Block, FinalNorm>,
   Stack(EmbeddingNorm embedding_norm, std::vector<Block> blocks, FinalNorm final_norm);
 
   Index channels() const { return channels_; }
-  std::string who() const { return "Stack(" + std::to_string(channels_) + ")"; }
+  detail::Who who() const { return {"Stack", channels_}; }
 
   EmbeddingNorm& embedding_norm() { return embedding_norm_.norm; }
   const EmbeddingNorm& embedding_norm() const { return embedding_norm_.norm; }
@@ -72,7 +72,7 @@ Stack<EmbeddingNorm, Block, FinalNorm>::Stack(EmbeddingNorm embedding_norm,
     : embedding_norm_(std::move(embedding_norm)),
       blocks_(std::move(blocks)),
       final_norm_(std::move(final_norm)) {
-  if (blocks_.empty()) detail::fail("Stack", "there are 0 blocks; expected 1 or more");
+  if (blocks_.empty()) detail::fail({"Stack"}, {"there are 0 blocks; expected 1 or more"});
   channels_ = blocks_.front().channels();
   for (const Block& block : blocks_) check_channels("a block", block);
   if constexpr (detail::is_norm<EmbeddingNorm>)
@@ -89,9 +89,8 @@ void Stack<EmbeddingNorm, Block, FinalNorm>::check_channels(const char* name,
       "tokennorm: the norms of a Stack have parameters of different scalars. Training runs "
       "in that scalar: give them all the same.");
   if (norm.channels() != channels_) {
-    detail::fail("Stack", std::string(name) + " has " + std::to_string(norm.channels()) +
-                              " channels; expected the " + std::to_string(channels_) +
-                              " of the first block");
+    detail::fail({"Stack"}, {name, " has ", norm.channels(), " channels; expected the ", channels_,
+                             " of the first block"});
   }
 }
 

@@ -66,9 +66,19 @@ F& unwrap(const std::reference_wrapper<F>& f) {
 template <class F>
 using Unwrapped = std::remove_reference_t<decltype(unwrap(std::declval<F&>()))>;
 
+/// "attention.forward returned 4 x 512 (tokens x channels); expected 4 x 768"
+[[noreturn, gnu::cold, gnu::noinline]] inline void fail_result(Who who, const char* role,
+                                                               const char* returned, Index tokens,
+                                                               Index channels,
+                                                               Index expected_tokens,
+                                                               Index expected_channels) {
+  fail(who, {role, returned, tokens, " x ", channels, " (tokens x channels); expected ",
+             expected_tokens, " x ", expected_channels});
+}
+
 /// What a sublayer returned, as tokens of its own.
 template <class Tokens, class Result>
-void take_result(const auto& who, const std::string& role, const Result& result, Tokens& to,
+void take_result(Who who, const char* role, const char* returned, const Result& result, Tokens& to,
                  Index token_count, Index channels) {
   static_assert(is_dense<Result>,
                 "tokennorm: a sublayer does not return tokens. Let it return an Eigen matrix or "
@@ -81,8 +91,7 @@ void take_result(const auto& who, const std::string& role, const Result& result,
     static_assert(!is_vector<Result> || bool(Bare<Result>::IsRowMajor),
                   "tokennorm: a sublayer returns a column vector; expected tokens, one per row.");
     if (result.rows() != token_count || result.cols() != channels) [[unlikely]] {
-      fail(who(), role + " returned " + shape_text(result.rows(), result.cols()) +
-                      " (tokens x channels); expected " + shape_text(token_count, channels));
+      fail_result(who, role, returned, result.rows(), result.cols(), token_count, channels);
     }
     to = result.matrix();
   }
@@ -90,8 +99,7 @@ void take_result(const auto& who, const std::string& role, const Result& result,
 
 /// u = f(n), in inference. `role` names the sublayer in an error.
 template <class F, class Tokens>
-void call_sublayer(const auto& who, const char* role, const F& sublayer, const Tokens& n,
-                   Tokens& u) {
+void call_sublayer(Who who, const char* role, const F& sublayer, const Tokens& n, Tokens& u) {
   auto& f = unwrap(sublayer);
   using Callable = std::remove_reference_t<decltype(f)>;
   constexpr bool callable =
@@ -104,8 +112,7 @@ void call_sublayer(const auto& who, const char* role, const F& sublayer, const T
     u.resize(n.rows(), n.cols());
     std::invoke(f, n, u);
     if (u.rows() != n.rows() || u.cols() != n.cols()) [[unlikely]] {
-      fail(who(), std::string(role) + " resized its result to " + shape_text(u.rows(), u.cols()) +
-                      " (tokens x channels); expected " + shape_text(n.rows(), n.cols()));
+      fail_result(who, role, " resized its result to ", u.rows(), u.cols(), n.rows(), n.cols());
     }
   } else if constexpr (callable) {
     static_assert(
@@ -113,7 +120,7 @@ void call_sublayer(const auto& who, const char* role, const F& sublayer, const T
         "tokennorm: a sublayer called as f(x) returns nothing. Let it return tokens of its "
         "input's shape, or take a second argument `Tokens& y` to write to.");
     if constexpr (ReturningSublayer<Callable, Tokens>) {
-      take_result(who, role, std::invoke(f, n), u, n.rows(), n.cols());
+      take_result(who, role, " returned ", std::invoke(f, n), u, n.rows(), n.cols());
     }
   }
 }
@@ -132,20 +139,19 @@ constexpr void check_trainable() {
 
 /// u = f.forward(n)
 template <class F, class Tokens>
-void train_sublayer(const auto& who, const char* role, F& sublayer, const Tokens& n, Tokens& u) {
+void train_sublayer(Who who, const char* role, F& sublayer, const Tokens& n, Tokens& u) {
   auto& f = unwrap(sublayer);
   check_trainable<std::remove_reference_t<decltype(f)>, Tokens>();
   if constexpr (TrainableSublayer<std::remove_reference_t<decltype(f)>, Tokens>) {
-    take_result(who, std::string(role) + ".forward", f.forward(n), u, n.rows(), n.cols());
+    take_result(who, role, ".forward returned ", f.forward(n), u, n.rows(), n.cols());
   }
 }
 
 /// dn = f.backward(du)
 template <class F, class Tokens>
-void backpropagate_sublayer(const auto& who, const char* role, F& sublayer, const Tokens& du,
-                            Tokens& dn) {
+void backpropagate_sublayer(Who who, const char* role, F& sublayer, const Tokens& du, Tokens& dn) {
   auto& f = unwrap(sublayer);
-  take_result(who, std::string(role) + ".backward", f.backward(du), dn, du.rows(), du.cols());
+  take_result(who, role, ".backward returned ", f.backward(du), dn, du.rows(), du.cols());
 }
 
 /// Visits what has parameters, under "prefix.…"; the visitor gets lvalues.

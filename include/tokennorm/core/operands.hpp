@@ -7,8 +7,6 @@
 #include "tokennorm/core/concepts.hpp"
 #include "tokennorm/core/token_view.hpp"
 
-#include <string>
-#include <string_view>
 #include <type_traits>
 #include <utility>
 
@@ -61,13 +59,18 @@ decltype(auto) addressable(const X& x) {
   }
 }
 
-// `who()` names the object in an error message; it is only called for one.
-
-template <class View>
-void check_shape(const auto& who, std::string_view name, const View& view, Index tokens,
+template <class Scalar>
+void check_shape(Who who, const char* name, const TokenView<Scalar>& view, Index tokens,
                  Index channels) {
   if (view.tokens != tokens || view.channels != channels) [[unlikely]] {
-    fail_shape(who(), name, view.tokens, view.channels, shape_text(tokens, channels));
+    fail_shape(who, name, view.tokens, view.channels, tokens, channels);
+  }
+}
+
+template <class Scalar>
+void check_channels(Who who, const char* name, const TokenView<Scalar>& view) {
+  if (view.channels != who.channels) [[unlikely]] {
+    fail_channels(who, name, view.tokens, view.channels, who.channels);
   }
 }
 
@@ -85,32 +88,30 @@ bool can_resize(Index tokens, Index channels) {
   }
 }
 
-[[noreturn, gnu::cold, gnu::noinline]] inline void fail_overlap(const std::string& who,
-                                                                std::string_view a,
-                                                                std::string_view b,
-                                                                bool same_allowed) {
-  const std::string first(a), second(b);
-  fail(who, first + " shares memory with " + second +
-                (same_allowed ? " without being the same view; expected " + second +
-                                    " itself or memory of its own"
-                              : "; expected memory of its own"));
+[[noreturn, gnu::cold, gnu::noinline]] inline void fail_overlap(Who who, const char* a,
+                                                                const char* b, bool same_allowed) {
+  if (same_allowed) {
+    fail(who, {a, " shares memory with ", b, " without being the same view; expected ", b,
+               " itself or memory of its own"});
+  }
+  fail(who, {a, " shares memory with ", b, "; expected memory of its own"});
 }
 
 /// What was written may be the same view as what is read, but may not overlap it otherwise.
 template <class Out, class In>
-void check_overlap(const auto& who, std::string_view out_name, const TokenView<Out>& out,
-                   std::string_view in_name, const TokenView<In>& in, bool same_allowed = true) {
+void check_overlap(Who who, const char* out_name, const TokenView<Out>& out, const char* in_name,
+                   const TokenView<In>& in, bool same_allowed = true) {
   const bool same = same_view(out, in);
   if (same && same_allowed) return;
   if (share_memory(Footprint(out), Footprint(in))) [[unlikely]] {
-    fail_overlap(who(), out_name, in_name, same_allowed);
+    fail_overlap(who, out_name, in_name, same_allowed);
   }
 }
 
 /// Gives y the shape, or fails. `check_free(view)` fails if y's present memory is also an
 /// operand's, which resizing would destroy.
 template <class Y>
-void shape_output(const auto& who, std::string_view name, Y& y, Index tokens, Index channels,
+void shape_output(Who who, const char* name, Y& y, Index tokens, Index channels,
                   const auto& check_free) {
   const auto view = view_of(y);
   if (view.tokens == tokens && view.channels == channels) [[likely]]

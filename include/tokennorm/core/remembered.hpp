@@ -12,13 +12,16 @@ class Remembered {
  public:
   Remembered() = default;
   Remembered(const Remembered&) {}
-  Remembered(Remembered&& other) noexcept : value_(std::exchange(other.value_, T{})) {}
+  Remembered(Remembered&& other) noexcept : value_(std::move(other.value_)) { other.value_ = T{}; }
   Remembered& operator=(const Remembered& other) {
     if (this != &other) value_ = T{};
     return *this;
   }
   Remembered& operator=(Remembered&& other) noexcept {
-    value_ = std::exchange(other.value_, T{});
+    if (this != &other) {
+      value_ = std::move(other.value_);
+      other.value_ = T{};
+    }
     return *this;
   }
   ~Remembered() = default;

@@ -12,11 +12,22 @@
 
 #include <Eigen/Core>
 
-#include <ranges>
-#include <string>
+#include <span>
 #include <type_traits>
 
 namespace tokennorm {
+
+namespace detail {
+
+/// A contiguous range whose memory outlives the call. By std::span: <ranges> costs more to compile.
+template <class Range>
+concept LastingRange =
+    (std::is_lvalue_reference_v<Range> ||
+     std::ranges::enable_borrowed_range<std::remove_cvref_t<Range>>)&&requires(Range& range) {
+  std::span(range);
+};
+
+}  // namespace detail
 
 /// The view type of tokens(...): an Eigen::Map with an outer stride. Element may be const.
 template <class Element>
@@ -30,18 +41,18 @@ template <class Element>
 TokenMap<Element> tokens(Element* pointer, Index token_count, Index channels, Index row_stride) {
   using detail::fail;
   if (token_count < 0) {
-    fail("tokens", "token_count is " + std::to_string(token_count) + "; expected 0 or more");
+    fail({"tokens"}, {"token_count is ", token_count, "; expected 0 or more"});
   }
   if (channels < 1) {
-    fail("tokens", "channels is " + std::to_string(channels) + "; expected 1 or more");
+    fail({"tokens"}, {"channels is ", channels, "; expected 1 or more"});
   }
   if (token_count > 1 && row_stride < channels) {
-    fail("tokens", "row_stride is " + std::to_string(row_stride) + "; expected at least the " +
-                       std::to_string(channels) + " channels of a row");
+    fail({"tokens"}, {"row_stride is ", row_stride, "; expected at least the ", channels,
+                      " channels of a row"});
   }
   if (pointer == nullptr && token_count > 0) {
-    fail("tokens", "the pointer is null; expected the address of " +
-                       detail::shape_text(token_count, channels) + " values");
+    fail({"tokens"}, {"the pointer is null; expected the address of ", token_count, " x ", channels,
+                      " values"});
   }
   return {pointer, token_count, channels, Eigen::OuterStride<>(row_stride)};
 }
@@ -53,17 +64,15 @@ TokenMap<Element> tokens(Element* pointer, Index token_count, Index channels) {
 }
 
 /// The tokens of a contiguous range: std::vector, std::array, std::span, a C array.
-template <class Range>
-requires std::ranges::contiguous_range<Range> && std::ranges::sized_range<Range> &&
-    (std::is_lvalue_reference_v<Range> ||
-     std::ranges::borrowed_range<Range>)auto tokens(Range&& range, Index channels) {
-  const Index size = static_cast<Index>(std::ranges::size(range));
+template <detail::LastingRange Range>
+auto tokens(Range&& range, Index channels) {
+  const std::span values(range);
+  const Index size = static_cast<Index>(values.size());
   if (channels < 1 || size % channels != 0) {
-    detail::fail("tokens", "a range of " + std::to_string(size) +
-                               " values does not divide into tokens of " +
-                               std::to_string(channels) + " channels");
+    detail::fail({"tokens"}, {"a range of ", size, " values does not divide into tokens of ",
+                              channels, " channels"});
   }
-  return tokens(std::ranges::data(range), size / channels, channels);
+  return tokens(values.data(), size / channels, channels);
 }
 
 }  // namespace tokennorm

@@ -14,7 +14,6 @@
 
 #include <cmath>
 #include <string>
-#include <string_view>
 #include <type_traits>
 #include <utility>
 
@@ -142,13 +141,14 @@ class Norm {
   // ------------------------------------------------
 
   /// "LayerNorm(768)"
-  [[gnu::cold, gnu::noinline]] std::string who() const {
-    return std::string(Kind::name) + "(" + std::to_string(channels()) + ")";
-  }
+  Who who() const { return {Kind::name, channels()}; }
 
   /// Fails unless x has this norm's channels and the parameters still have their size.
-  template <class View>
-  void check_input(std::string_view name, const View& view) const;
+  template <class Scalar>
+  void check_input(const char* name, const TokenView<Scalar>& view) const {
+    check_channels(who(), name, view);
+    check_parameters();
+  }
   [[gnu::noinline]] void check_parameters() const;
 
   /// The norm for the kernels; the statistics of each token go to `stats`, if there are any.
@@ -181,9 +181,8 @@ class Norm {
   void sum_call(const R& residual, const U& update, Sum&& sum, Y& y, TokenStatistics<S>* stats,
                 E& executor) const;
   template <class X, class S, class DY, class DSum, class DX, class G, class E>
-  void backward_call(std::string_view x_name, const X& x, const TokenStatistics<S>& stats,
-                     const DY& dy, const DSum& dsum, DX& dx, NormGradients<G>& gradients,
-                     E& executor) const;
+  void backward_call(const char* x_name, const X& x, const TokenStatistics<S>& stats, const DY& dy,
+                     const DSum& dsum, DX& dx, NormGradients<G>& gradients, E& executor) const;
 
   template <class G>
   void size_gradients(NormGradients<G>& gradients) const;
@@ -207,26 +206,25 @@ class Norm {
 template <class Kind, class Param, int Channels>
 Norm<Kind, Param, Channels>::Norm(Index channels, Options options)
     : channels_(channels), options_(options) {
-  const std::string name = Kind::name;
   if (channels < 1) {
-    fail(name, "channels is " + std::to_string(channels) + "; expected 1 or more");
+    fail({Kind::name}, {"channels is ", channels, "; expected 1 or more"});
   }
   if (Channels != Eigen::Dynamic && channels != Channels) {
-    fail(name, "channels is " + std::to_string(channels) + "; expected " +
-                   std::to_string(Channels) + ", the channels of the type");
+    fail({Kind::name},
+         {"channels is ", channels, "; expected ", Index{Channels}, ", the channels of the type"});
   }
   // Through in_range: a NaN must not pass in a build that thinks there is none.
   if (!kernels::in_range(options.epsilon + 0.0, 0.0, 0x1.fffffffffffffp1023)) {
-    fail(who(),
-         "epsilon is " + std::to_string(options.epsilon) + "; expected a finite number, 0 or more");
+    const std::string epsilon = std::to_string(options.epsilon);
+    fail(who(), {"epsilon is ", epsilon.c_str(), "; expected a finite number, 0 or more"});
   }
   if (!kernels::in_range(std::abs(options.scale_offset), 0.0, 0x1.fffffffffffffp1023)) {
-    fail(who(),
-         "scale_offset is " + std::to_string(options.scale_offset) + "; expected a finite number");
+    const std::string offset = std::to_string(options.scale_offset);
+    fail(who(), {"scale_offset is ", offset.c_str(), "; expected a finite number"});
   }
   if (statistics_channels() < 0 || statistics_channels() > channels) {
-    fail(who(), "statistics_channels is " + std::to_string(statistics_channels()) +
-                    "; expected 0 (all) to " + std::to_string(channels));
+    fail(who(),
+         {"statistics_channels is ", statistics_channels(), "; expected 0 (all) to ", channels});
   }
   if (options.scale) scale_ = Vector::Constant(channels, Param(1 - options.scale_offset));
   if (options.shift) shift_ = Vector::Constant(channels, Param(0));
@@ -238,22 +236,11 @@ template <class Kind, class Param, int Channels>
 void Norm<Kind, Param, Channels>::check_parameters() const {
   const auto check = [this](const char* name, Index size, bool on) {
     const Index expected = on ? channels() : 0;
-    if (size != expected) [[unlikely]] {
-      fail(who(), std::string(name) + " has " + std::to_string(size) + " values; expected " +
-                      std::to_string(expected));
-    }
+    if (size != expected) [[unlikely]]
+      fail_size(who(), name, size, expected);
   };
   check("scale", scale_.size(), options_.scale);
   check("shift", shift_.size(), options_.shift);
-}
-
-template <class Kind, class Param, int Channels>
-template <class View>
-void Norm<Kind, Param, Channels>::check_input(std::string_view name, const View& view) const {
-  if (view.channels != channels()) [[unlikely]] {
-    fail_shape(who(), name, view.tokens, view.channels, std::to_string(channels()) + " channels");
-  }
-  check_parameters();
 }
 
 template <class Kind, class Param, int Channels>
@@ -261,15 +248,11 @@ template <class G>
 void Norm<Kind, Param, Channels>::size_gradients(NormGradients<G>& gradients) const {
   const auto size = [this](const char* name, bool on, auto& gradient) {
     if (!on || gradient.size() == channels()) return;
-    if (gradient.size() != 0) {
-      fail(who(), std::string("the gradient of ") + name + " has " +
-                      std::to_string(gradient.size()) + " values; expected " +
-                      std::to_string(channels()) + ", or none yet");
-    }
+    if (gradient.size() != 0) fail_size(who(), name, gradient.size(), channels(), ", or none yet");
     gradient.setZero(channels());
   };
-  size("scale", options_.scale, gradients.scale);
-  size("shift", options_.shift, gradients.shift);
+  size("the gradient of scale", options_.scale, gradients.scale);
+  size("the gradient of shift", options_.shift, gradients.shift);
 }
 
 // ---- the kernels' view --------------------------------------------------------------------------
@@ -333,14 +316,13 @@ void Norm<Kind, Param, Channels>::forward_call(const X& x, Y& y, TokenStatistics
       NativeScalar<A> == NativeScalar<Param>,
       "tokennorm: the parameters of a norm of any scalar other than float, double, half and "
       "bfloat16 have that scalar, for instance LayerNorm<long double>.");
-  const auto name = [this] { return who(); };
   const auto& operand = addressable(x);
   const auto in = as_const(view_of(operand));
   check_input("x", in);
-  shape_output(name, "y", y, in.tokens, channels(),
-               [&](const auto& view) { check_overlap(name, "y", view, "x", in, false); });
+  shape_output(who(), "y", y, in.tokens, channels(),
+               [&](const auto& view) { check_overlap(who(), "y", view, "x", in, false); });
   const auto out = view_of(y);
-  check_overlap(name, "y", out, "x", in);
+  check_overlap(who(), "y", out, "x", in);
   if (stats != nullptr) size_statistics(*stats, in.tokens);
   const auto pre = arguments<A>(stats);
   const Index grain = token_grain(channels());
@@ -377,23 +359,22 @@ void Norm<Kind, Param, Channels>::sum_call(const R& residual, const U& update, S
   check_operand_type<U, Channels>();
   if constexpr (has_sum) check_output_type<Sum&, Channels>();
   check_output_type<Y&, Channels>();
-  const auto name = [this] { return who(); };
   const auto& residual_operand = addressable(residual);
   const auto& update_operand = addressable(update);
   const auto h = as_const(view_of(residual_operand));
   const auto u = as_const(view_of(update_operand));
   check_input("residual", h);
-  check_shape(name, "update", u, h.tokens, h.channels);
+  check_shape(who(), "update", u, h.tokens, h.channels);
   const auto shape = [&](const char* output, auto& out) {
-    shape_output(name, output, out, h.tokens, channels(), [&](const auto& view) {
-      check_overlap(name, output, view, "residual", h, false);
-      check_overlap(name, output, view, "update", u, false);
+    shape_output(who(), output, out, h.tokens, channels(), [&](const auto& view) {
+      check_overlap(who(), output, view, "residual", h, false);
+      check_overlap(who(), output, view, "update", u, false);
     });
   };
   // Nothing is resized before every shape is known to fit.
   if constexpr (has_sum) {
     if (!can_resize<Y>(h.tokens, channels()))
-      check_shape(name, "y", view_of(y), h.tokens, channels());
+      check_shape(who(), "y", view_of(y), h.tokens, channels());
     if (static_cast<const void*>(&sum) == static_cast<const void*>(&y)) {
       fail_overlap(who(), "y", "sum", false);
     }
@@ -401,8 +382,8 @@ void Norm<Kind, Param, Channels>::sum_call(const R& residual, const U& update, S
   }
   shape("y", y);
   const auto out = view_of(y);
-  check_overlap(name, "y", out, "residual", h);
-  check_overlap(name, "y", out, "update", u);
+  check_overlap(who(), "y", out, "residual", h);
+  check_overlap(who(), "y", out, "update", u);
   // Where the sum is not wanted it is still rounded as if it were stored with the residual.
   const auto s = [&] {
     if constexpr (has_sum) {
@@ -412,9 +393,9 @@ void Norm<Kind, Param, Channels>::sum_call(const R& residual, const U& update, S
     }
   }();
   if constexpr (has_sum) {
-    check_overlap(name, "sum", s, "residual", h);
-    check_overlap(name, "sum", s, "update", u);
-    check_overlap(name, "y", out, "sum", s, false);
+    check_overlap(who(), "sum", s, "residual", h);
+    check_overlap(who(), "sum", s, "update", u);
+    check_overlap(who(), "y", out, "sum", s, false);
   }
   if (stats != nullptr) size_statistics(*stats, h.tokens);
   using A =
@@ -460,7 +441,7 @@ void Norm<Kind, Param, Channels>::sum_call(const R& residual, const U& update, S
 
 template <class Kind, class Param, int Channels>
 template <class X, class S, class DY, class DSum, class DX, class G, class E>
-void Norm<Kind, Param, Channels>::backward_call(std::string_view x_name, const X& x,
+void Norm<Kind, Param, Channels>::backward_call(const char* x_name, const X& x,
                                                 const TokenStatistics<S>& stats, const DY& dy,
                                                 const DSum& dsum, DX& dx,
                                                 NormGradients<G>& gradients, E& executor) const {
@@ -468,21 +449,18 @@ void Norm<Kind, Param, Channels>::backward_call(std::string_view x_name, const X
   check_operand_type<X, Channels>();
   check_operand_type<DY, Channels>();
   check_output_type<DX&, Channels>();
-  const auto name = [this] { return who(); };
   const auto& x_operand = addressable(x);
   const auto& dy_operand = addressable(dy);
   const auto in = as_const(view_of(x_operand));
   const auto out_gradient = as_const(view_of(dy_operand));
   check_input(x_name, in);
-  check_shape(name, "dy", out_gradient, in.tokens, channels());
+  check_shape(who(), "dy", out_gradient, in.tokens, channels());
   const auto check_statistics = [&](const char* which, Index size, Index expected) {
-    if (size != expected) [[unlikely]] {
-      fail(who(), std::string("stats.") + which + " has " + std::to_string(size) +
-                      " values; expected " + std::to_string(expected) + ", one for each token");
-    }
+    if (size != expected) [[unlikely]]
+      fail_size(who(), which, size, expected, ", one for each token");
   };
-  check_statistics("rstd", stats.rstd.size(), in.tokens);
-  if constexpr (centred) check_statistics("mean", stats.mean.size(), in.tokens);
+  check_statistics("stats.rstd", stats.rstd.size(), in.tokens);
+  if constexpr (centred) check_statistics("stats.mean", stats.mean.size(), in.tokens);
 
   const auto& dsum_operand = [&]() -> decltype(auto) {
     if constexpr (has_dsum) {
@@ -495,22 +473,22 @@ void Norm<Kind, Param, Channels>::backward_call(std::string_view x_name, const X
   const auto skip = [&] {
     if constexpr (has_dsum) {
       const auto view = as_const(view_of(dsum_operand));
-      check_shape(name, "dsum", view, in.tokens, channels());
+      check_shape(who(), "dsum", view, in.tokens, channels());
       return view;
     } else {
       return kernels::Absent{};
     }
   }();
   const auto check_all = [&](const auto& view, bool same_allowed) {
-    check_overlap(name, "dx", view, x_name, in, same_allowed);
-    check_overlap(name, "dx", view, "dy", out_gradient, same_allowed);
-    if constexpr (has_dsum) check_overlap(name, "dx", view, "dsum", skip, same_allowed);
+    check_overlap(who(), "dx", view, x_name, in, same_allowed);
+    check_overlap(who(), "dx", view, "dy", out_gradient, same_allowed);
+    if constexpr (has_dsum) check_overlap(who(), "dx", view, "dsum", skip, same_allowed);
   };
   if (!can_resize<DX>(in.tokens, channels())) {
-    check_shape(name, "dx", view_of(dx), in.tokens, channels());
+    check_shape(who(), "dx", view_of(dx), in.tokens, channels());
   }
   size_gradients(gradients);
-  shape_output(name, "dx", dx, in.tokens, channels(),
+  shape_output(who(), "dx", dx, in.tokens, channels(),
                [&](const auto& view) { check_all(view, false); });
   const auto result = view_of(dx);
   check_all(result, true);
@@ -606,7 +584,7 @@ template <class Kind, class Param, int Channels>
 template <class DY, Executor E>
 auto Norm<Kind, Param, Channels>::backward(const DY& dy, E&& executor) {
   check_operand_type<DY, Channels>();
-  if (!memory_->valid) fail_order(who(), "backward before forward; call forward(x) first");
+  if (!memory_->valid) fail_backward_first(who());
   PlainLike<DY, Param> dx;
   backpropagate(memory_->x, memory_->stats, dy, dx, gradients(), executor);
   return dx;
