@@ -131,17 +131,6 @@ void run_step(const kernels::ResidualStep<A, Eigen::Dynamic, Operands...>& step,
                         });
 }
 
-/// Names the types of a step.
-template <class A, class Stream, class Update, class Post, class Out, class Pre, class Sum,
-          class StreamOut, class Normed>
-auto residual_step(const Stream& stream, const Update& update, double alpha, const Post& post,
-                   const Out& out, const Pre& pre, const Sum& sum, const StreamOut& stream_out,
-                   const Normed& normed) {
-  return kernels::ResidualStep<A, Eigen::Dynamic, Stream, Update, Sum, StreamOut, Normed, Post, Out,
-                               Pre>{
-      {stream.channels}, stream, update, A(alpha), post, out, pre, sum, stream_out, normed};
-}
-
 /// The stream of an inference on its way through a chain.
 template <class S>
 struct Stream {
@@ -185,9 +174,11 @@ void advance(Stream<S>& stream, const Update& update, double alpha, const StepNo
   const Index tokens = stream.h.tokens, channels = stream.h.channels;
   Workspace<S>& workspace = stream.workspace;
   const auto sum = [&] {
-    if constexpr (has_out || (last && has_next) || !is_present<Update>) {
+    if constexpr (!is_present<Update>) {
+      return Absent{};
+    } else if constexpr (!is_norm<Post> && (has_out || (last && has_next))) {
       return kernels::NotStored<S>{};  // read again at once: not worth a place in memory
-    } else if constexpr (last) {
+    } else if constexpr (last && !has_out && !has_next) {
       return result;
     } else {
       return shaped(workspace.stream, tokens, channels);
@@ -211,10 +202,11 @@ void advance(Stream<S>& stream, const Update& update, double alpha, const StepNo
       return shaped(workspace.normed, tokens, channels);
     }
   }();
-  run_step(residual_step<A>(stream.h, update, alpha, post.template arguments<S>(),
-                            out.template arguments<S>(), next.template arguments<S>(), sum,
-                            stream_out, normed),
-           executor);
+  run_step(
+      kernels::residual_step(kernels::Extent<Eigen::Dynamic>{channels}, stream.h, update, A(alpha),
+                             post.template arguments<S>(), out.template arguments<S>(),
+                             next.template arguments<S>(), sum, stream_out, normed),
+      executor);
   if constexpr (!last && (has_out || is_present<Update>)) {
     stream.h = as_const(view_of(workspace.stream));
     stream.h_matrix = &workspace.stream;
@@ -244,7 +236,7 @@ void advance_remembering(TokenMatrix<S>& h, const Update& update, double alpha,
   if constexpr (has_out && !has_update) out.memory->x = h;
   const auto sum = [&] {
     if constexpr (!has_update) {
-      return kernels::NotStored<S>{};
+      return Absent{};
     } else if constexpr (has_out) {
       return shaped(out.memory->x, tokens, channels);
     } else {
@@ -265,9 +257,10 @@ void advance_remembering(TokenMatrix<S>& h, const Update& update, double alpha,
       return Absent{};
     }
   }();
-  run_step(residual_step<A>(as_const(view_of(h)), update_view, alpha,
-                            post.remembering_arguments(tokens), out.remembering_arguments(tokens),
-                            next.remembering_arguments(tokens), sum, stream_out, normed),
+  run_step(kernels::residual_step(kernels::Extent<Eigen::Dynamic>{channels}, as_const(view_of(h)),
+                                  update_view, A(alpha), post.remembering_arguments(tokens),
+                                  out.remembering_arguments(tokens),
+                                  next.remembering_arguments(tokens), sum, stream_out, normed),
            executor);
   if constexpr (has_next) {
     next.memory->x = h;

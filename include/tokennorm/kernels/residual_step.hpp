@@ -11,7 +11,8 @@
 
 namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
 
-/// What is Absent by type is not compiled. A sum that is NotStored has the same bits as if it were.
+/// What is Absent by type is not compiled. A sum that is NotStored has the same bits as if it were;
+/// with `post` it is stored.
 template <class A, int Channels, class Stream, class Update, class Summed, class Streamed,
           class Normed, class Post, class Out, class Pre>
 struct ResidualStep {
@@ -26,6 +27,16 @@ struct ResidualStep {
   Streamed stream_out;  // TokenView or Absent: out(h)
   Normed normed;        // TokenView or Absent: n
 };
+
+/// Names its types: two calls that want the same are one kernel.
+template <class A, int Channels, class Stream, class Update, class Post, class Out, class Pre,
+          class Summed, class Streamed, class Normed>
+auto residual_step(Extent<Channels> channels, const Stream& stream, const Update& update, A alpha,
+                   const Post& post, const Out& out, const Pre& pre, const Summed& sum,
+                   const Streamed& stream_out, const Normed& normed) {
+  return ResidualStep<A, Channels, Stream, Update, Summed, Streamed, Normed, Post, Out, Pre>{
+      channels, stream, update, alpha, post, out, pre, sum, stream_out, normed};
+}
 
 namespace step {
 
@@ -95,6 +106,23 @@ template <class T>
 TOKENNORM_INLINE bool is_far(const TokenView<T>& view) {
   return bytes_of(view) >= 12 << 20;
 }
+
+/// The statistics of rows, in a function of its own for the steps that need those of several norms.
+template <class A, class Norm, class Source>
+struct MomentsTask {
+  const Norm& norm;
+  const Group<Source>& rows;
+  Index token;
+  int count;
+  Index channels;
+  Moments<A, rows_together>& moments;
+
+  template <class Level>
+  TOKENNORM_INLINE void run() const {
+    moments_of<Level>(norm, rows, Group<Absent>{}, rows, Group<Ahead>{}, token, count, channels,
+                      moments);
+  }
+};
 
 /// Where results are before they are written: a cache; farther away, so that they are fetched
 /// ahead; or so far that they had better not pass through the caches at all, where they would only
@@ -215,80 +243,78 @@ struct RowsTask {
 
     TOKENNORM_INLINE void run() const {
       const auto stream = step::rows_of(step.stream, t, count);
-      using Stream = std::remove_cvref_t<decltype(stream.row[0])>;
       if constexpr (!is_present<decltype(step.update)>) {
         finish(step::stored(stream));
+      } else if constexpr (!is_present<decltype(step.post)>) {
+        finish(sum_of(stream, step::rows_of(step.update, t, count)));
       } else {
-        const auto update = step::rows_of(step.update, t, count);
-        using Update = std::remove_cvref_t<decltype(update.row[0])>;
-        if constexpr (!is_present<decltype(step.post)>) {
-          using Source = Sum<Summed, A, Stream, Update>;
-          const A alpha = step.alpha;
-          const auto sum = [&](int r) __attribute__((always_inline)) {
-            return Source{stream.row[r], update.row[r], alpha};
-          };
-          finish(Group<Source>{{sum(0), sum(1), sum(2), sum(3)}});
+        static_assert(step::is_stored<decltype(step.sum)>);
+        const auto update = step::stored(step::rows_of(step.update, t, count));
+        using Post = std::remove_cvref_t<decltype(step.post)>;
+        using Source = std::remove_cvref_t<decltype(update.row[0])>;
+        Moments<A, rows_together> moments;
+        Level::call(step::MomentsTask<A, Post, Source>{step.post, update, t, count,
+                                                       step.channels.get(), moments});
+        if (moments.slow == 0) [[likely]] {
+          finish(sum_of(stream, normalized<false>(update, moments)));
         } else {
-          const auto raw = step::stored(update);
-          Moments<A, rows_together> moments;
-          step::moments_of<Level>(step.post, raw, Group<Absent>{}, raw, Group<Ahead>{}, t, count,
-                                  step.channels.get(), moments);
-          if (moments.slow == 0) [[likely]] {
-            add_posted<false>(stream, raw, moments);
-          } else {
-            Level::call(SlowPostTask<decltype(stream), decltype(raw)>{*this, stream, raw, moments});
-          }
+          Level::call(SlowPostTask{*this, moments});
         }
       }
     }
 
    private:
-    using Summed = step::StoredAs<decltype(Step::sum)>;
-
-    template <bool Slow, class Stream, class Update>
-    TOKENNORM_INLINE void add_posted(const Group<Stream>& stream, const Group<Update>& update,
-                                     const Moments<A, rows_together>& moments) const {
-      using Norm = std::remove_cvref_t<decltype(step.post)>;
-      using Posted = Normalized<Level, Norm::centred, A, Update, typename Norm::Param, Slow,
-                                step::Element<decltype(step.update)>>;
-      using Source = Sum<Summed, A, Stream, Posted>;
+    template <class Stream, class Added>
+    TOKENNORM_INLINE auto sum_of(const Group<Stream>& stream, const Group<Added>& added) const {
+      using Source = Sum<step::StoredAs<decltype(Step::sum)>, A, Stream, Added>;
       const A alpha = step.alpha;
       const auto sum = [&](int r) __attribute__((always_inline)) {
-        return Source{stream.row[r], Posted(update.row[r], moments, r, affines.post.affine), alpha};
+        return Source{stream.row[r], added.row[r], alpha};
       };
-      finish(Group<Source>{{sum(0), sum(1), sum(2), sum(3)}});
+      return Group<Source>{{sum(0), sum(1), sum(2), sum(3)}};
     }
 
-    /// The rows of a group of which one needs the wider type in its norm on the update, one by
-    /// one, so that the others have the bits that they always have.
-    template <class Stream, class Update>
+    /// post(update), of rows that need the wider type or of those that do not.
+    template <bool Slow, class Source>
+    TOKENNORM_INLINE auto normalized(const Group<Source>& update,
+                                     const Moments<A, rows_together>& moments) const {
+      using Post = std::remove_cvref_t<decltype(step.post)>;
+      using Posted = Normalized<Level, Post::centred, A, Source, typename Post::Param, Slow,
+                                step::Element<decltype(step.update)>>;
+      const auto row = [&](int r) __attribute__((always_inline)) {
+        return Posted(update.row[r], moments, r, affines.post.affine);
+      };
+      return Group<Posted>{{row(0), row(1), row(2), row(3)}};
+    }
+
+    /// A group of which a row needs the wider type in its norm on the update: first the sums, one
+    /// by one, so that the other rows have the bits that they always have; then what follows.
     struct SlowPostTask {
       const Rows& rows;
-      Stream& stream;
-      Update& update;
       const Moments<A, rows_together>& moments;
 
       template <class>
       TOKENNORM_INLINE void run() const {
+        const Step& step = rows.step;
+        const Index channels = step.channels.get();
+        const auto stream = step::rows_of(step.stream, rows.t, rows.count);
+        const auto update = step::stored(step::rows_of(step.update, rows.t, rows.count));
+        const auto fast = rows.sum_of(stream, rows.template normalized<false>(update, moments));
+        const auto slow = rows.sum_of(stream, rows.template normalized<true>(update, moments));
         for (int r = 0; r < rows.count; ++r) {
-          const Rows row{rows.step, rows.affines, rows.t + r, 1, step::Reach::cache};
-          const auto one = [r](const auto& group) __attribute__((always_inline)) {
-            return std::remove_cvref_t<decltype(group)>{
-                {group.row[r], group.row[r], group.row[r], group.row[r]}};
-          };
-          Moments<A, rows_together> own;
-          for (int i = 0; i < rows_together; ++i) {
-            own.center[i] = moments.center[r];
-            own.correction[i] = moments.correction[r];
-            own.rstd[i] = moments.rstd[r];
-            own.precise_rstd[i] = moments.precise_rstd[r];
-            own.rest[i] = moments.rest[r];
-          }
+          const auto sum = row_of(step.sum, rows.t + r);
           if (moments.is_slow(r)) {
-            row.template add_posted<true>(one(stream), one(update), own);
+            transfer<Level, A>(slow.row[r], sum, 0, channels);
           } else {
-            row.template add_posted<false>(one(stream), one(update), own);
+            transfer<Level, A>(fast.row[r], sum, 0, channels);
           }
+        }
+        if constexpr (is_present<decltype(step.out)> || is_present<decltype(step.pre)>) {
+          const auto rest =
+              residual_step(step.channels, detail::as_const(step.sum), Absent{}, step.alpha,
+                            Absent{}, step.out, step.pre, Absent{}, step.stream_out, step.normed);
+          using Rest = std::remove_const_t<decltype(rest)>;
+          Level::call(RowsTask<Rest, A>{rest, rows.t, rows.t + rows.count});
         }
       }
     };

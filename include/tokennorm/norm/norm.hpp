@@ -184,6 +184,7 @@ class Norm {
   void backward_call(const char* x_name, const X& x, const TokenStatistics<S>& stats, const DY& dy,
                      const DSum& dsum, DX& dx, NormGradients<G>& gradients, E& executor) const;
 
+  kernels::Extent<Channels> extent() const { return {channels()}; }
   template <class G>
   void size_gradients(NormGradients<G>& gradients) const;
   Index statistics_channels() const {
@@ -328,9 +329,8 @@ void Norm<Kind, Param, Channels>::forward_call(const X& x, Y& y, TokenStatistics
   const Index grain = token_grain(channels());
   if constexpr (NativeScalar<A>) {
     using kernels::Absent;
-    const kernels::ResidualStep<A, Channels, decltype(in), Absent, Absent, Absent, decltype(out),
-                                Absent, Absent, decltype(pre)>
-        step{{channels()}, in, {}, A(1), {}, {}, pre, {}, {}, out};
+    const auto step = kernels::residual_step(extent(), in, Absent{}, A(1), Absent{}, Absent{}, pre,
+                                             Absent{}, Absent{}, out);
     choose_layout<decltype(operand), Y>(
         all_contiguous(in, out),
         [&] {
@@ -404,9 +404,8 @@ void Norm<Kind, Param, Channels>::sum_call(const R& residual, const U& update, S
   const Index grain = token_grain(channels());
   if constexpr (NativeScalar<A>) {
     using kernels::Absent;
-    const kernels::ResidualStep<A, Channels, decltype(h), decltype(u), decltype(s), Absent,
-                                decltype(out), Absent, Absent, decltype(pre)>
-        step{{channels()}, h, u, A(1), {}, {}, pre, s, {}, out};
+    const auto step =
+        kernels::residual_step(extent(), h, u, A(1), Absent{}, Absent{}, pre, s, Absent{}, out);
     const auto rows = [&] {
       executor.parallel_for(h.tokens, grain,
                             [&](Index begin, Index end) { kernels::run_rows(step, begin, end); });
