@@ -120,8 +120,9 @@ class ResidualStep : public ::testing::Test {
     Matrix sum(h.rows(), h.cols()), streamed(h.rows(), h.cols()), normed(h.rows(), h.cols());
     Matrix& to_stream = in_place ? stream : streamed;
     Matrix& to_normed = in_place ? given : normed;
-    const auto step = detail::residual_step<A>(
-        detail::as_const(detail::view_of(stream)), detail::as_const(detail::view_of(given)), alpha,
+    const auto step = kernels::residual_step(
+        kernels::Extent<Eigen::Dynamic>{shape.channels}, detail::as_const(detail::view_of(stream)),
+        detail::as_const(detail::view_of(given)), static_cast<A>(alpha),
         post.template arguments<Scalar>(), out.template arguments<Scalar>(),
         pre.template arguments<Scalar>(), detail::view_of(sum), detail::view_of(to_stream),
         detail::view_of(to_normed));
