@@ -295,24 +295,24 @@ struct RowsTask {
 
       template <class>
       TOKENNORM_INLINE void run() const {
-        const Step& step = rows.step;
-        const Index channels = step.channels.get();
-        const auto stream = step::rows_of(step.stream, rows.t, rows.count);
-        const auto update = step::stored(step::rows_of(step.update, rows.t, rows.count));
+        const Step& whole = rows.step;
+        const Index channels = whole.channels.get();
+        const auto stream = step::rows_of(whole.stream, rows.t, rows.count);
+        const auto update = step::stored(step::rows_of(whole.update, rows.t, rows.count));
         const auto fast = rows.sum_of(stream, rows.template normalized<false>(update, moments));
         const auto slow = rows.sum_of(stream, rows.template normalized<true>(update, moments));
         for (int r = 0; r < rows.count; ++r) {
-          const auto sum = row_of(step.sum, rows.t + r);
+          const auto sum = row_of(whole.sum, rows.t + r);
           if (moments.is_slow(r)) {
             transfer<Level, A>(slow.row[r], sum, 0, channels);
           } else {
             transfer<Level, A>(fast.row[r], sum, 0, channels);
           }
         }
-        if constexpr (is_present<decltype(step.out)> || is_present<decltype(step.pre)>) {
-          const auto rest =
-              residual_step(step.channels, detail::as_const(step.sum), Absent{}, step.alpha,
-                            Absent{}, step.out, step.pre, Absent{}, step.stream_out, step.normed);
+        if constexpr (is_present<decltype(whole.out)> || is_present<decltype(whole.pre)>) {
+          const auto rest = residual_step(whole.channels, detail::as_const(whole.sum), Absent{},
+                                          whole.alpha, Absent{}, whole.out, whole.pre, Absent{},
+                                          whole.stream_out, whole.normed);
           using Rest = std::remove_const_t<decltype(rest)>;
           Level::call(RowsTask<Rest, A>{rest, rows.t, rows.t + rows.count});
         }
