@@ -32,7 +32,8 @@ using Precise = std::conditional_t<std::is_same_v<A, float>, double, long double
 /// are loaded once.
 inline constexpr int rows_together = 4;
 
-/// Something for each of these rows; where there are fewer, the last one again.
+/// Something for each of these rows. Where there are fewer rows, the last one stands in it again,
+/// and what is only a hint is missing.
 template <class T>
 struct Group {
   T row[rows_together];
@@ -204,7 +205,7 @@ struct Row {
   }
   template <class A>
   TOKENNORM_INLINE void set(Index c, A value) const {
-    store_first(data + c, Lanes<A, 4>(value), 1);
+    store_first(data + c, Lanes<A, Baseline::lanes<A>>(value), 1);
   }
 };
 
@@ -245,7 +246,7 @@ struct Column {
   }
   template <class A>
   TOKENNORM_INLINE void set(Index c, A value) const {
-    store_first(data + c * channel_stride, Lanes<A, 4>(value), 1);
+    store_first(data + c * channel_stride, Lanes<A, Baseline::lanes<A>>(value), 1);
   }
   /// This column's token i, alone.
   TOKENNORM_INLINE Column one(Index i) const {

@@ -19,6 +19,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 
 namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
 
@@ -138,7 +139,7 @@ TOKENNORM_INLINE unsigned finish(const double* pivots, const long double* sums,
       moments.mean[i] = pivot + delta;
       moments.center[i] = opaque(static_cast<double>(moments.mean[i]));
       moments.correction[i] =
-          static_cast<double>(((static_cast<P>(moments.center[i]) - pivot) - delta) * rstd);
+          static_cast<double>((guarded(static_cast<P>(moments.center[i]) - pivot) - delta) * rstd);
     }
     const bool good = in_range(mean_square + static_cast<P>(epsilon), Limits<double>::smallest,
                                Limits<double>::largest) &&
@@ -467,6 +468,8 @@ struct PreciseMomentsTask {
   template <class Level>
   TOKENNORM_INLINE void run() const {
     using P = Precise<A>;
+    static_assert(std::numeric_limits<P>::max_exponent > std::numeric_limits<A>::max_exponent,
+                  "tokennorm: norms of double need a long double with a wider range than double.");
     constexpr int width = Level::template lanes<A>;
     moments.center[token] = 0;
     moments.rest[token] = 0;
@@ -556,6 +559,11 @@ TOKENNORM_INLINE void row_moments(const Group<Source>& source, const Group<Sink>
     }
     if constexpr (Centred) totals.write(sums);
     totals_of_squares.write(squares);
+    // The last row stands in the group several times, with its statistics.
+    for (int r = count; r < rows_together; ++r) {
+      sums[r] = sums[count - 1];
+      squares[r] = squares[count - 1];
+    }
   }
   const unsigned bad =
       finish<Level, Centred>(pivots, sums, squares, n, epsilon, moments) & ((1u << count) - 1);

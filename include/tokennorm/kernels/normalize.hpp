@@ -69,9 +69,10 @@ class Normalized {
     if constexpr (Slow) {
       return precise<W>(c, n);
     } else {
-      return rounded_to<RoundAs>(multiply_add(normalizer_(source_.template get_first<A, W>(c, n)),
-                                              affine_.scale_first(c, n),
-                                              affine_.shift_first(c, n)));
+      const Lanes<A, W> x = source_.template get_first<A, W>(c, n);
+      const Lanes<A, W> y =
+          multiply_add(normalizer_(x), affine_.scale_first(c, n), affine_.shift_first(c, n));
+      return first_lanes(rounded_to<RoundAs>(y), n);
     }
   }
 

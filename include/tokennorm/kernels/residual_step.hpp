@@ -222,14 +222,21 @@ struct RowsTask {
   }
 
   TOKENNORM_INLINE static step::Reach reach_of(const Step& step) {
-    const void* result = nullptr;
     if constexpr (is_present<decltype(step.pre)>) {
-      result = step.normed.data;
+      return reach_of(step, step.normed);
     } else if constexpr (is_present<decltype(step.out)>) {
-      result = step.stream_out.data;
+      return reach_of(step, step.stream_out);
+    } else {
+      return step::Reach::cache;
     }
-    if (!step::is_far(step.stream) || result == step.stream.data) return step::Reach::cache;
-    return step::bytes_of(step.stream) < 64 << 20 ? step::Reach::far : step::Reach::beyond;
+  }
+  template <class Result>
+  TOKENNORM_INLINE static step::Reach reach_of(const Step& step, const Result& result) {
+    const void* const read = step.stream.data;
+    if (!step::is_far(result) || read == static_cast<const void*>(result.data)) {
+      return step::Reach::cache;
+    }
+    return step::bytes_of(result) < 64 << 20 ? step::Reach::far : step::Reach::beyond;
   }
 
   /// Up to four rows at once.

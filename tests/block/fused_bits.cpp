@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MIT
+// A step with a norm on the update has the bits of the same step done one by one, whatever the norm
+// after it counts, for groups of rows that are not full, and beside a row that needs the wider
+// type.
+#include "../support/exact_bits.hpp"
+#include "../support/random_tokens.hpp"
+#include <tokennorm/tokennorm.hpp>
+
+#include <gtest/gtest.h>
+
+namespace tokennorm::test {
+namespace {
+
+using Matrix = TokenMatrix<float>;
+
+/// h ← x + N₂(N₁(x)), y = h + N₄(N₃(h)), with sublayers that leave their input alone.
+template <class Post, class Pre>
+void expect_bits_of_single_steps(const Post& post, const Pre& pre, const Matrix& x) {
+  const auto unchanged = [](const Matrix& n) -> Matrix { return n; };
+  const LayerNorm<float> plain(x.cols());
+  const SandwichLN block(plain, unchanged, post, pre, unchanged, plain);
+  const Matrix h = x + post(plain(x));
+  const Matrix y = h + plain(pre(h));
+  EXPECT_TRUE(same_bits(block(x), y)) << x.rows() << " x " << x.cols();
+}
+
+TEST(FusedBits, NormThatCountsFewChannelsAfterOneThatCountsMany) {
+  for (const Index channels : {512, 2100}) {
+    for (const Index tokens : {1, 2, 3, 4, 5, 8}) {
+      const RMSNorm<float> partial(channels, {.statistics_channels = 16});
+      const auto x = random_normal<Matrix>({tokens, channels}, Seed{7301}, 1, 2);
+      expect_bits_of_single_steps(LayerNorm<float>(channels), partial, x);
+      expect_bits_of_single_steps(RMSNorm<float>(channels), partial, x);
+    }
+  }
+}
+
+TEST(FusedBits, ScaleOffsetAndARestOfChannels) {
+  for (const Index channels : {5, 19, 103, 515}) {
+    const LayerNorm<float> post(channels, {.scale_offset = 1});
+    auto x = random_normal<Matrix>({9, channels}, Seed{7302}, 1, 2);
+    for (const bool slow : {false, true}) {
+      if (slow) x(5, 1) = 1e30f;
+      expect_bits_of_single_steps(post, RMSNorm<float>(channels), x);
+      expect_bits_of_single_steps(post, LayerNorm<float>(channels), x);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tokennorm::test
