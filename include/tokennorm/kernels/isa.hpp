@@ -13,13 +13,21 @@
 #include <cstdlib>
 #include <string_view>
 
+/// The highest level that kernels are compiled for: 0 baseline, 1 AVX2, 2 AVX-512. A level left out
+/// saves its part of what the kernels cost to compile; where it would run, the one below does.
+#ifndef TOKENNORM_MAX_ISA
+#define TOKENNORM_MAX_ISA 2
+#endif
+
 // Units built with different flags must not share one copy of a kernel: the linker would keep
 // either, and a machine without the instructions would meet them. So the flags that change the code
 // are in the name of the namespace.
+#define TOKENNORM_JOIN_EXPANDED(a, b) a##b
+#define TOKENNORM_JOIN(a, b) TOKENNORM_JOIN_EXPANDED(a, b)
 #if defined(__FAST_MATH__)
-#define TOKENNORM_KERNELS_MATH fast_math
+#define TOKENNORM_KERNELS_MATH TOKENNORM_JOIN(fast_math_up_to_, TOKENNORM_MAX_ISA)
 #else
-#define TOKENNORM_KERNELS_MATH exact_math
+#define TOKENNORM_KERNELS_MATH TOKENNORM_JOIN(exact_math_up_to_, TOKENNORM_MAX_ISA)
 #endif
 #if defined(__AVX512F__)
 #define TOKENNORM_KERNELS_TARGET built_for_avx512
@@ -118,9 +126,13 @@ struct Avx512 {
 template <class Task>
 void dispatch(const Task& task) noexcept {
 #if defined(__x86_64__)
-  const Isa level = isa();
+  [[maybe_unused]] const Isa level = isa();
+#if TOKENNORM_MAX_ISA >= 2
   if (level == Isa::avx512) return Avx512::call(task);
-  if (level == Isa::avx2) return Avx2::call(task);
+#endif
+#if TOKENNORM_MAX_ISA >= 1
+  if (level != Isa::baseline) return Avx2::call(task);
+#endif
 #endif
   Baseline::call(task);
 }
