@@ -77,8 +77,11 @@ inline std::atomic<Isa>& chosen_isa() {
 
 }  // namespace detail
 
-/// The level the kernels run at.
-inline Isa isa() { return detail::chosen_isa().load(std::memory_order_relaxed); }
+/// The level the kernels run at. (Inlined: TOKENNORM_MAX_ISA is that of the unit that asks.)
+TOKENNORM_INLINE Isa isa() {
+  return detail::lower(detail::chosen_isa().load(std::memory_order_relaxed),
+                       static_cast<Isa>(TOKENNORM_MAX_ISA));
+}
 
 /// Lowers the level to `level`, or leaves it where the machine has no more than that.
 inline void limit_isa(Isa level) {
