@@ -8,7 +8,6 @@
 ///     run(…, tokens, executor)                                rows by several threads
 #pragma once
 
-#include "floors/streaming.hpp"
 #include <tokennorm/core/executor.hpp>
 #include <tokennorm/kernels/lanes.hpp>
 
@@ -29,8 +28,8 @@ struct Whole {
   }
   template <class T>
   TOKENNORM_INLINE void store(T* row, const kernels::Lanes<A, W>& v) const {
-    if constexpr (stores == Stores::streaming && std::is_same_v<T, A>) {
-      stream(row + c, v.native);
+    if constexpr (stores == Stores::streaming) {
+      kernels::store_streaming(row + c, v);
     } else {
       kernels::store(row + c, v);
     }
@@ -114,7 +113,7 @@ void run(const Rows& rows, Index tokens, Executor&& executor = serial) {
   executor.parallel_for(tokens, tokennorm::detail::token_grain(rows.channels),
                         [&](Index begin, Index end) {
                           kernels::dispatch(Task<A, stores, Rows>{rows, begin, end});
-                          if constexpr (stores == Stores::streaming) fence();
+                          if constexpr (stores == Stores::streaming) kernels::finish_streaming();
                         });
 }
 
