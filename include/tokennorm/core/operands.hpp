@@ -103,7 +103,7 @@ void check_overlap(Who who, const char* out_name, const TokenView<Out>& out, con
                    const TokenView<In>& in, bool same_allowed = true) {
   const bool same = same_view(out, in);
   if (same && same_allowed) return;
-  if (share_memory(Footprint(out), Footprint(in))) [[unlikely]] {
+  if (share_memory(out, in)) [[unlikely]] {
     fail_overlap(who, out_name, in_name, same_allowed);
   }
 }

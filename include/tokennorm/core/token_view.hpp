@@ -158,10 +158,28 @@ struct Footprint {
   return false;
 }
 
-/// Whether the two views share an element; quick where they are apart.
-inline bool share_memory(const Footprint& a, const Footprint& b) {
+[[gnu::noinline]] inline bool share_memory(const Footprint& a, const Footprint& b) {
   if (a.empty() || b.empty() || a.end() <= b.begin || b.end() <= a.begin) return false;
   return share_elements(a, b);
+}
+
+/// Whether a ends before b begins, in the order of addresses; false where that takes a closer look.
+template <class A, class B>
+bool ends_before(const TokenView<A>& a, const TokenView<B>& b) {
+  if (a.token_stride < 0 || a.channel_stride < 0 || b.token_stride < 0 || b.channel_stride < 0) {
+    return false;
+  }
+  const Index elements = (a.tokens - 1) * a.token_stride + (a.channels - 1) * a.channel_stride + 1;
+  return reinterpret_cast<std::intptr_t>(a.data) + elements * Index{sizeof(A)} <=
+         reinterpret_cast<std::intptr_t>(b.data);
+}
+
+/// Whether the two views share an element; quick where they are apart.
+template <class A, class B>
+bool share_memory(const TokenView<A>& a, const TokenView<B>& b) {
+  if (ends_before(a, b) || ends_before(b, a)) [[likely]]
+    return false;
+  return share_memory(Footprint(a), Footprint(b));
 }
 
 /// The same elements in the same places: address, shape, strides and scalar.

@@ -28,15 +28,14 @@ inline constexpr bool is_present = !std::is_same_v<std::remove_cv_t<T>, Absent>;
 template <class A>
 using Precise = std::conditional_t<std::is_same_v<A, float>, double, long double>;
 
-/// Rows that are worked on together: the latency of their sums and roots is paid once, and γ and β
-/// are loaded once.
+/// Rows of few channels that are worked on together: the latency of their sums and roots is paid
+/// once, and γ and β are loaded once.
 inline constexpr int rows_together = 4;
 
-/// Something for each of these rows. Where there are fewer rows, the last one stands in it again,
-/// and what is only a hint is missing.
-template <class T>
+/// Something for each of N rows. Where there are fewer rows, the last one stands in it again.
+template <class T, int N>
 struct Group {
-  T row[rows_together];
+  Array<T, N> row;
 };
 
 /// A row that will be needed soon and is far away: fetched while another one is worked on.
@@ -81,6 +80,31 @@ struct NormArguments {
   Statistic* mean = nullptr;
   Statistic* rstd = nullptr;
 };
+
+/// Copies of arguments, number by number; see in_register.
+template <int Channels>
+TOKENNORM_INLINE Extent<Channels> in_registers(const Extent<Channels>& extent) {
+  return {in_register(extent.value)};
+}
+template <class T>
+TOKENNORM_INLINE TokenView<T> in_registers(const TokenView<T>& view) {
+  return {in_register(view.data), in_register(view.tokens), in_register(view.channels),
+          in_register(view.token_stride), in_register(view.channel_stride)};
+}
+template <bool Centred, class Param, class Statistic>
+TOKENNORM_INLINE auto in_registers(const NormArguments<Centred, Param, Statistic>& norm) {
+  return NormArguments<Centred, Param, Statistic>{in_register(norm.scale),
+                                                  in_register(norm.shift),
+                                                  in_register(norm.scale_offset),
+                                                  in_register(norm.epsilon),
+                                                  in_register(norm.statistics_channels),
+                                                  in_register(norm.mean),
+                                                  in_register(norm.rstd)};
+}
+template <class Other>
+TOKENNORM_INLINE const Other& in_registers(const Other& other) {
+  return other;
+}
 
 /// The scale and shift of a norm at some channels. One that is switched off is read from a constant
 /// with step 0, so that one loop serves all. To be copied into a loop: what stands elsewhere in

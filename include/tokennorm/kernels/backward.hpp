@@ -12,91 +12,18 @@
 /// Source   Ba, Kiros, Hinton 2016, arXiv:1607.06450, eq. 4, differentiated
 #pragma once
 
+#include "tokennorm/kernels/channel_sums.hpp"
 #include "tokennorm/kernels/columns.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <new>
 #include <type_traits>
 
 namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
 
-/// Tokens whose parameter gradients make one partial result; the partial results are added in the
-/// wider type. Within a chunk the rounding of equal terms must not add up either: every few tokens
-/// the sums move from the arithmetic type into double.
-inline constexpr Index tokens_per_chunk = 64;
-inline constexpr Index tokens_per_fold = 16;
-
-inline Index chunk_count(Index tokens) {
-  return (tokens + tokens_per_chunk - 1) / tokens_per_chunk;
-}
-
-/// Memory for a call, not initialized, at the start of a cache line: a store that crosses lines
-/// costs two. A little of it is on the stack.
-template <class T>
-class Scratch {
- public:
-  explicit Scratch(Index count)
-      : data_(count <= few ? few_
-                           : static_cast<T*>(::operator new(
-                                 static_cast<std::size_t>(count) * sizeof(T), line))) {}
-  ~Scratch() {
-    if (data_ != few_) ::operator delete(data_, line);
-  }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-  T* data() { return data_; }
-
- private:
-  static constexpr Index few = 2048;
-  static constexpr std::align_val_t line{64};
-  alignas(64) Array<T, int{few}> few_;
-  T* data_;
-};
-
-/// Sums over the tokens of a chunk, one for each channel.
-template <class A>
-struct ChannelSums {
-  A* recent = nullptr;       // of up to tokens_per_fold tokens
-  double* total = nullptr;   // of those before, in a chunk of more
-  bool is_gradient = false;  // recent is what the sums are to be added to in the end
-
-  TOKENNORM_INLINE bool wanted() const { return recent != nullptr; }
-  TOKENNORM_INLINE ChannelSums of_chunk(Index chunk, Index channels) const {
-    if (!wanted()) return {};
-    return {recent + chunk * channels, total + chunk * channels, is_gradient};
-  }
-  /// To what is there, unless the sums start here.
-  template <int W>
-  TOKENNORM_INLINE void add(Index c, const Lanes<A, W>& v, bool start) const {
-    store(recent + c,
-          start && !is_gradient ? v : load<A, W>(static_cast<const A*>(recent + c)) + v);
-  }
-  template <int W>
-  TOKENNORM_INLINE void add_first(Index c, const Lanes<A, W>& v, Index n, bool start) const {
-    store_first(
-        recent + c,
-        start && !is_gradient ? v : load_first<A, W>(static_cast<const A*>(recent + c), n) + v, n);
-  }
-  TOKENNORM_INLINE void add(Index c, A value, bool start) const {
-    recent[c] = start && !is_gradient ? value : recent[c] + value;
-  }
-  template <class Level>
-  TOKENNORM_INLINE void fold(Index channels, bool start) const {
-    if (!wanted()) return;
-    constexpr int W = Level::template lanes<double>;
-    Index c = 0;
-    for (; c + W <= channels; c += W) {
-      auto v = load<double, W>(static_cast<const A*>(recent + c));
-      if (!start) v += load<double, W>(static_cast<const double*>(total + c));
-      store(total + c, v);
-    }
-    for (; c < channels; ++c) {
-      total[c] = static_cast<double>(recent[c]) + (start ? 0.0 : total[c]);
-    }
-  }
-};
+/// Vectors of a row that are added up in the arithmetic type.
+inline constexpr Index vectors_per_total = 16;
 
 template <class A, int Channels, class X, class DY, class DSum, class DX, class Norm>
 struct Backward {
@@ -122,6 +49,16 @@ struct Tokens {
 
   TOKENNORM_INLINE bool is_slow(int token) const { return ((slow >> token) & 1u) != 0; }
 
+  /// Token 0 becomes token i of `other`.
+  template <int M>
+  TOKENNORM_INLINE void copy(const Tokens<A, M>& other, int i) {
+    center[0] = other.center[i];
+    rstd[0] = other.rstd[i];
+    offset[0] = other.offset[i];
+    mean_g[0] = other.mean_g[i];
+    mean_gx[0] = other.mean_gx[i];
+  }
+
   template <class Norm>
   TOKENNORM_INLINE void read(const Norm& norm, Index token, int count) {
     for (int i = 0; i < N; ++i) {
@@ -133,31 +70,59 @@ struct Tokens {
   }
 };
 
-/// From the sums over rows of x̂' = (x − mean)·rstd, g and g·x̂'.
-template <class Level, bool Centred, class A, int N>
-TOKENNORM_INLINE void finish(const Precise<A>* sum_x, const Precise<A>* sum_g,
-                             const Precise<A>* sum_gx, Index n, int count, Tokens<A, N>& tokens) {
-  using P = Precise<A>;
+/// From the sums over rows of x̂' = (x − mean)·rstd, g and g·x̂'. Slow are the tokens of which sums
+/// overflowed, float does not hold rstd well, or the mean is not the row's.
+template <class Level, bool Centred, int N>
+TOKENNORM_INLINE void finish(const double* sums_x, const double* sums_g, const double* sums_gx,
+                             Index n, Tokens<float, N>& tokens) {
+  using T = TokenLanes<Level, N>;
+  using V = typename T::V;
+  const V inverse_count(1 / static_cast<double>(n)), zero(0.0);
+  constexpr double huge = 1 / Limits<float>::smallest;
+  tokens.slow = 0;
+  TOKENNORM_UNROLL
+  for (int i = 0; i < N; i += T::width) {
+    const V rstd = T::get(static_cast<const float*>(tokens.rstd + i));
+    V mean_gx = zero - T::get(sums_gx + i) * inverse_count;
+    auto fast =
+        T::at_least(rstd * rstd, 1 / Limits<float>::largest) & T::at_most(rstd * rstd, huge);
+    if constexpr (Centred) {
+      const V offset = zero - T::get(sums_x + i) * inverse_count;
+      const V mean_g = zero - T::get(sums_g + i) * inverse_count;
+      mean_gx = multiply_add(offset, mean_g, mean_gx);
+      fast = fast & T::magnitude_at_most(offset, 0.25) & T::magnitude_at_most(mean_g, huge);
+      T::put(tokens.offset + i, offset);
+      T::put(tokens.mean_g + i, mean_g);
+    }
+    fast = fast & T::magnitude_at_most(mean_gx, huge);
+    T::put(tokens.mean_gx + i, mean_gx);
+    tokens.slow |= T::failed(fast) << i;
+  }
+}
+
+template <class Level, bool Centred, int N>
+TOKENNORM_INLINE void finish(const long double* sums_x, const long double* sums_g,
+                             const long double* sums_gx, Index n, Tokens<double, N>& tokens) {
+  using P = long double;
   const P inverse_count = 1 / static_cast<P>(n);
-  constexpr P huge = P(1) / Limits<A>::smallest;
+  constexpr P huge = P(1) / Limits<double>::smallest;
   tokens.slow = 0;
   for (int i = 0; i < N; ++i) {
-    P offset = 0, mean_g = 0, mean_gx = sum_gx[i] * inverse_count;
+    P offset = 0, mean_g = 0, mean_gx = sums_gx[i] * inverse_count;
     if constexpr (Centred) {
-      offset = sum_x[i] * inverse_count;
-      mean_g = sum_g[i] * inverse_count;
+      offset = sums_x[i] * inverse_count;
+      mean_g = sums_g[i] * inverse_count;
       mean_gx -= offset * mean_g;
     }
-    tokens.offset[i] = static_cast<A>(-offset);
-    tokens.mean_g[i] = static_cast<A>(-mean_g);
-    tokens.mean_gx[i] = static_cast<A>(-mean_gx);
-    // Sums that overflowed, an rstd that float does not hold well, a mean that is not the row's.
+    tokens.offset[i] = static_cast<double>(-offset);
+    tokens.mean_g[i] = static_cast<double>(-mean_g);
+    tokens.mean_gx[i] = static_cast<double>(-mean_gx);
     const P rstd = static_cast<P>(tokens.rstd[i]);
-    const bool fast = in_range(rstd * rstd, P(1) / Limits<A>::largest, huge) &&
+    const bool fast = in_range(rstd * rstd, P(1) / Limits<double>::largest, huge) &&
                       in_range(std::abs(mean_gx), P(0), huge) &&
                       in_range(std::abs(mean_g), P(0), huge) &&
                       in_range(std::abs(offset), P(0), P(1) / 4);
-    tokens.slow |= (fast || i >= count ? 0u : 1u) << i;
+    tokens.slow |= (fast ? 0u : 1u) << i;
   }
 }
 
@@ -179,8 +144,7 @@ struct PreciseTask {
     const Index n = step::statistics_count(norm, channels);
     const P count = static_cast<P>(n);
     Moments<A, 1> moments;
-    PreciseMomentsTask<Norm::centred, A, X, 1>{x, n, norm.epsilon, moments, 0}
-        .template run<Level>();
+    PreciseMomentsTask<Norm::centred, A, X>{x, n, norm.epsilon, moments}.template run<Level>();
     const P rstd = moments.precise_rstd[0];
     P mean_g = 0, mean_gx = 0;
     for (Index c = 0; c < channels; ++c) {
@@ -248,30 +212,34 @@ struct BackwardRowsTask {
     const bool is_far = step::is_far(args.x);
     const auto run_fold = [&](Index first, Index last, const ChannelSums<A>& scale_sums,
                               const ChannelSums<A>& shift_sums) __attribute__((always_inline)) {
-      for (Index t = first; t < last; t += rows_together) {
-        const int count = static_cast<int>(std::min<Index>(rows_together, last - t));
-        backward::Tokens<A, rows_together> tokens;
-        tokens.read(args.norm, t, count);
+      const auto run_rows = [&](auto rows, Index t) __attribute__((always_inline)) {
+        backward::Tokens<A, rows> tokens;
+        tokens.read(args.norm, t, rows);
         if (is_far) {
-          for (int r = 0; r < count; ++r) {
+          for (int r = 0; r < rows; ++r) {
             ahead(row_of(args.dx, t + r)).template fetch<1>(0, args.channels.get());
           }
         }
-        first_sweep<Level>(args, affine, t, count, tokens);
-        if (tokens.slow == 0 && count == rows_together) [[likely]] {
-          second_sweep<Level, rows_together>(args, affine, tokens, 0, t, scale_sums, shift_sums,
-                                             t == first);
-          continue;
-        }
-        for (int r = 0; r < count; ++r) {
-          if (tokens.is_slow(r)) [[unlikely]] {
-            precise_row(args, t + r, scale_sums, shift_sums, t + r == first);
-          } else {
-            second_sweep<Level, 1>(args, affine, tokens, r, t + r, scale_sums, shift_sums,
-                                   t + r == first);
+        first_sweep<Level, rows>(args, affine, t, tokens);
+        if (tokens.slow == 0) [[likely]] {
+          second_sweep<Level, rows>(args, affine, tokens, t, scale_sums, shift_sums, t == first);
+        } else {
+          for (int r = 0; r < rows; ++r) {
+            if (tokens.is_slow(r)) {
+              precise_row(args, t + r, scale_sums, shift_sums, t + r == first);
+            } else {
+              backward::Tokens<A, 1> token;
+              token.copy(tokens, r);
+              second_sweep<Level, 1>(args, affine, token, t + r, scale_sums, shift_sums,
+                                     t + r == first);
+            }
           }
         }
-      }
+      };
+      Index t = first;
+      for (; t + rows_together <= last; t += rows_together)
+        run_rows(std::integral_constant<int, rows_together>{}, t);
+      for (; t < last; ++t) run_rows(std::integral_constant<int, 1>{}, t);
     };
     for_each_fold<Level>(args, begin, end, run_fold);
   }
@@ -289,105 +257,99 @@ struct BackwardRowsTask {
                         row_of(args.dx, t), args.channels.get(), scale_sums, shift_sums, start});
   }
 
-  template <class Level, class Affine>
+  /// The sums of x̂', g and g·x̂' over the rows from t on.
+  template <class Level, int Rows, class Affine>
   TOKENNORM_INLINE static void first_sweep(const Arguments& args, const Affine affine, Index t,
-                                           int count, backward::Tokens<A, rows_together>& tokens) {
+                                           backward::Tokens<A, Rows>& tokens) {
     constexpr int width = Level::template lanes<A>;
+    using V = Lanes<A, width>;
     const Index channels = args.channels.get();
-    RowTotals<A, width> total_x, total_g, total_gx;
-    for (int r = 0; r < rows_together; ++r) {
-      Total<A, width> sums[3];
-      if (r < count) {
-        sum_row<Level>(row_of(args.x, t + r), row_of(args.dy, t + r), affine, channels,
-                       tokens.center[r], tokens.rstd[r], sums);
-      }
-      total_x.set(r, sums[0]);
-      total_g.set(r, sums[1]);
-      total_gx.set(r, sums[2]);
+    const auto x = step::rows_of<Rows>(args.x, t);
+    const auto dy = step::rows_of<Rows>(args.dy, t);
+    Array<V, Rows> centers, rstds;
+    Array<RowTotal<A, width>, Rows> total_x, total_g, total_gx;
+    TOKENNORM_UNROLL
+    for (int r = 0; r < Rows; ++r) {
+      centers[r] = V(tokens.center[r]);
+      rstds[r] = V(tokens.rstd[r]);
     }
-    alignas(32) Precise<A> sum_x[rows_together], sum_g[rows_together], sum_gx[rows_together];
-    if constexpr (Norm::centred) {
-      total_x.write(sum_x);
-      total_g.write(sum_g);
-    }
-    total_gx.write(sum_gx);
-    backward::finish<Level, Norm::centred, A>(
-        sum_x, sum_g, sum_gx, step::statistics_count(args.norm, channels), count, tokens);
-  }
-
-  /// The sums of x̂', g and g·x̂' over a row.
-  template <class Level, class X, class DY, class Affine, int W>
-  TOKENNORM_INLINE static void sum_row(const X x, const DY dy, const Affine& affine, Index channels,
-                                       A center, A rstd, Total<A, W> (&totals)[3]) {
-    constexpr int chains = 2;
-    using V = Lanes<A, W>;
-    const V centers(center), rstds(rstd);
     auto at = affine.begin();
     Index c = 0;
     while (c < channels) {
-      V sum_x[chains], sum_g[chains], sum_gx[chains];
+      Array<V, Rows> sum_x, sum_g, sum_gx;
       TOKENNORM_UNROLL
-      for (int k = 0; k < chains; ++k) sum_x[k] = sum_g[k] = sum_gx[k] = V(A(0));
-      const auto add = [&](int k, const V& normalized, const V& g) __attribute__((always_inline)) {
+      for (int r = 0; r < Rows; ++r) sum_x[r] = sum_g[r] = sum_gx[r] = V(A(0));
+      const auto add = [&](int r, const V& deviation, const V& out, const V& scale)
+          __attribute__((always_inline)) {
+        const V normalized = deviation * rstds[r], g = out * scale;
         if constexpr (Norm::centred) {
-          sum_x[k] += normalized;
-          sum_g[k] += g;
+          sum_x[r] += normalized;
+          sum_g[r] += g;
         }
-        sum_gx[k] = multiply_add(g, normalized, sum_gx[k]);
+        sum_gx[r] = multiply_add(g, normalized, sum_gx[r]);
       };
-      const Index stop = std::min(channels, c + chains * vectors_per_fold * W);
-      for (; c + chains * W <= stop; c += chains * W) {
+      const Index stop = std::min(channels, c + vectors_per_total * width);
+      for (; c + width <= stop; c += width) {
+        const V scale = at.scale();
         TOKENNORM_UNROLL
-        for (int k = 0; k < chains; ++k) {
-          add(k, guarded(x.template get<A, W>(c + k * W) - centers) * rstds,
-              dy.template get<A, W>(c + k * W) * at.scale());
-          at.advance();
+        for (int r = 0; r < Rows; ++r) {
+          add(r, guarded(x.row[r].template get<A, width>(c) - centers[r]),
+              dy.row[r].template get<A, width>(c), scale);
         }
+        at.advance();
       }
-      if (stop == channels) {
-        if (c + W <= channels) {
-          add(0, guarded(x.template get<A, W>(c) - centers) * rstds,
-              dy.template get<A, W>(c) * at.scale());
-          at.advance();
-          c += W;
+      if (c < stop) {
+        const Index n = stop - c;
+        const V scale = at.scale_first(n);
+        TOKENNORM_UNROLL
+        for (int r = 0; r < Rows; ++r) {
+          const V value = x.row[r].template get_first<A, width>(c, n);
+          add(r, first_lanes(guarded(value - centers[r]), n),
+              dy.row[r].template get_first<A, width>(c, n), scale);
         }
-        if (c < channels) {
-          const Index n = channels - c;
-          add(1, first_lanes(guarded(x.template get_first<A, W>(c, n) - centers), n) * rstds,
-              dy.template get_first<A, W>(c, n) * at.scale_first(n));
-          c = channels;
+        c = stop;
+      }
+      TOKENNORM_UNROLL
+      for (int r = 0; r < Rows; ++r) {
+        if constexpr (Norm::centred) {
+          total_x[r].add(sum_x[r]);
+          total_g[r].add(sum_g[r]);
         }
+        total_gx[r].add(sum_gx[r]);
       }
-      if constexpr (Norm::centred) {
-        totals[0].add(sum_x[0] + sum_x[1]);
-        totals[1].add(sum_g[0] + sum_g[1]);
-      }
-      totals[2].add(sum_gx[0] + sum_gx[1]);
     }
+    alignas(32) Array<Precise<A>, Rows> sums_x, sums_g, sums_gx;
+    if constexpr (Norm::centred) {
+      write_sums(total_x, sums_x);
+      write_sums(total_g, sums_g);
+    }
+    write_sums(total_gx, sums_gx);
+    backward::finish<Level, Norm::centred>(sums_x, sums_g, sums_gx,
+                                           step::statistics_count(args.norm, channels), tokens);
   }
 
-  /// dx of the rows from t on, whose numbers are tokens[first] and so on.
+  /// dx of the rows from t on.
   template <class Level, int Rows, class Affine>
   TOKENNORM_INLINE static void second_sweep(const Arguments& args, const Affine affine,
-                                            const backward::Tokens<A, rows_together>& tokens,
-                                            int first, Index t, const ChannelSums<A> scale_sums,
+                                            const backward::Tokens<A, Rows>& tokens, Index t,
+                                            const ChannelSums<A> scale_sums,
                                             const ChannelSums<A> shift_sums, bool start) {
     const Index channels = args.channels.get();
     const Index counted = step::statistics_count(args.norm, channels);
     constexpr int width = Level::template lanes<A>;
     using V = Lanes<A, width>;
-    const auto x = step::rows_of(args.x, t, Rows);
-    const auto dy = step::rows_of(args.dy, t, Rows);
-    const auto dsum = step::rows_of(args.dsum, t, Rows);
-    const auto dx = step::rows_of(args.dx, t, Rows);
+    const auto x = step::rows_of<Rows>(args.x, t);
+    const auto dy = step::rows_of<Rows>(args.dy, t);
+    const auto dsum = step::rows_of<Rows>(args.dsum, t);
+    const auto dx = step::rows_of<Rows>(args.dx, t);
     Array<V, Rows> centers, rstds, offsets, means_g, means_gx;
     TOKENNORM_UNROLL
     for (int r = 0; r < Rows; ++r) {
-      centers[r] = V(tokens.center[first + r]);
-      rstds[r] = V(tokens.rstd[first + r]);
-      offsets[r] = V(tokens.offset[first + r]);
-      means_g[r] = V(tokens.mean_g[first + r]);
-      means_gx[r] = V(tokens.mean_gx[first + r]);
+      centers[r] = V(tokens.center[r]);
+      rstds[r] = V(tokens.rstd[r]);
+      offsets[r] = V(tokens.offset[r]);
+      means_g[r] = V(tokens.mean_g[r]);
+      means_gx[r] = V(tokens.mean_gx[r]);
     }
     // dx of one vector of row r; gathers the parameter gradients.
     const auto one = [&](int r, const V& value, const V& out, const V& scale, V& scale_sum,
@@ -409,10 +371,15 @@ struct BackwardRowsTask {
       for (; c + width <= end; c += width) {
         const V scale = affine.scale(c);
         V scale_sum(A(0)), shift_sum(A(0));
+        Array<V, Rows> values, outs;
         TOKENNORM_UNROLL
         for (int r = 0; r < Rows; ++r) {
-          const V inner = one(r, x.row[r].template get<A, width>(c),
-                              dy.row[r].template get<A, width>(c), scale, scale_sum, shift_sum);
+          values[r] = x.row[r].template get<A, width>(c);
+          outs[r] = dy.row[r].template get<A, width>(c);
+        }
+        TOKENNORM_UNROLL
+        for (int r = 0; r < Rows; ++r) {
+          const V inner = one(r, values[r], outs[r], scale, scale_sum, shift_sum);
           if constexpr (has_dsum) {
             dx.row[r].put(c, multiply_add(inner, rstds[r], dsum.row[r].template get<A, width>(c)));
           } else {
@@ -513,8 +480,8 @@ struct BackwardColumnsTask {
       total_x.write(sums_x);
       total_g.write(sums_g);
       total_gx.write(sums_gx);
-      backward::finish<Level, Norm::centred, A>(sums_x, sums_g, sums_gx, counted,
-                                                static_cast<int>(count), tokens);
+      backward::finish<Level, Norm::centred>(sums_x, sums_g, sums_gx, counted, tokens);
+      tokens.slow &= (1u << count) - 1;
       if (tokens.slow != 0) [[unlikely]] {
         if (count == 1) {
           using Task = backward::PreciseTask<
@@ -558,45 +525,6 @@ struct BackwardColumnsTask {
       return load<A, int{W}>(static_cast<const A*>(values));
     }
   };
-};
-
-/// gradient[c] += the sum of the partial results, in their order.
-template <class A, class G>
-struct AddPartialsTask {
-  ChannelSums<A> sums;
-  Index tokens, channels;
-  G* gradient;
-
-  template <class Level>
-  TOKENNORM_INLINE void run() const {
-    using P = Precise<A>;
-    const Index chunks = chunk_count(tokens);
-    // The last chunk has no total where it is short.
-    const Index tokens_of_last = tokens - (chunks - 1) * tokens_per_chunk;
-    const Index totals = tokens_of_last > tokens_per_fold ? chunks : chunks - 1;
-    Index c = 0;
-    if constexpr (std::is_same_v<P, double> && !std::is_same_v<G, long double>) {
-      constexpr int W = Level::template lanes<double>;
-      for (; c + W <= channels; c += W) {
-        auto total = load<double, W>(static_cast<const G*>(gradient + c));
-        for (Index chunk = 0; chunk < totals; ++chunk) {
-          total += load<double, W>(static_cast<const double*>(sums.total + chunk * channels + c));
-        }
-        if (totals < chunks) {
-          total += load<double, W>(static_cast<const A*>(sums.recent + totals * channels + c));
-        }
-        store(gradient + c, total);
-      }
-    }
-    for (; c < channels; ++c) {
-      P total = static_cast<P>(gradient[c]);
-      for (Index chunk = 0; chunk < totals; ++chunk) {
-        total += static_cast<P>(sums.total[chunk * channels + c]);
-      }
-      if (totals < chunks) total += static_cast<P>(sums.recent[totals * channels + c]);
-      gradient[c] = static_cast<G>(total);
-    }
-  }
 };
 
 template <class A, int Channels, class... Operands>

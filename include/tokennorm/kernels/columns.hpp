@@ -83,8 +83,11 @@ class ColumnMoments {
       for (int i = 0; i < columns.count_; ++i) {
         if ((still_bad >> i & 1u) == 0) continue;
         const auto token = again.one(i);
+        Moments<A, 1> revised;
         call_rarely<Level, Again>(
-            PreciseMomentsTask<Centred, A, Again, width>{token, n, epsilon, columns.moments_, i});
+            PreciseMomentsTask<Centred, A, std::remove_const_t<decltype(token)>>{token, n, epsilon,
+                                                                                 revised});
+        columns.moments_.copy(i, revised, 0);
       }
     }
   };
@@ -174,7 +177,7 @@ struct ColumnsTask {
     if constexpr (is_present<Sink>) {
       for (Index c = n; c < channels; ++c) sink.put(c, source.template get<A, width>(c));
     }
-    step::store_statistics(step.pre, columns.moments(), token, count);
+    step::store_statistics(step.pre, columns.moments(), token, static_cast<int>(count));
     const bool any_slow = columns.moments().slow != 0;
     const auto normed = column_of(step.normed, token, count);
     for (Index c = 0; c < channels; ++c) {

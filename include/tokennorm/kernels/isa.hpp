@@ -9,6 +9,7 @@
 
 #include "tokennorm/core/macros.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <string_view>
@@ -70,24 +71,32 @@ inline Isa environment_isa() {
 
 inline Isa lower(Isa a, Isa b) { return a < b ? a : b; }
 
-inline std::atomic<Isa>& chosen_isa() {
-  static std::atomic<Isa> chosen{lower(machine_isa(), environment_isa())};
-  return chosen;
+inline Isa highest_isa() { return lower(machine_isa(), environment_isa()); }
+
+/// The level, or −1 before it is first asked for. Not a static of a function, which takes a call
+/// and a guard to read.
+inline constinit std::atomic<int> chosen_isa{-1};
+
+[[gnu::cold, gnu::noinline]] inline int choose_isa() {
+  int unset = -1;
+  chosen_isa.compare_exchange_strong(unset, static_cast<int>(highest_isa()));
+  return chosen_isa.load(std::memory_order_relaxed);
 }
 
 }  // namespace detail
 
 /// The level the kernels run at. (Inlined: TOKENNORM_MAX_ISA is that of the unit that asks.)
 TOKENNORM_INLINE Isa isa() {
-  return detail::lower(detail::chosen_isa().load(std::memory_order_relaxed),
-                       static_cast<Isa>(TOKENNORM_MAX_ISA));
+  int level = detail::chosen_isa.load(std::memory_order_relaxed);
+  if (level < 0) [[unlikely]]
+    level = detail::choose_isa();
+  return static_cast<Isa>(std::min(level, TOKENNORM_MAX_ISA));
 }
 
 /// Lowers the level to `level`, or leaves it where the machine has no more than that.
 inline void limit_isa(Isa level) {
-  detail::chosen_isa().store(
-      detail::lower(level, detail::lower(detail::machine_isa(), detail::environment_isa())),
-      std::memory_order_relaxed);
+  detail::chosen_isa.store(static_cast<int>(detail::lower(level, detail::highest_isa())),
+                           std::memory_order_relaxed);
 }
 
 namespace kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
@@ -96,6 +105,11 @@ namespace kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MAT
 /// it. `call(task)` runs `task.template run<Level>()`, which must be TOKENNORM_INLINE, and is
 /// itself never inlined: kernels use it for their entry and to keep rare paths out of the way.
 struct Baseline {
+#if defined(__x86_64__)
+  static constexpr bool is_for_speed = false;  // x86-64 of before 2013: right, and quick to compile
+#else
+  static constexpr bool is_for_speed = true;
+#endif
   template <class A>
   static constexpr int lanes = 16 / int{sizeof(A)};
   template <class Task>
@@ -106,6 +120,7 @@ struct Baseline {
 
 #if defined(__x86_64__)
 struct Avx2 {
+  static constexpr bool is_for_speed = true;
   template <class A>
   static constexpr int lanes = 32 / int{sizeof(A)};
   template <class Task>
@@ -115,6 +130,7 @@ struct Avx2 {
 };
 
 struct Avx512 {
+  static constexpr bool is_for_speed = true;
   template <class A>
   static constexpr int lanes = 64 / int{sizeof(A)};
   template <class Task>

@@ -149,6 +149,18 @@ TOKENNORM_INLINE T opaque(T value) {
   return value;
 }
 
+/// The same, in a register of its own: read from memory alone and not as part of a wider load. What
+/// has just been written in narrow pieces is not there yet for a wide one, which then waits.
+template <class T>
+TOKENNORM_INLINE T in_register(T value) {
+  if constexpr (std::is_floating_point_v<T>) {
+    return opaque(value);
+  } else {
+    if constexpr (std::is_pointer_v<T> || std::is_integral_v<T>) asm("" : "+r"(value));
+    return value;
+  }
+}
+
 /// A deviation x − center: under -ffast-math the sum of deviations would be turned into a sum of x
 /// less a multiple of the center, which is the cancellation that the kernels exist to avoid.
 template <class V>
@@ -251,6 +263,21 @@ TOKENNORM_INLINE void sums_of_four(const Lanes<T, W> (&v)[4], double* to) {
       halves[i] = convert<double>(lower_half(v[i])) + convert<double>(upper_half(v[i]));
     }
     sums_of_four(halves, to);
+  }
+}
+
+/// The same in float, for what need not be exact.
+template <int W>
+TOKENNORM_INLINE Lanes<float, 4> rough_sums_of_four(const Lanes<float, W> (&v)[4]) {
+  if constexpr (W == 4) {
+    const auto ab = shuffle<0, 1, 4, 5>(v[0], v[1]) + shuffle<2, 3, 6, 7>(v[0], v[1]);
+    const auto cd = shuffle<0, 1, 4, 5>(v[2], v[3]) + shuffle<2, 3, 6, 7>(v[2], v[3]);
+    return shuffle<0, 2, 4, 6>(ab, cd) + shuffle<1, 3, 5, 7>(ab, cd);
+  } else {
+    Lanes<float, W / 2> halves[4];
+    TOKENNORM_UNROLL
+    for (int i = 0; i < 4; ++i) halves[i] = lower_half(v[i]) + upper_half(v[i]);
+    return rough_sums_of_four(halves);
   }
 }
 

@@ -33,7 +33,7 @@ struct Moments {
   unsigned slow = 0;
 
   TOKENNORM_INLINE bool is_slow(int token) const { return ((slow >> token) & 1u) != 0; }
-  /// Token `to` becomes what token `from` is in `other`; for tokens that are not slow.
+  /// Token `to` becomes what token `from` is in `other`.
   template <int M>
   TOKENNORM_INLINE void copy(int to, const Moments<A, M>& other, int from) {
     center[to] = other.center[from];
@@ -41,6 +41,10 @@ struct Moments {
     rstd[to] = other.rstd[from];
     precise_rstd[to] = other.precise_rstd[from];
     mean[to] = other.mean[from];
+    slow &= ~(1u << to);
+    if (!other.is_slow(from)) return;
+    rest[to] = other.rest[from];
+    slow |= 1u << to;
   }
 };
 
@@ -72,50 +76,90 @@ TOKENNORM_INLINE P reciprocal_root(P value) {
   return value == 0 ? P(0) : P(1) / std::sqrt(value);
 }
 
+/// N tokens in lanes of double, so many at a time; a single one stands in both lanes.
+template <class Level, int N>
+struct TokenLanes {
+  static constexpr int width = N == 1 ? 2 : std::min(4, Level::template lanes<double>);
+  using V = Lanes<double, width>;
+  using Bits = Lanes<std::int64_t, width>;
+
+  template <class T>
+  TOKENNORM_INLINE static V get(const T* from) {
+    if constexpr (N == 1) {
+      return V(static_cast<double>(*from));
+    } else {
+      return load<double, width>(from);
+    }
+  }
+  template <class T>
+  TOKENNORM_INLINE static void put(T* to, const V& v) {
+    if constexpr (N > 1) {
+      store(to, v);
+    } else if constexpr (std::is_same_v<T, float>) {
+      *to = convert<float>(v)[0];
+    } else {
+      *to = v[0];
+    }
+  }
+  // In terms of bits: also where the compiler was told that there is no NaN, which lies above.
+  TOKENNORM_INLINE static Bits at_least(const V& v, double low) {
+    return Bits(bit_cast_lanes<Bits>(opaque(v)).native >=
+                Bits(std::bit_cast<std::int64_t>(low)).native);
+  }
+  TOKENNORM_INLINE static Bits at_most(const V& v, double high) {
+    return Bits(bit_cast_lanes<Bits>(opaque(v)).native <=
+                Bits(std::bit_cast<std::int64_t>(high)).native);
+  }
+  TOKENNORM_INLINE static Bits magnitude_at_most(const V& v, double high) {
+    const Bits magnitude(std::int64_t{0x7fffffffffffffff});
+    return at_most(bit_cast_lanes<V>(bit_cast_lanes<Bits>(opaque(v)) & magnitude), high);
+  }
+  /// A bit for each token where `good` is not set.
+  TOKENNORM_INLINE static unsigned failed(const Bits& good) {
+    unsigned good_bits = 0;
+    sign_bits(good_bits, bit_cast_lanes<V>(good).native);
+    return ~good_bits & ((1u << std::min(width, N)) - 1);
+  }
+};
+
 /// From the sums about the pivots to the statistics; bit i of the result is set where the sums of
 /// token i do not carry them.
 template <class Level, bool Centred, int N>
 TOKENNORM_INLINE unsigned finish(const float* pivots, const double* sums, const double* squares,
                                  Index n, double epsilon, Moments<float, N>& moments) {
-  constexpr int W = std::min(4, Level::template lanes<double>);
-  using V = Lanes<double, W>;
-  using Bits = Lanes<std::int64_t, W>;
+  using T = TokenLanes<Level, N>;
+  using V = typename T::V;
   const V inverse_count(1 / static_cast<double>(n)), added(epsilon), one(1.0);
   unsigned bad = 0;
   TOKENNORM_UNROLL
-  for (int i = 0; i < N; i += W) {
-    const V mean_square = load<double, W>(squares + i) * inverse_count;
+  for (int i = 0; i < N; i += T::width) {
+    const V mean_square = T::get(squares + i) * inverse_count;
     V delta(0.0), variance = mean_square;
     if constexpr (Centred) {
-      delta = load<double, W>(sums + i) * inverse_count;
+      delta = T::get(sums + i) * inverse_count;
       variance = multiply_add(delta, V(0.0) - delta, mean_square);
     }
     const V radicand = variance + added;
     V root = radicand;
     square_root(root.native);
     const V rstd(one.native / root.native);
-    store(moments.precise_rstd + i, rstd);
-    store(moments.rstd + i, rstd);
+    T::put(moments.precise_rstd + i, rstd);
+    T::put(moments.rstd + i, rstd);
     if constexpr (Centred) {
-      const V pivot = load<double, W>(pivots + i);
+      const V pivot = T::get(pivots + i);
       const V mean = pivot + delta;
-      store(moments.mean + i, mean);
-      store(moments.center + i, mean);
-      const V center = load<double, W>(static_cast<const float*>(moments.center + i));
-      store(moments.correction + i, ((center - pivot) - delta) * rstd);
+      T::put(moments.mean + i, mean);
+      T::put(moments.center + i, mean);
+      const V center = T::get(static_cast<const float*>(moments.center + i));
+      T::put(moments.correction + i, ((center - pivot) - delta) * rstd);
     }
-    // In range, in terms of bits: also where the compiler was told that there is no NaN. The mean
-    // square is not below the variance, so that two comparisons do for both.
-    const Bits low(std::bit_cast<std::int64_t>(Limits<float>::smallest));
-    const Bits high(std::bit_cast<std::int64_t>(Limits<float>::largest));
-    Bits good(bit_cast_lanes<Bits>(opaque(radicand)).native >= low.native);
-    good = good & Bits(bit_cast_lanes<Bits>(opaque(mean_square + added)).native <= high.native);
+    // The mean square is not below the variance, so that two comparisons do for both.
+    auto good = T::at_least(radicand, Limits<float>::smallest) &
+                T::at_most(mean_square + added, Limits<float>::largest);
     if constexpr (Centred) {
-      good = good & Bits((V(4.0) * radicand).native >= (V(3.0) * mean_square).native);
+      good = good & typename T::Bits((V(4.0) * radicand).native >= (V(3.0) * mean_square).native);
     }
-    unsigned good_bits = 0;
-    sign_bits(good_bits, bit_cast_lanes<V>(good).native);
-    bad |= (~good_bits & ((1u << W) - 1)) << i;
+    bad |= T::failed(good) << i;
   }
   return bad;
 }
@@ -152,8 +196,8 @@ TOKENNORM_INLINE unsigned finish(const double* pivots, const long double* sums,
 
 // ---- sums ---------------------------------------------------------------------------------------
 
-/// Sums of lanes over a long row: a handful of vectors is added up in the arithmetic type, then
-/// folded into a wider or compensated total, so that the error does not grow with the row.
+/// Sums of lanes over many channels: a handful of vectors is added up in the arithmetic type, then
+/// folded into a wider or compensated total, so that the error does not grow with their number.
 template <class A, int W>
 class Total;
 
@@ -164,8 +208,6 @@ class Total<float, W> {
     low_ += convert<double>(lower_half(v));
     high_ += convert<double>(upper_half(v));
   }
-  TOKENNORM_INLINE double sum() const { return horizontal_sum(low_ + high_); }
-  TOKENNORM_INLINE Lanes<double, W / 2> lanes() const { return low_ + high_; }
   /// The sum of each lane.
   TOKENNORM_INLINE void write(double* to) const {
     store(to, low_);
@@ -205,29 +247,35 @@ class Total<double, W> {
   Lanes<double, W> high_{0.0}, low_{0.0};
 };
 
-/// The totals of up to four rows.
+/// The same where only the sum over all lanes counts: two lanes are added before they are widened.
 template <class A, int W>
-class RowTotals {
+class RowTotal : public Total<A, W> {};
+
+template <int W>
+class RowTotal<float, W> {
  public:
-  TOKENNORM_INLINE void set(int row, const Total<A, W>& total) {
-    if constexpr (std::is_same_v<A, float>) {
-      totals_[row] = total.lanes();
-    } else {
-      totals_[row] = total.sum();
-    }
+  TOKENNORM_INLINE void add(const Lanes<float, W>& v) {
+    lanes_ += convert<double>(lower_half(v) + upper_half(v));
   }
-  TOKENNORM_INLINE void write(Precise<A>* to) const {
-    if constexpr (std::is_same_v<A, float>) {
-      sums_of_four(totals_, to);
-    } else {
-      std::copy_n(totals_, rows_together, to);
-    }
-  }
+  TOKENNORM_INLINE double sum() const { return horizontal_sum(lanes_); }
+  TOKENNORM_INLINE const Lanes<double, W / 2>& lanes() const { return lanes_; }
 
  private:
-  std::conditional_t<std::is_same_v<A, float>, Lanes<double, W / 2>, long double>
-      totals_[rows_together];
+  Lanes<double, W / 2> lanes_{0.0};
 };
+
+/// The totals of some rows.
+template <class A, int W, std::size_t N>
+TOKENNORM_INLINE void write_sums(const RowTotal<A, W> (&totals)[N], Precise<A>* to) {
+  if constexpr (std::is_same_v<A, float> && int{N} == rows_together) {
+    const Lanes<double, W / 2> lanes[] = {totals[0].lanes(), totals[1].lanes(), totals[2].lanes(),
+                                          totals[3].lanes()};
+    sums_of_four(lanes, to);
+  } else {
+    TOKENNORM_UNROLL
+    for (std::size_t r = 0; r < N; ++r) to[r] = totals[r].sum();
+  }
+}
 
 /// The lanes of four vectors, summed up in the wider type.
 template <class A, int W>
@@ -247,38 +295,33 @@ TOKENNORM_INLINE void precise_sums(const Lanes<A, W> (&v)[rows_together], Precis
 /// would need a second sweep, with these one in a thousand.
 inline constexpr Index pivot_values = 32;
 
-/// The means of the first values of four rows: pivots near the means of the rows.
-template <class Level, class A, class Source>
-TOKENNORM_INLINE void first_means(const Group<Source>& source, Index n, A* pivots) {
+/// The means of the first values of some rows: pivots near the means of the rows.
+template <class Level, class A, class Source, int N>
+TOKENNORM_INLINE void first_means(const Group<Source, N>& source, Index n, A* pivots) {
   constexpr int width = Level::template lanes<A>;
   const Index count = std::min(n, pivot_values);
-  Lanes<A, width> sums[rows_together];
+  Array<Lanes<A, width>, N> sums;
   TOKENNORM_UNROLL
-  for (int r = 0; r < rows_together; ++r) sums[r] = Lanes<A, width>(A(0));
+  for (int r = 0; r < N; ++r) sums[r] = Lanes<A, width>(A(0));
   Index c = 0;
   for (; c + width <= count; c += width) {
     TOKENNORM_UNROLL
-    for (int r = 0; r < rows_together; ++r) sums[r] += source.row[r].template get<A, width>(c);
+    for (int r = 0; r < N; ++r) sums[r] += source.row[r].template get<A, width>(c);
   }
   if (c < count) {
     TOKENNORM_UNROLL
-    for (int r = 0; r < rows_together; ++r) {
+    for (int r = 0; r < N; ++r) {
       sums[r] += source.row[r].template get_first<A, width>(c, count - c);
     }
   }
-  alignas(32) Precise<A> totals[rows_together];
-  precise_sums(sums, totals);
-  const Precise<A> inverse_count = 1 / static_cast<Precise<A>>(count);
-  if constexpr (std::is_same_v<A, float>) {
-    constexpr int W = std::min(rows_together, Level::template lanes<double>);
-    TOKENNORM_UNROLL
-    for (int r = 0; r < rows_together; r += W) {
-      store(pivots + r, opaque(load<double, W>(totals + r) * Lanes<double, W>(inverse_count)));
-    }
+  const A inverse_count = 1 / static_cast<A>(count);
+  if constexpr (N == 1) {
+    pivots[0] = opaque(horizontal_sum(sums[0]) * inverse_count);
+  } else if constexpr (std::is_same_v<A, float>) {
+    store(pivots, rough_sums_of_four(sums) * Lanes<A, N>(inverse_count));
   } else {
-    for (int r = 0; r < rows_together; ++r) {
-      pivots[r] = opaque(static_cast<A>(totals[r] * inverse_count));
-    }
+    TOKENNORM_UNROLL
+    for (int r = 0; r < N; ++r) pivots[r] = opaque(horizontal_sum(sums[r]) * inverse_count);
   }
 }
 
@@ -288,6 +331,8 @@ inline constexpr Index vectors_per_fold = 4;  // for each accumulator
 /// Rows of so many vectors are few channels: they are swept together, four rows at once, each into
 /// one accumulator.
 inline constexpr Index few_vectors = 8;
+template <class Level, class A>
+inline constexpr Index few_channels = few_vectors* Level::template lanes<A>;
 
 /// Sums of one row about the pivot; stores the row into the sink on the way, if there is one, and
 /// fetches what comes after it.
@@ -342,8 +387,8 @@ class RowSums {
     }
   }
 
-  TOKENNORM_INLINE const Total<A, width>& sum() const { return sum_; }
-  TOKENNORM_INLINE const Total<A, width>& sum_of_squares() const { return squares_; }
+  TOKENNORM_INLINE const RowTotal<A, width>& sum() const { return sum_; }
+  TOKENNORM_INLINE const RowTotal<A, width>& sum_of_squares() const { return squares_; }
 
   TOKENNORM_INLINE static void accumulate(const V& d, V& sum, V& squares) {
     if constexpr (Centred) sum += d;
@@ -368,14 +413,14 @@ class RowSums {
   }
 
   V pivot_;
-  Total<A, width> sum_, squares_;
+  RowTotal<A, width> sum_, squares_;
 };
 
 /// Sums of four rows of few channels.
 template <class Level, bool Centred, class A, class Source, class Sink>
-TOKENNORM_INLINE void sums_together(const Group<Source> source, const Group<Sink> sink,
-                                    const A* pivots, Index n, Precise<A>* sums,
-                                    Precise<A>* squares) {
+TOKENNORM_INLINE void sums_together(const Group<Source, rows_together> source,
+                                    const Group<Sink, rows_together> sink, const A* pivots, Index n,
+                                    Precise<A>* sums, Precise<A>* squares) {
   constexpr int width = Level::template lanes<A>;
   using V = Lanes<A, width>;
   V pivot[rows_together], sum[rows_together], square[rows_together];
@@ -457,13 +502,12 @@ TOKENNORM_INLINE Precise<A> deviation(A x, const Moments<A, N>& moments, int tok
 
 /// Mean, then variance, in the wider type, in which no finite row overflows or underflows; in
 /// blocks, so that the rounding of the sums does not grow with C.
-template <bool Centred, class A, class Source, int N>
+template <bool Centred, class A, class Source>
 struct PreciseMomentsTask {
   Source source;
   Index n;
   double epsilon;
-  Moments<A, N>& moments;
-  int token;
+  Moments<A, 1>& moments;
 
   template <class Level>
   TOKENNORM_INLINE void run() const {
@@ -471,14 +515,15 @@ struct PreciseMomentsTask {
     static_assert(std::numeric_limits<P>::max_exponent > std::numeric_limits<A>::max_exponent,
                   "tokennorm: norms of double need a long double with a wider range than double.");
     constexpr int width = Level::template lanes<A>;
-    moments.center[token] = 0;
-    moments.rest[token] = 0;
+    moments.center[0] = 0;
+    moments.correction[0] = 0;
+    moments.rest[0] = 0;
     P variance = 0;
     // The mean about zero, the mean about that: what rounding left of it, and the variance.
     for (int pass = Centred ? 0 : 2; pass < 3; ++pass) {
       P sum = 0, block = 0;
       for (Index c = 0; c < n; ++c) {
-        const P d = deviation(source.template at<A, width>(c), moments, token);
+        const P d = deviation(source.template at<A, width>(c), moments, 0);
         block += pass == 2 ? d * d : d;
         if (c % 64 == 63) {
           sum += block;
@@ -486,90 +531,76 @@ struct PreciseMomentsTask {
         }
       }
       const P result = (sum + block) / static_cast<P>(n);
-      if (pass == 0) moments.center[token] = static_cast<A>(result);
-      if (pass == 1) moments.rest[token] = result;
+      if (pass == 0) moments.center[0] = static_cast<A>(result);
+      if (pass == 1) moments.rest[0] = result;
       if (pass == 2) variance = result;
     }
-    moments.mean[token] = static_cast<P>(moments.center[token]) + moments.rest[token];
-    moments.precise_rstd[token] = reciprocal_root(variance + static_cast<P>(epsilon));
-    moments.rstd[token] = static_cast<A>(moments.precise_rstd[token]);
-    moments.slow |= 1u << token;
+    moments.mean[0] = static_cast<P>(moments.center[0]) + moments.rest[0];
+    moments.precise_rstd[0] = reciprocal_root(variance + static_cast<P>(epsilon));
+    moments.rstd[0] = static_cast<A>(moments.precise_rstd[0]);
+    moments.slow = 1;
   }
 };
 
-/// What follows where first sums were not good enough, in a function of its own so that the fast
-/// path stays small: another sweep of that row about its mean, then the wider type.
+/// What follows where the first sums of a row were not good enough, in a function of its own so
+/// that the fast path stays small: another sweep about its mean, then the wider type.
 template <bool Centred, class A, class Source>
-struct ReviseRowsTask {
-  Group<Source> source;
-  int count;
-  unsigned bad;
+struct ReviseRowTask {
+  Source source;
+  A center;
   Index n;
   double epsilon;
-  Moments<A, rows_together>& moments;
+  Moments<A, 1>& moments;
 
   template <class Level>
   TOKENNORM_INLINE void run() const {
-    for (int r = 0; r < rows_together; ++r) {
-      if (((bad >> r) & 1u) == 0) continue;
-      if constexpr (Centred) {
-        const RowSums<Level, Centred, A> sums(source.row[r], Absent{}, Ahead{}, moments.center[r],
-                                              n);
-        const A pivots[rows_together] = {moments.center[r]};
-        const Precise<A> sum[rows_together] = {sums.sum().sum()};
-        const Precise<A> squares[rows_together] = {sums.sum_of_squares().sum()};
-        Moments<A, rows_together> revised;
-        if ((finish<Level, Centred>(pivots, sum, squares, n, epsilon, revised) & 1u) == 0) {
-          moments.copy(r, revised, 0);
-          continue;
-        }
-      }
-      call_rarely<Level, Source>(PreciseMomentsTask<Centred, A, Source, rows_together>{
-          source.row[r], n, epsilon, moments, r});
+    if constexpr (Centred) {
+      const RowSums<Level, Centred, A> sums(source, Absent{}, Ahead{}, center, n);
+      const Precise<A> sum = sums.sum().sum(), squares = sums.sum_of_squares().sum();
+      if (finish<Level, Centred>(&center, &sum, &squares, n, epsilon, moments) == 0) return;
     }
-    // The last row stands in the group several times.
-    for (int r = count; r < rows_together; ++r) moments.copy(r, moments, count - 1);
+    call_rarely<Level, Source>(PreciseMomentsTask<Centred, A, Source>{source, n, epsilon, moments});
   }
 };
 
-/// The statistics of the first n channels of up to four rows, which are copied from `source` to
-/// `sink` in the same sweep where there is a sink; `again` is the source of any further sweep (the
-/// sink may be the very memory of an operand).
-template <class Level, bool Centred, class A, class Source, class Sink, class Again>
-TOKENNORM_INLINE void row_moments(const Group<Source>& source, const Group<Sink>& sink,
-                                  const Group<Again>& again, const Group<Ahead>& ahead, int count,
-                                  Index n, double epsilon, Moments<A, rows_together>& moments) {
-  constexpr int width = Level::template lanes<A>;
-  alignas(32) A pivots[rows_together] = {};
-  alignas(32) Precise<A> sums[rows_together] = {}, squares[rows_together] = {};
-  if constexpr (Centred) first_means<Level>(source, n, pivots);
-  if (n <= few_vectors * width) {
-    sums_together<Level, Centred, A>(source, sink, pivots, n, sums, squares);
-  } else {
-    RowTotals<A, width> totals, totals_of_squares;
-    for (int r = 0; r < rows_together; ++r) {
-      if (r >= count) {
-        totals.set(r, {});
-        totals_of_squares.set(r, {});
-        continue;
+/// The sums of the first n channels of some rows, which are copied from `source` to `sink` in the
+/// same sweep where there is a sink. A group of several rows has few channels.
+template <class A, int N>
+struct SumsOfRows {
+  alignas(32) Array<A, N> pivots = {};
+  alignas(32) Array<Precise<A>, N> sums = {}, squares = {};
+
+  template <class Level, bool Centred, class Source, class Sink>
+  TOKENNORM_INLINE void take(const Group<Source, N>& source, const Group<Sink, N>& sink,
+                             const Ahead& ahead, Index n) {
+    if constexpr (Centred) first_means<Level>(source, n, pivots);
+    if constexpr (N == 1) {
+      const RowSums<Level, Centred, A> row(source.row[0], sink.row[0], ahead, pivots[0], n);
+      if constexpr (Centred) sums[0] = row.sum().sum();
+      squares[0] = row.sum_of_squares().sum();
+    } else {
+      sums_together<Level, Centred, A>(source, sink, pivots, n, sums, squares);
+    }
+  }
+
+  /// The statistics; `again` is the source of any further sweep (the sink may be the very memory of
+  /// an operand).
+  template <class Level, bool Centred, class Again>
+  TOKENNORM_INLINE void finish(const Group<Again, N>& again, Index n, double epsilon,
+                               Moments<A, N>& moments) const {
+    moments.slow = 0;
+    const unsigned bad =
+        kernels::finish<Level, Centred>(pivots, sums, squares, n, epsilon, moments);
+    if (bad != 0) [[unlikely]] {
+      for (int r = 0; r < N; ++r) {
+        if (((bad >> r) & 1u) == 0) continue;
+        Moments<A, 1> revised;
+        Level::call(
+            ReviseRowTask<Centred, A, Again>{again.row[r], moments.center[r], n, epsilon, revised});
+        moments.copy(r, revised, 0);
       }
-      const RowSums<Level, Centred, A> row(source.row[r], sink.row[r], ahead.row[r], pivots[r], n);
-      if constexpr (Centred) totals.set(r, row.sum());
-      totals_of_squares.set(r, row.sum_of_squares());
-    }
-    if constexpr (Centred) totals.write(sums);
-    totals_of_squares.write(squares);
-    // The last row stands in the group several times, with its statistics.
-    for (int r = count; r < rows_together; ++r) {
-      sums[r] = sums[count - 1];
-      squares[r] = squares[count - 1];
     }
   }
-  const unsigned bad =
-      finish<Level, Centred>(pivots, sums, squares, n, epsilon, moments) & ((1u << count) - 1);
-  if (bad != 0) [[unlikely]] {
-    Level::call(ReviseRowsTask<Centred, A, Again>{again, count, bad, n, epsilon, moments});
-  }
-}
+};
 
 }  // namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-/// The second sweep: y = x̂·(o + γ) + β with x̂ = (x − center)·rstd + correction, of four rows at
-/// once so that γ and β are loaded once; or as a source of values that are added to something else.
+/// The second sweep: y = x̂·(o + γ) + β with x̂ = (x − center)·rstd + correction, of four rows of few
+/// channels at once so that γ and β are loaded once; or as a source of values that are added to
+/// something else.
 #pragma once
 
 #include "tokennorm/kernels/moments.hpp"
@@ -13,9 +14,9 @@ class RowNormalizer {
  public:
   using V = Lanes<A, Level::template lanes<A>>;
 
-  TOKENNORM_INLINE RowNormalizer() {}
   template <int N>
-  TOKENNORM_INLINE RowNormalizer(const Moments<A, N>& moments, int row) : rstd_(moments.rstd[row]) {
+  TOKENNORM_INLINE void set(const Moments<A, N>& moments, int row) {
+    rstd_ = V(moments.rstd[row]);
     if constexpr (Centred) {
       center_ = V(moments.center[row]);
       correction_ = V(moments.correction[row]);
@@ -46,14 +47,17 @@ TOKENNORM_INLINE A precise_result(A x, const Moments<A, N>& moments, int token,
 
 /// A source: the normalized, scaled and shifted values of another source, rounded to the type they
 /// would have been stored in. Slow: formed in the wider type.
-template <class Level, bool Centred, class A, class Source, class Param, bool Slow, class RoundAs>
+template <class Level, bool Centred, class A, class Source, class Param, bool Slow, class RoundAs,
+          int N>
 class Normalized {
  public:
   static constexpr bool same_at_every_level = false;
 
-  TOKENNORM_INLINE Normalized(const Source& source, const Moments<A, rows_together>& moments,
-                              int row, const Affine<Level, A, Param>& affine)
-      : source_(source), affine_(affine), normalizer_(moments, row), moments_(moments), row_(row) {}
+  TOKENNORM_INLINE Normalized(const Source& source, const Moments<A, N>& moments, int row,
+                              const Affine<Level, A, Param>& affine)
+      : source_(source), affine_(affine), moments_(moments), row_(row) {
+    normalizer_.set(moments, row);
+  }
 
   template <class, int W>
   TOKENNORM_INLINE Lanes<A, W> get(Index c) const {
@@ -89,7 +93,7 @@ class Normalized {
   const Source source_;
   const Affine<Level, A, Param> affine_;
   RowNormalizer<Level, Centred, A> normalizer_;
-  const Moments<A, rows_together>& moments_;
+  const Moments<A, N>& moments_;
   int row_;
 };
 
@@ -102,7 +106,7 @@ TOKENNORM_INLINE void transfer(const Source source, const Sink sink, Index begin
   if (c < end) sink.put_first(c, source.template get_first<A, width>(c, end - c), end - c);
 }
 
-/// The operands of a row of the next group.
+/// The operands of a row to come.
 struct Upcoming {
   Ahead stream, update;
 
@@ -112,53 +116,47 @@ struct Upcoming {
   }
 };
 
-/// Normalizes Rows rows, from row `first` of the group on. All loads of a vector come before its
-/// stores: where the group has fewer rows, the last one stands in it several times. A long row is
-/// written from where it is aligned on: a store that crosses cache lines costs two.
-template <class Level, class A, int Rows, class Norm, class Source, class Affine, class Sink>
-TOKENNORM_INLINE void normalize_rows(const Group<Source> source,
-                                     const Moments<A, rows_together>& moments, int first,
-                                     const Affine affine, const Group<Sink> sink, Index channels,
-                                     bool streaming, const Group<Upcoming>& upcoming) {
+/// Normalizes N rows. All loads of a vector come before its stores: where there are fewer rows, the
+/// last one stands in the group several times. A single row is a long one, written from where it is
+/// aligned on: a store that crosses cache lines costs two.
+template <class Level, class A, class Norm, int N, class Source, class Affine, class Sink>
+TOKENNORM_INLINE void normalize_rows(const Group<Source, N> source, const Moments<A, N>& moments,
+                                     const Affine affine, const Group<Sink, N> sink, Index channels,
+                                     bool streaming, const Upcoming& upcoming) {
   constexpr int width = Level::template lanes<A>;
-  constexpr int vectors = Rows == 1 ? 4 : 1;  // at a time
+  constexpr int vectors = N == 1 ? 4 : 1;  // at a time
   using V = Lanes<A, width>;
-  Group<RowNormalizer<Level, Norm::centred, A>> normalizer;
+  Array<RowNormalizer<Level, Norm::centred, A>, N> normalizer;
   TOKENNORM_UNROLL
-  for (int r = 0; r < Rows; ++r) {
-    normalizer.row[r] = RowNormalizer<Level, Norm::centred, A>(moments, first + r);
+  for (int r = 0; r < N; ++r) {
+    normalizer[r].set(moments, r);
   }
   Index c = 0;
-  if constexpr (Rows == 1) {
-    const Index n = sink.row[first].unaligned(width);
-    if (n != 0 && channels >= few_vectors * width) {
-      const V x = source.row[first].template get_first<A, width>(0, n);
-      sink.row[first].put_first(
-          0, multiply_add(normalizer.row[0](x), affine.scale_first(0, n), affine.shift_first(0, n)),
-          n);
+  if constexpr (N == 1) {
+    const Index n = sink.row[0].unaligned(width);
+    if (n != 0) {
+      const V x = source.row[0].template get_first<A, width>(0, n);
+      sink.row[0].put_first(
+          0, multiply_add(normalizer[0](x), affine.scale_first(0, n), affine.shift_first(0, n)), n);
       c = n;
-    } else {
-      streaming = streaming && n == 0;
     }
+    upcoming.fetch(0, channels);
   }
   auto at = affine.begin(c);
-  if constexpr (Rows == 1) upcoming.row[first].fetch(0, channels);
   for (; c + vectors * width <= channels; c += vectors * width) {
     TOKENNORM_UNROLL
     for (int k = 0; k < vectors; ++k) {
       const V scale = at.scale(), shift = at.shift();
-      Array<V, Rows> x;
+      Array<V, N> x;
       TOKENNORM_UNROLL
-      for (int r = 0; r < Rows; ++r) {
-        x[r] = source.row[first + r].template get<A, width>(c + k * width);
-      }
+      for (int r = 0; r < N; ++r) x[r] = source.row[r].template get<A, width>(c + k * width);
       TOKENNORM_UNROLL
-      for (int r = 0; r < Rows; ++r) {
-        const V y = multiply_add(normalizer.row[r](x[r]), scale, shift);
-        if (Rows == 1 && streaming) {
-          sink.row[first + r].put_streaming(c + k * width, y);
+      for (int r = 0; r < N; ++r) {
+        const V y = multiply_add(normalizer[r](x[r]), scale, shift);
+        if (N == 1 && streaming) {
+          sink.row[r].put_streaming(c + k * width, y);
         } else {
-          sink.row[first + r].put(c + k * width, y);
+          sink.row[r].put(c + k * width, y);
         }
       }
       at.advance();
@@ -166,22 +164,20 @@ TOKENNORM_INLINE void normalize_rows(const Group<Source> source,
   }
   if constexpr (vectors > 1) {
     for (; c + width <= channels; c += width) {
-      const V x = source.row[first].template get<A, width>(c);
-      sink.row[first].put(c, multiply_add(normalizer.row[0](x), at.scale(), at.shift()));
+      const V x = source.row[0].template get<A, width>(c);
+      sink.row[0].put(c, multiply_add(normalizer[0](x), at.scale(), at.shift()));
       at.advance();
     }
   }
   if (c < channels) {
     const Index n = channels - c;
     const V scale = at.scale_first(n), shift = at.shift_first(n);
-    Array<V, Rows> x;
+    Array<V, N> x;
     TOKENNORM_UNROLL
-    for (int r = 0; r < Rows; ++r) {
-      x[r] = source.row[first + r].template get_first<A, width>(c, n);
-    }
+    for (int r = 0; r < N; ++r) x[r] = source.row[r].template get_first<A, width>(c, n);
     TOKENNORM_UNROLL
-    for (int r = 0; r < Rows; ++r) {
-      sink.row[first + r].put_first(c, multiply_add(normalizer.row[r](x[r]), scale, shift), n);
+    for (int r = 0; r < N; ++r) {
+      sink.row[r].put_first(c, multiply_add(normalizer[r](x[r]), scale, shift), n);
     }
   }
 }
@@ -190,8 +186,7 @@ TOKENNORM_INLINE void normalize_rows(const Group<Source> source,
 template <class A, class Norm, class Source, class Sink>
 struct PreciseNormalizeTask {
   Source source;
-  const Moments<A, rows_together>& moments;
-  int row;
+  Moments<A, 1> moments;
   Norm norm;
   Sink sink;
   Index channels;
@@ -203,30 +198,44 @@ struct PreciseNormalizeTask {
     const typename Scaling::Constants constants;
     const Scaling affine(norm, constants);
     for (Index c = 0; c < channels; ++c) {
-      sink.set(c, precise_result(source.template at<A, width>(c), moments, row, affine, c));
+      sink.set(c, precise_result(source.template at<A, width>(c), moments, 0, affine, c));
     }
   }
 };
 
-/// Normalizes the rows of a group into its sinks.
-template <class Level, class A, class Norm, class Source, class Affine, class Sink>
-TOKENNORM_INLINE void normalize_group(const Norm& norm, const Group<Source>& source, int count,
-                                      const Moments<A, rows_together>& moments,
-                                      const Affine& affine, const Group<Sink>& sink, Index channels,
-                                      bool streaming, const Group<Upcoming>& upcoming) {
-  const bool few = channels <= few_vectors * Level::template lanes<A>;
-  if (moments.slow == 0 && few) [[likely]] {
-    normalize_rows<Level, A, rows_together, Norm>(source, moments, 0, affine, sink, channels, false,
-                                                  upcoming);
-    return;
+/// A row that is not slow, out of a group with slow ones.
+template <class A, class Norm, class Source, class Sink>
+struct NormalizeRowTask {
+  Source source;
+  Moments<A, 1> moments;
+  Norm norm;
+  Sink sink;
+  Index channels;
+
+  template <class Level>
+  TOKENNORM_INLINE void run() const {
+    using Scaling = Affine<Level, A, typename Norm::Param>;
+    const typename Scaling::Constants constants;
+    using Result = Normalized<Level, Norm::centred, A, Source, typename Norm::Param, false, A, 1>;
+    const Result result(source, moments, 0, Scaling(norm, constants));
+    transfer<Level, A>(result, sink, 0, channels);
   }
+};
+
+/// A group of `count` rows of which some are slow, one by one.
+template <class Level, class A, class Norm, int N, class Source, class Sink>
+TOKENNORM_INLINE void normalize_one_by_one(const Norm& norm, const Group<Source, N>& source,
+                                           const Moments<A, N>& moments, const Group<Sink, N>& sink,
+                                           int count, Index channels) {
   for (int r = 0; r < count; ++r) {
-    if (moments.is_slow(r)) [[unlikely]] {
+    Moments<A, 1> moments_of_row;
+    moments_of_row.copy(0, moments, r);
+    if (N == 1 || moments.is_slow(r)) {
       call_rarely<Level, Source>(PreciseNormalizeTask<A, Norm, Source, Sink>{
-          source.row[r], moments, r, norm, sink.row[r], channels});
-    } else {
-      normalize_rows<Level, A, 1, Norm>(source, moments, r, affine, sink, channels, streaming,
-                                        upcoming);
+          source.row[r], moments_of_row, norm, sink.row[r], channels});
+    } else if constexpr (N > 1) {
+      Level::call(NormalizeRowTask<A, Norm, Source, Sink>{source.row[r], moments_of_row, norm,
+                                                          sink.row[r], channels});
     }
   }
 }

@@ -31,11 +31,14 @@ struct ResidualStep {
 /// Names its types: two calls that want the same are one kernel.
 template <class A, int Channels, class Stream, class Update, class Post, class Out, class Pre,
           class Summed, class Streamed, class Normed>
-auto residual_step(Extent<Channels> channels, const Stream& stream, const Update& update, A alpha,
-                   const Post& post, const Out& out, const Pre& pre, const Summed& sum,
-                   const Streamed& stream_out, const Normed& normed) {
+TOKENNORM_INLINE auto residual_step(const Extent<Channels>& channels, const Stream& stream,
+                                    const Update& update, A alpha, const Post& post, const Out& out,
+                                    const Pre& pre, const Summed& sum, const Streamed& stream_out,
+                                    const Normed& normed) {
   return ResidualStep<A, Channels, Stream, Update, Summed, Streamed, Normed, Post, Out, Pre>{
-      channels, stream, update, alpha, post, out, pre, sum, stream_out, normed};
+      in_registers(channels),   in_registers(stream), in_registers(update), in_register(alpha),
+      in_registers(post),       in_registers(out),    in_registers(pre),    in_registers(sum),
+      in_registers(stream_out), in_registers(normed)};
 }
 
 namespace step {
@@ -70,23 +73,22 @@ TOKENNORM_INLINE Index statistics_count(const Norm& norm, Index channels) {
 
 template <class A, int N, class Norm>
 TOKENNORM_INLINE void store_statistics(const Norm& norm, const Moments<A, N>& moments, Index token,
-                                       Index count) {
+                                       int count) {
   using S = std::remove_cvref_t<decltype(*norm.rstd)>;
   if (norm.rstd == nullptr) return;
-  for (Index i = 0; i < count; ++i) {
+  for (int i = 0; i < count; ++i) {
     norm.rstd[token + i] = static_cast<S>(moments.precise_rstd[i]);
     if constexpr (Norm::centred) norm.mean[token + i] = static_cast<S>(moments.mean[i]);
   }
 }
 
-/// Statistics of `source`, which is stored into `sink` in the same sweep where there is one.
-template <class Level, class A, class Norm, class Source, class Sink, class Again>
-TOKENNORM_INLINE void moments_of(const Norm& norm, const Group<Source>& source,
-                                 const Group<Sink>& sink, const Group<Again>& again,
-                                 const Group<Ahead>& ahead, Index token, int count, Index channels,
-                                 Moments<A, rows_together>& moments) {
+/// The sums of `source`, which is stored into `sink` in the same sweep where there is one.
+template <class Level, class A, class Norm, int N, class Source, class Sink>
+TOKENNORM_INLINE void take_sums(const Norm& norm, const Group<Source, N>& source,
+                                const Group<Sink, N>& sink, const Ahead& ahead, int count,
+                                Index channels, SumsOfRows<A, N>& sums) {
   const Index n = statistics_count(norm, channels);
-  row_moments<Level, Norm::centred>(source, sink, again, ahead, count, n, norm.epsilon, moments);
+  sums.template take<Level, Norm::centred>(source, sink, ahead, n);
   if constexpr (is_present<Sink>) {
     if (n < channels) [[unlikely]] {
       for (int r = 0; r < count; ++r) {
@@ -94,6 +96,15 @@ TOKENNORM_INLINE void moments_of(const Norm& norm, const Group<Source>& source,
       }
     }
   }
+}
+
+/// The statistics, from the sums.
+template <class Level, class A, class Norm, int N, class Again>
+TOKENNORM_INLINE void finish_sums(const Norm& norm, const SumsOfRows<A, N>& sums,
+                                  const Group<Again, N>& again, Index token, int count,
+                                  Index channels, Moments<A, N>& moments) {
+  sums.template finish<Level, Norm::centred>(again, statistics_count(norm, channels), norm.epsilon,
+                                             moments);
   store_statistics(norm, moments, token, count);
 }
 
@@ -108,19 +119,20 @@ TOKENNORM_INLINE bool is_far(const TokenView<T>& view) {
 }
 
 /// The statistics of rows, in a function of its own for the steps that need those of several norms.
-template <class A, class Norm, class Source>
+template <class A, class Norm, int N, class Source>
 struct MomentsTask {
   const Norm& norm;
-  const Group<Source>& rows;
+  Group<Source, N> rows;
   Index token;
   int count;
   Index channels;
-  Moments<A, rows_together>& moments;
+  Moments<A, N>& moments;
 
   template <class Level>
   TOKENNORM_INLINE void run() const {
-    moments_of<Level>(norm, rows, Group<Absent>{}, rows, Group<Ahead>{}, token, count, channels,
-                      moments);
+    SumsOfRows<A, N> sums;
+    take_sums<Level, A>(norm, rows, Group<Absent, N>{}, Ahead{}, count, channels, sums);
+    finish_sums<Level, A>(norm, sums, rows, token, count, channels, moments);
   }
 };
 
@@ -129,32 +141,14 @@ struct MomentsTask {
 /// drive out what is read again.
 enum class Reach { cache, far, beyond };
 
-/// The same, then the normalized rows into `normed`.
-template <class Level, class A, class Norm, class Affine, class Source, class Sink, class Again,
-          class Normed>
-TOKENNORM_INLINE void norm_rows(const Norm& norm, const Affine& affine, const Group<Source>& source,
-                                const Group<Sink>& sink, const Group<Again>& again,
-                                const Group<Normed>& normed, Reach reach,
-                                const Group<Upcoming>& upcoming, Index token, int count,
-                                Index channels) {
-  Moments<A, rows_together> moments;
-  Group<Ahead> ahead;
-  if (reach == Reach::far) {
-    for (int r = 0; r < rows_together; ++r) ahead.row[r] = kernels::ahead(normed.row[r]);
-  }
-  moments_of<Level>(norm, source, sink, again, ahead, token, count, channels, moments);
-  normalize_group<Level>(norm, again, count, moments, affine, normed, channels,
-                         reach == Reach::beyond, upcoming);
-}
-
 /// Rows [token, token + count) of a view.
-template <class View>
-TOKENNORM_INLINE auto rows_of(const View& view, Index token, int count) {
-  Group<decltype(row_of(view, token))> rows;
+template <int N, class View>
+TOKENNORM_INLINE auto rows_of(const View& view, Index token, int count = N) {
+  Group<decltype(row_of(view, token)), N> rows;
   if constexpr (is_present<View>) {
     auto* data = view.row(token);
     TOKENNORM_UNROLL
-    for (int r = 0; r < rows_together; ++r) {
+    for (int r = 0; r < N; ++r) {
       rows.row[r] = {data};
       if (r + 1 < count) data += view.token_stride;
     }
@@ -162,9 +156,21 @@ TOKENNORM_INLINE auto rows_of(const View& view, Index token, int count) {
   return rows;
 }
 
-template <class Operand>
-TOKENNORM_INLINE Group<Stored<Operand>> stored(const Group<Operand>& rows) {
-  return {{{rows.row[0]}, {rows.row[1]}, {rows.row[2]}, {rows.row[3]}}};
+/// A group of what f gives for each of its rows.
+template <int N, class F>
+TOKENNORM_INLINE auto group_of(const F& f) {
+  if constexpr (N == 1) {
+    return Group<decltype(f(0)), N>{{f(0)}};
+  } else {
+    static_assert(N == rows_together);
+    return Group<decltype(f(0)), N>{{f(0), f(1), f(2), f(3)}};
+  }
+}
+
+template <class Operand, int N>
+TOKENNORM_INLINE auto stored(const Group<Operand, N>& rows) {
+  return group_of<N>([&](int r)
+                         __attribute__((always_inline)) { return Stored<Operand>{rows.row[r]}; });
 }
 
 /// What a step needs to know of the scale and shift of one of its norms.
@@ -201,30 +207,34 @@ struct RowsTask {
 
   template <class Level>
   TOKENNORM_INLINE void run() const {
-    const Step step = arguments;  // a copy that no store can change: it stays in registers
+    // A copy that no store can change.
+    const Step step = residual_step(arguments.channels, arguments.stream, arguments.update,
+                                    arguments.alpha, arguments.post, arguments.out, arguments.pre,
+                                    arguments.sum, arguments.stream_out, arguments.normed);
     const step::Affines<Level, A, Step> affines(step);
-    const Index group = rows_in_l1(step.channels.get());
     const step::Reach reach = reach_of(step);
-    for (Index t = begin; t < end; t += group) {
-      Rows<Level, step::Affines<Level, A, Step>>{step, affines, t,
-                                                 static_cast<int>(std::min(group, end - t)), reach}
-          .run();
+    using Affines = step::Affines<Level, A, Step>;
+    if constexpr (Level::is_for_speed) {
+      if (step.channels.get() <= few_channels<Level, A>) {
+        return Groups<Level, Affines, rows_together>{step, affines, reach}.run(begin, end);
+      }
     }
+    Groups<Level, Affines, 1>{step, affines, reach}.run(begin, end);
     if (reach == step::Reach::beyond) finish_streaming();
   }
 
  private:
-  /// Rows that stay in L1 from their sums to their results; long ones pay little for the latency of
-  /// their sums.
-  TOKENNORM_INLINE static Index rows_in_l1(Index channels) {
-    constexpr Index elements = is_present<decltype(Step::update)> ? 2048 : 4096;
-    return channels * rows_together <= elements ? rows_together : channels * 2 <= elements ? 2 : 1;
-  }
+  static constexpr bool has_update = is_present<decltype(Step::update)>;
+  static constexpr bool has_post = is_present<decltype(Step::post)>;
+  static constexpr bool has_out = is_present<decltype(Step::out)>;
+  static constexpr bool has_pre = is_present<decltype(Step::pre)>;
+  static constexpr bool has_sum = has_update && step::is_stored<decltype(Step::sum)>;
+  static_assert(has_sum || !has_post);
 
   TOKENNORM_INLINE static step::Reach reach_of(const Step& step) {
-    if constexpr (is_present<decltype(step.pre)>) {
+    if constexpr (has_pre) {
       return reach_of(step, step.normed);
-    } else if constexpr (is_present<decltype(step.out)>) {
+    } else if constexpr (has_out) {
       return reach_of(step, step.stream_out);
     } else {
       return step::Reach::cache;
@@ -239,143 +249,212 @@ struct RowsTask {
     return step::bytes_of(result) < 64 << 20 ? step::Reach::far : step::Reach::beyond;
   }
 
-  /// Up to four rows at once.
-  template <class Level, class Affines>
-  struct Rows {
+  /// N rows at a time. From the sums of a row to its root and quotient there is nothing to do but
+  /// wait; the next rows' sums are taken meanwhile.
+  template <class Level, class Affines, int N>
+  struct Groups {
     const Step& step;
     const Affines& affines;
-    Index t;
-    int count;
     step::Reach reach;
 
-    TOKENNORM_INLINE void run() const {
-      const auto stream = step::rows_of(step.stream, t, count);
-      if constexpr (!is_present<decltype(step.update)>) {
-        finish(step::stored(stream));
-      } else if constexpr (!is_present<decltype(step.post)>) {
-        finish(sum_of(stream, step::rows_of(step.update, t, count)));
+    TOKENNORM_INLINE void run(Index first, Index last) const {
+      const auto count_at = [&](Index t) __attribute__((always_inline)) {
+        return static_cast<int>(std::min<Index>(N, last - t));
+      };
+      if constexpr (!has_out && !has_pre) {
+        for (Index t = first; t < last; t += N) store_sums(t, count_at(t));
       } else {
-        static_assert(step::is_stored<decltype(step.sum)>);
-        const auto update = step::stored(step::rows_of(step.update, t, count));
-        using Post = std::remove_cvref_t<decltype(step.post)>;
-        using Source = std::remove_cvref_t<decltype(update.row[0])>;
-        Moments<A, rows_together> moments;
-        Level::call(step::MomentsTask<A, Post, Source>{step.post, update, t, count,
-                                                       step.channels.get(), moments});
-        if (moments.slow == 0) [[likely]] {
-          finish(sum_of(stream, normalized<false>(update, moments)));
-        } else {
-          Level::call(SlowPostTask{*this, moments});
+        SumsOfRows<A, N> sums;
+        Moments<A, N> moments{};
+        for (Index t = first;; t += N) {
+          Moments<A, N> posted{};
+          if constexpr (has_post) {
+            if (t < last) posted = post_moments(t, count_at(t));
+            // Here, so that there is something to do until those are finished.
+            if (t > first) normalize(moments, t - N, count_at(t - N));
+            if (t >= last) break;
+            take_sums(posted, t, count_at(t), sums);
+          } else {
+            if (t < last) take_sums(posted, t, count_at(t), sums);
+            if (t > first) normalize(moments, t - N, count_at(t - N));
+            if (t >= last) break;
+          }
+          step::finish_sums<Level, A>(first_norm(), sums, again(t, count_at(t)), t, count_at(t),
+                                      step.channels.get(), moments);
         }
       }
     }
 
    private:
-    template <class Stream, class Added>
-    TOKENNORM_INLINE auto sum_of(const Group<Stream>& stream, const Group<Added>& added) const {
-      using Source = Sum<step::StoredAs<decltype(Step::sum)>, A, Stream, Added>;
+    TOKENNORM_INLINE const auto& first_norm() const {
+      if constexpr (has_out) {
+        return step.out;
+      } else {
+        return step.pre;
+      }
+    }
+
+    /// α·h + u for the u of each row.
+    template <class Added>
+    TOKENNORM_INLINE auto sum_of(Index t, int count, const Group<Added, N>& added) const {
+      const auto stream = step::rows_of<N>(step.stream, t, count);
       const A alpha = step.alpha;
-      const auto sum = [&](int r) __attribute__((always_inline)) {
-        return Source{stream.row[r], added.row[r], alpha};
-      };
-      return Group<Source>{{sum(0), sum(1), sum(2), sum(3)}};
+      return step::group_of<N>([&](int r) __attribute__((always_inline)) {
+        return Sum<step::StoredAs<decltype(Step::sum)>, A,
+                   std::remove_cvref_t<decltype(stream.row[r])>, Added>{stream.row[r], added.row[r],
+                                                                        alpha};
+      });
     }
 
-    /// post(update), of rows that need the wider type or of those that do not.
-    template <bool Slow, class Source>
-    TOKENNORM_INLINE auto normalized(const Group<Source>& update,
-                                     const Moments<A, rows_together>& moments) const {
+    /// What is normalized first, where there is no norm on the update.
+    TOKENNORM_INLINE auto source(Index t, int count) const {
+      if constexpr (has_update) {
+        return sum_of(t, count, step::rows_of<N>(step.update, t, count));
+      } else {
+        return step::stored(step::rows_of<N>(step.stream, t, count));
+      }
+    }
+    /// The same, once the sums are taken.
+    TOKENNORM_INLINE auto again(Index t, int count) const {
+      if constexpr (has_sum) {
+        return step::stored(step::rows_of<N>(detail::as_const(step.sum), t, count));
+      } else {
+        return source(t, count);
+      }
+    }
+
+    TOKENNORM_INLINE auto updates(Index t, int count) const {
+      return step::stored(step::rows_of<N>(step.update, t, count));
+    }
+    TOKENNORM_INLINE Moments<A, N> post_moments(Index t, int count) const {
       using Post = std::remove_cvref_t<decltype(step.post)>;
-      using Posted = Normalized<Level, Post::centred, A, Source, typename Post::Param, Slow,
-                                step::Element<decltype(step.update)>>;
-      const auto row = [&](int r) __attribute__((always_inline)) {
-        return Posted(update.row[r], moments, r, affines.post.affine);
-      };
-      return Group<Posted>{{row(0), row(1), row(2), row(3)}};
+      const auto update = updates(t, count);
+      using Source = std::remove_cvref_t<decltype(update.row[0])>;
+      Moments<A, N> moments;
+      Level::call(step::MomentsTask<A, Post, N, Source>{step.post, update, t, count,
+                                                        step.channels.get(), moments});
+      return moments;
+    }
+    /// post(update), of rows that need the wider type or of those that do not.
+    template <bool Slow>
+    TOKENNORM_INLINE auto normalized(const Moments<A, N>& moments, Index t, int count) const {
+      using Post = std::remove_cvref_t<decltype(step.post)>;
+      const auto update = updates(t, count);
+      return step::group_of<N>([&](int r) __attribute__((always_inline)) {
+        return Normalized<Level, Post::centred, A, std::remove_cvref_t<decltype(update.row[r])>,
+                          typename Post::Param, Slow, step::Element<decltype(step.update)>, N>(
+            update.row[r], moments, r, affines.post.affine);
+      });
     }
 
-    /// A group of which a row needs the wider type in its norm on the update: first the sums, one
-    /// by one, so that the other rows have the bits that they always have; then what follows.
+    TOKENNORM_INLINE void take_sums(const Moments<A, N>& posted, Index t, int count,
+                                    SumsOfRows<A, N>& sums) const {
+      const auto take = [&](const auto& source, const auto& sink) __attribute__((always_inline)) {
+        Ahead ahead;
+        if (reach == step::Reach::far) {
+          if constexpr (has_out) {
+            ahead = kernels::ahead(row_of(step.stream_out, t));
+          } else {
+            ahead = kernels::ahead(row_of(step.normed, t));
+          }
+        }
+        step::take_sums<Level, A>(first_norm(), source, sink, ahead, count, step.channels.get(),
+                                  sums);
+      };
+      if constexpr (has_post) {
+        if (posted.slow == 0) [[likely]] {
+          take(sum_of(t, count, normalized<false>(posted, t, count)),
+               step::rows_of<N>(step.sum, t, count));
+        } else {
+          Level::call(SlowPostTask{*this, posted, t, count, sums});
+        }
+      } else if constexpr (has_sum) {
+        take(source(t, count), step::rows_of<N>(step.sum, t, count));
+      } else {
+        take(source(t, count), Group<Absent, N>{});
+      }
+    }
+
+    /// The sums alone, where no norm follows.
+    TOKENNORM_INLINE void store_sums(Index t, int count) const {
+      if constexpr (has_post) {
+        store_posted(post_moments(t, count), t, count);
+      } else {
+        const auto sum = source(t, count);
+        for (int r = 0; r < count; ++r) {
+          transfer<Level, A>(sum.row[r], row_of(step.sum, t + r), 0, step.channels.get());
+        }
+      }
+    }
+    TOKENNORM_INLINE void store_posted(const Moments<A, N>& posted, Index t, int count) const {
+      const Index channels = step.channels.get();
+      const auto fast = sum_of(t, count, normalized<false>(posted, t, count));
+      const auto slow = sum_of(t, count, normalized<true>(posted, t, count));
+      for (int r = 0; r < count; ++r) {
+        const auto sum = row_of(step.sum, t + r);
+        if (posted.is_slow(r)) [[unlikely]] {
+          transfer<Level, A>(slow.row[r], sum, 0, channels);
+        } else {
+          transfer<Level, A>(fast.row[r], sum, 0, channels);
+        }
+      }
+    }
+
+    /// A group of which a row needs the wider type in its norm on the update: stored one by one, so
+    /// that the other rows have the bits that they always have, and then read again.
     struct SlowPostTask {
-      const Rows& rows;
-      const Moments<A, rows_together>& moments;
+      const Groups& groups;
+      const Moments<A, N>& posted;
+      Index t;
+      int count;
+      SumsOfRows<A, N>& sums;
 
       template <class>
       TOKENNORM_INLINE void run() const {
-        const Step& whole = rows.step;
-        const Index channels = whole.channels.get();
-        const auto stream = step::rows_of(whole.stream, rows.t, rows.count);
-        const auto update = step::stored(step::rows_of(whole.update, rows.t, rows.count));
-        const auto fast = rows.sum_of(stream, rows.template normalized<false>(update, moments));
-        const auto slow = rows.sum_of(stream, rows.template normalized<true>(update, moments));
-        for (int r = 0; r < rows.count; ++r) {
-          const auto sum = row_of(whole.sum, rows.t + r);
-          if (moments.is_slow(r)) {
-            transfer<Level, A>(slow.row[r], sum, 0, channels);
-          } else {
-            transfer<Level, A>(fast.row[r], sum, 0, channels);
-          }
-        }
-        if constexpr (is_present<decltype(whole.out)> || is_present<decltype(whole.pre)>) {
-          const auto rest = residual_step(whole.channels, detail::as_const(whole.sum), Absent{},
-                                          whole.alpha, Absent{}, whole.out, whole.pre, Absent{},
-                                          whole.stream_out, whole.normed);
-          using Rest = std::remove_const_t<decltype(rest)>;
-          Level::call(RowsTask<Rest, A>{rest, rows.t, rows.t + rows.count});
-        }
+        groups.store_posted(posted, t, count);
+        step::take_sums<Level, A>(groups.first_norm(), groups.again(t, count), Group<Absent, N>{},
+                                  Ahead{}, count, groups.step.channels.get(), sums);
       }
     };
 
-    /// What follows once `source` yields the sum: store it, normalize it, normalize that.
-    template <class Source>
-    TOKENNORM_INLINE void finish(const Group<Source>& source) const {
-      if constexpr (is_present<decltype(step.out)>) {
-        first_norm(step.out, affines.out.affine, source, step::rows_of(step.stream_out, t, count));
-        if constexpr (is_present<decltype(step.pre)>) {
-          const auto again =
-              step::stored(step::rows_of(detail::as_const(step.stream_out), t, count));
-          step::norm_rows<Level, A>(step.pre, affines.pre.affine, again, Group<Absent>{}, again,
-                                    step::rows_of(step.normed, t, count), reach, upcoming(), t,
-                                    count, step.channels.get());
-        }
-      } else if constexpr (is_present<decltype(step.pre)>) {
-        first_norm(step.pre, affines.pre.affine, source, step::rows_of(step.normed, t, count));
+    /// The results of rows whose statistics are there.
+    TOKENNORM_INLINE void normalize(const Moments<A, N>& moments, Index t, int count) const {
+      const auto first = again(t, count);
+      if constexpr (!has_out) {
+        normalize(step.pre, affines.pre.affine, moments, first, step.normed, reach, t, count);
+      } else if constexpr (!has_pre) {
+        normalize(step.out, affines.out.affine, moments, first, step.stream_out, reach, t, count);
       } else {
-        for (int r = 0; r < count; ++r) {
-          transfer<Level, A>(source.row[r], row_of(step.sum, t + r), 0, step.channels.get());
-        }
+        normalize(step.out, affines.out.affine, moments, first, step.stream_out, step::Reach::cache,
+                  t, count);
+        const auto second =
+            step::stored(step::rows_of<N>(detail::as_const(step.stream_out), t, count));
+        SumsOfRows<A, N> sums;
+        Moments<A, N> of_second;
+        step::take_sums<Level, A>(step.pre, second, Group<Absent, N>{}, Ahead{}, count,
+                                  step.channels.get(), sums);
+        step::finish_sums<Level, A>(step.pre, sums, second, t, count, step.channels.get(),
+                                    of_second);
+        normalize(step.pre, affines.pre.affine, of_second, second, step.normed, reach, t, count);
       }
     }
 
-    /// The rows after these, where they are far away.
-    TOKENNORM_INLINE Group<Upcoming> upcoming() const {
-      Group<Upcoming> next;
-      if (reach != step::Reach::cache) {
-        for (int r = 0; r < count; ++r) {
-          next.row[r] = {ahead(row_of(step.stream, t + count + r)),
-                         ahead(row_of(step.update, t + count + r))};
-        }
-      }
-      return next;
-    }
-
-    /// The norm of the sum, which is stored on the way if the caller wants it.
-    template <class Norm, class Affine, class Source, class Normed>
-    TOKENNORM_INLINE void first_norm(const Norm& norm, const Affine& affine,
-                                     const Group<Source>& source,
-                                     const Group<Normed>& normed) const {
+    template <class Norm, class Affine, class Source, class Result>
+    TOKENNORM_INLINE void normalize(const Norm& norm, const Affine& affine,
+                                    const Moments<A, N>& moments, const Group<Source, N>& source,
+                                    const Result& result, step::Reach to, Index t,
+                                    int count) const {
       const Index channels = step.channels.get();
-      constexpr bool is_read_again =
-          is_present<decltype(step.out)> && is_present<decltype(step.pre)>;
-      const step::Reach to = is_read_again ? step::Reach::cache : reach;
-      if constexpr (is_present<decltype(step.update)> && step::is_stored<decltype(step.sum)>) {
-        const auto again = step::stored(step::rows_of(detail::as_const(step.sum), t, count));
-        step::norm_rows<Level, A>(norm, affine, source, step::rows_of(step.sum, t, count), again,
-                                  normed, to, upcoming(), t, count, channels);
-      } else {
-        step::norm_rows<Level, A>(norm, affine, source, Group<Absent>{}, source, normed, to,
-                                  upcoming(), t, count, channels);
+      const auto sink = step::rows_of<N>(result, t, count);
+      if (moments.slow != 0) [[unlikely]] {
+        return normalize_one_by_one<Level>(norm, source, moments, sink, count, channels);
       }
+      Upcoming upcoming;  // the next row's sums are taken already
+      if (to != step::Reach::cache) {
+        upcoming = {ahead(row_of(step.stream, t + 2)), ahead(row_of(step.update, t + 2))};
+      }
+      normalize_rows<Level, A, Norm>(source, moments, affine, sink, channels,
+                                     to == step::Reach::beyond, upcoming);
     }
   };
 };
