@@ -6,6 +6,8 @@
 #include "tokennorm/block/residual_connections.hpp"
 #include "tokennorm/block/stack.hpp"
 #include "tokennorm/checkpoint/families.hpp"
+#include "tokennorm/checkpoint/fold_norm.hpp"
+#include "tokennorm/checkpoint/linear_map.hpp"
 #include "tokennorm/checkpoint/names.hpp"
 #include "tokennorm/core/tokens.hpp"
 #include "tokennorm/norm/layer_norm.hpp"
