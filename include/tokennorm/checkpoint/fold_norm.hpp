@@ -129,7 +129,7 @@ class ReaderChecks {
     if (!has_parameters(norm)) return;  // it will not be written
     see(name, Footprint(view_of(const_cast<Reader&>(reader).weight)));
     if constexpr (has_bias<Reader>) {
-      if (reader.bias.size() > 0) see(name, Footprint(view_of(const_cast<Reader&>(reader).bias)));
+      if (norm.options().shift) see(name, Footprint(view_of(const_cast<Reader&>(reader).bias)));
     }
   }
 
