@@ -15,6 +15,7 @@
 
 #include "tokennorm/core/checks.hpp"
 
+#include <array>
 #include <cstddef>
 #include <stdexcept>
 #include <string>
@@ -127,52 +128,57 @@ inline constexpr const char* foreign_reason =
 
 namespace families {
 
-// clang-format off
-/// One row a family. The first row of a model type is the one that is detected.
-inline constexpr Family all[] = {
-    // name, model types · norm, ε, varies, offset · placement, naming
-    //   layer · embedding · attention, its output · feed-forward, its output · final
-    {"gpt2", "gpt2", NormKind::layer_norm, 1e-5, false, 0, Placement::pre_ln, Naming::weight_bias,
+/// One row a family. Where several have a model type, the first is meant.
+inline constexpr auto all = [] {
+  using enum NormKind;
+  using enum Placement;
+  using enum Naming;
+  constexpr bool fixed = false, varies = true;
+  // clang-format off
+  return std::to_array<Family>({
+    // name, model types                      norm        ε, of all?  offset, placement, naming
+    //   layer, {embedding, attention, its output, feed-forward, its output, final}
+    {"gpt2", "gpt2",                          layer_norm, 1e-5,  fixed,  0, pre_ln,  weight_bias,
      "h.{}.", {"", "ln_1", "", "ln_2", "", "ln_f"}},
-    {"gpt2_original", "gpt2", NormKind::layer_norm, 1e-5, false, 0, Placement::pre_ln, Naming::g_b,
+    {"gpt2_original", "gpt2",                 layer_norm, 1e-5,  fixed,  0, pre_ln,  g_b,
      "model/h{}/", {"", "ln_1", "", "ln_2", "", "model/ln_f"}},
-    {"llms_from_scratch", "", NormKind::layer_norm, 1e-5, false, 0, Placement::pre_ln,
-     Naming::scale_shift,
+    {"llms_from_scratch", "",                 layer_norm, 1e-5,  fixed,  0, pre_ln,  scale_shift,
      "trf_blocks.{}.", {"", "norm1", "", "norm2", "", "final_norm"}},
-    {"bert", "bert", NormKind::layer_norm, 1e-12, false, 0, Placement::post_ln, Naming::weight_bias,
-     "encoder.layer.{}.",
-     {"embeddings.LayerNorm", "attention.output.LayerNorm", "", "output.LayerNorm", "", ""}},
-    {"bloom", "bloom", NormKind::layer_norm, 1e-5, false, 0, Placement::pre_ln, Naming::weight_bias,
-     "h.{}.",
-     {"word_embeddings_layernorm", "input_layernorm", "", "post_attention_layernorm", "", "ln_f"}},
-    {"llama", "llama mistral mixtral qwen2 qwen3", NormKind::rms_norm, 1e-6, true, 0,
-     Placement::pre_ln, Naming::weight_bias,
-     "model.layers.{}.",
-     {"", "input_layernorm", "", "post_attention_layernorm", "", "model.norm"}},
-    {"gemma", "gemma", NormKind::rms_norm, 1e-6, false, 1, Placement::pre_ln, Naming::weight_bias,
-     "model.layers.{}.",
-     {"", "input_layernorm", "", "post_attention_layernorm", "", "model.norm"}},
-    {"gemma2", "gemma2 gemma3_text", NormKind::rms_norm, 1e-6, false, 1, Placement::sandwich_ln,
-     Naming::weight_bias,
-     "model.layers.{}.",
-     {"", "input_layernorm", "post_attention_layernorm",
-      "pre_feedforward_layernorm", "post_feedforward_layernorm", "model.norm"}},
-    {"olmo2", "olmo2", NormKind::rms_norm, 1e-6, true, 0, Placement::residual_post_norm,
-     Naming::weight_bias,
-     "model.layers.{}.",
-     {"", "", "post_attention_layernorm", "", "post_feedforward_layernorm", "model.norm"}},
-    {"t5", "t5", NormKind::rms_norm, 1e-6, false, 0, Placement::pre_ln, Naming::weight_bias,
-     "encoder.block.{}.",
-     {"", "layer.0.layer_norm", "", "layer.1.layer_norm", "", "encoder.final_layer_norm"}},
-    {"t5_decoder", "t5", NormKind::rms_norm, 1e-6, false, 0, Placement::pre_ln, Naming::weight_bias,
-     "decoder.block.{}.",  // layer.1 is the cross-attention
-     {"", "layer.0.layer_norm", "", "layer.2.layer_norm", "", "decoder.final_layer_norm"}},
-    {"transformer_lens", "", NormKind::layer_norm, 1e-5, true, 0, Placement::pre_ln, Naming::w_b,
+    {"bert", "bert",                          layer_norm, 1e-12, fixed,  0, post_ln, weight_bias,
+     "encoder.layer.{}.", {"embeddings.LayerNorm", "attention.output.LayerNorm", "",
+                           "output.LayerNorm", "", ""}},
+    {"bloom", "bloom",                        layer_norm, 1e-5,  fixed,  0, pre_ln,  weight_bias,
+     "h.{}.", {"word_embeddings_layernorm", "input_layernorm", "",
+               "post_attention_layernorm", "", "ln_f"}},
+    {"llama", "llama mistral mixtral qwen2 qwen3",
+                                              rms_norm,   1e-6,  varies, 0, pre_ln,  weight_bias,
+     "model.layers.{}.", {"", "input_layernorm", "",
+                          "post_attention_layernorm", "", "model.norm"}},
+    {"gemma", "gemma",                        rms_norm,   1e-6,  fixed,  1, pre_ln,  weight_bias,
+     "model.layers.{}.", {"", "input_layernorm", "",
+                          "post_attention_layernorm", "", "model.norm"}},
+    {"gemma2", "gemma2 gemma3_text",          rms_norm,   1e-6,  fixed,  1, sandwich_ln,
+                                                                                     weight_bias,
+     "model.layers.{}.", {"", "input_layernorm", "post_attention_layernorm",
+                          "pre_feedforward_layernorm", "post_feedforward_layernorm",
+                          "model.norm"}},
+    {"olmo2", "olmo2",                        rms_norm,   1e-6,  varies, 0, residual_post_norm,
+                                                                                     weight_bias,
+     "model.layers.{}.", {"", "", "post_attention_layernorm",
+                          "", "post_feedforward_layernorm", "model.norm"}},
+    {"t5", "t5",                              rms_norm,   1e-6,  fixed,  0, pre_ln,  weight_bias,
+     "encoder.block.{}.", {"", "layer.0.layer_norm", "",
+                           "layer.1.layer_norm", "", "encoder.final_layer_norm"}},
+    {"t5_decoder", "t5",                      rms_norm,   1e-6,  fixed,  0, pre_ln,  weight_bias,
+     "decoder.block.{}.", {"", "layer.0.layer_norm", "",  // layer.1 is the cross-attention
+                           "layer.2.layer_norm", "", "decoder.final_layer_norm"}},
+    {"transformer_lens", "",                  layer_norm, 1e-5,  varies, 0, pre_ln,  w_b,
      "blocks.{}.", {"", "ln1", "", "ln2", "", "ln_final"}},
-    {"transformer_lens_rms", "", NormKind::rms_norm, 1e-6, true, 0, Placement::pre_ln, Naming::w_b,
+    {"transformer_lens_rms", "",              rms_norm,   1e-6,  varies, 0, pre_ln,  w_b,
      "blocks.{}.", {"", "ln1", "", "ln2", "", "ln_final"}},
-};
-// clang-format on
+  });
+  // clang-format on
+}();
 
 }  // namespace families
 
@@ -314,7 +320,7 @@ class FamilySearch {
   }
 
  private:
-  static constexpr std::size_t family_count = sizeof families::all / sizeof *families::all;
+  static constexpr std::size_t family_count = families::all.size();
   struct Seen {
     bool scale[role_count] = {}, shift[role_count] = {};
   };
