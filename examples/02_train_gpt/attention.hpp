@@ -41,6 +41,16 @@ class CausalSelfAttention {
   void visit_parameters(Visitor&& visitor);
   void zero_gradients();
 
+  /// The linear maps that read x and that write y, for folding norms.
+  template <class Visitor>
+  void visit_readers(Visitor&& visitor) {
+    visitor(input_.map());
+  }
+  template <class Visitor>
+  void visit_writers(Visitor&& visitor) {
+    visitor(output_.map());
+  }
+
  private:
   /// One head of one sequence, which has `length` tokens.
   struct Place {

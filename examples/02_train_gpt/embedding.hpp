@@ -30,6 +30,9 @@ class Embedding {
   void visit_parameters(Visitor&& visitor);
   void zero_gradients();
 
+  Tokens& token() { return token_.value; }        // E
+  Tokens& position() { return position_.value; }  // P
+
  private:
   Index context() const { return position_.value.rows(); }
 

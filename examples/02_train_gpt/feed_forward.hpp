@@ -30,6 +30,16 @@ class FeedForward {
   void visit_parameters(Visitor&& visitor);
   void zero_gradients();
 
+  /// The linear maps that read x and that write y, for folding norms.
+  template <class Visitor>
+  void visit_readers(Visitor&& visitor) {
+    visitor(input_.map());
+  }
+  template <class Visitor>
+  void visit_writers(Visitor&& visitor) {
+    visitor(output_.map());
+  }
+
  private:
   Linear<Scalar> input_;
   Linear<Scalar> output_;

@@ -58,6 +58,8 @@ class Gpt {
  public:
   using Scalar = ScalarType;
   using Tokens = TokenMatrix<Scalar>;
+  using Stack = decltype(Placement::template make_stack<Norm, Scalar>(
+      std::declval<const Shape&>(), std::declval<std::mt19937_64&>()));
 
   Gpt(const Shape& shape, std::mt19937_64& rng)
       : context_(shape.context),
@@ -66,6 +68,9 @@ class Gpt {
         head_(shape.channels, shape.vocabulary, rng) {}
 
   Index context() const { return context_; }
+  Embedding<Scalar>& embedding() { return embedding_; }
+  Stack& stack() { return stack_; }
+  Linear<Scalar>& head() { return head_; }
 
   Tokens operator()(std::span<const int> ids) const { return head_(stack_(embedding_(ids))); }
 
@@ -91,9 +96,6 @@ class Gpt {
   }
 
  private:
-  using Stack = decltype(Placement::template make_stack<Norm, Scalar>(
-      std::declval<const Shape&>(), std::declval<std::mt19937_64&>()));
-
   Index context_;
   Embedding<Scalar> embedding_;
   Stack stack_;

@@ -28,6 +28,9 @@ class Linear {
   void visit_parameters(Visitor&& visitor);
   void zero_gradients();
 
+  /// For folding norms: W and b as one linear map.
+  auto map() { return tokennorm::InOut{weight_.value, bias_.value}; }
+
  private:
   Parameter<Tokens> weight_;
   Parameter<RowVector<Scalar>> bias_;

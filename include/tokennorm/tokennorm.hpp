@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: MIT
-/// Everything but the adapters: norms, blocks and what they stand on.
+/// Everything but the adapters and safetensors: norms, blocks, what they stand on, and checkpoints.
 #pragma once
 
 #include "tokennorm/block/blocks.hpp"
 #include "tokennorm/block/residual_connections.hpp"
 #include "tokennorm/block/stack.hpp"
+#include "tokennorm/checkpoint/families.hpp"
+#include "tokennorm/checkpoint/fold_norm.hpp"
+#include "tokennorm/checkpoint/linear_map.hpp"
+#include "tokennorm/checkpoint/names.hpp"
 #include "tokennorm/core/tokens.hpp"
 #include "tokennorm/norm/layer_norm.hpp"
 #include "tokennorm/norm/rms_norm.hpp"

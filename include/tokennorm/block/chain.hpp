@@ -116,8 +116,26 @@ class Chain
     });
   }
 
-  // ---- for Stack, which runs many chains as one: not part of the public API
-  // ----------------------
+  // ---- for Stack, which runs many chains as one, and checkpoint/: not part of the public API
+  // ------
+
+  /// f(connection, names) for each connection.
+  template <class F>
+  void each(const F& f) {
+    connections_.each(f, Kind::names.data());
+  }
+  template <class F>
+  void each(const F& f) const {
+    connections_.each(f, Kind::names.data());
+  }
+  template <std::size_t I>
+  auto& connection() {
+    return connections_.template get<I>();
+  }
+  template <std::size_t I>
+  const auto& connection() const {
+    return connections_.template get<I>();
+  }
 
   void check_norms() const {
     for_each_norm([](const auto& norm, const char*) { norm.check_parameters(); });
@@ -143,16 +161,6 @@ class Chain
     retrace_connection<sizeof...(Rest)>(dh, dn, next, executor);
   }
 
- protected:
-  template <std::size_t I>
-  auto& connection() {
-    return connections_.template get<I>();
-  }
-  template <std::size_t I>
-  const auto& connection() const {
-    return connections_.template get<I>();
-  }
-
  private:
   friend BlockCalls<Chain, Param>;
   static constexpr std::size_t count = 1 + sizeof...(Rest);
@@ -171,11 +179,6 @@ class Chain
   }
 
   template <class F>
-  void each(const F& f) {
-    connections_.each(f, Kind::names.data());
-  }
-
-  template <class F>
   void for_each_norm(const F& f) const {
     const auto visit = [&](const auto& connection, const ConnectionNames& names) {
       if constexpr (is_norm<decltype(connection.pre.norm)>) f(connection.pre.norm, names.norm);
@@ -184,7 +187,7 @@ class Chain
         f(connection.post.norm, names.output_norm);
       }
     };
-    connections_.each(visit, Kind::names.data());
+    each(visit);
   }
 
   /// u = f(n);  h ← out(α·h + post(u));  n ← the next connection's input norm of h

@@ -67,6 +67,51 @@ void use_blocks(const Norm& norm) {
   block(x, y, workspace);
 }
 
+struct FoldableSublayer {
+  using Tokens = TokenMatrix<float>;
+  Tokens weight = Tokens(3, 3);
+  Tokens operator()(const Tokens& x) const { return x * weight; }
+  template <class Visitor>
+  void visit_readers(Visitor&& visitor) {
+    visitor(InOut{weight});
+  }
+  template <class Visitor>
+  void visit_writers(Visitor&& visitor) {
+    visitor(InOut{weight});
+  }
+};
+
+/// A file of tensors that is never opened.
+struct File {
+  std::vector<std::string> names() const { return {}; }
+  bool contains(const std::string&) const { return false; }
+  std::vector<Index> shape(const std::string&) const { return {}; }
+  template <class S>
+  TokenMatrix<S> matrix(const std::string&) const {
+    return {};
+  }
+  template <class Vector>
+  void add(const std::string&, const Vector&) {}
+};
+
+template <class Norm>
+void use_checkpoint(Norm norm, File& file) {
+  load_norm(norm, file, "norm");
+  save_norm(norm, file, "norm", Naming::weight_bias);
+  const FoldableSublayer f;
+  Stack stack(NoNorm{}, std::vector(2, PreLN(norm, f, norm, f)), norm);
+  load_norms(stack, file, detect_family(file.names()));
+  save_norms(stack, file, families::gpt2);
+  TokenMatrix<float> embedding(5, 3), unembedding = embedding;
+  Eigen::VectorXf bias(5);
+  fold_norms(stack.blocks().front());
+  fold_norms(stack, OutIn{unembedding, bias});
+  if constexpr (Norm::centred) {
+    center_reader(norm, InOut{embedding.transpose()});
+    const auto centred = center_writers(stack, embedding);
+  }
+}
+
 }  // namespace
 
 void use_everything();
@@ -80,4 +125,7 @@ void use_everything() {
   use_norm(RMSNorm<Eigen::bfloat16, 3>(3, {.statistics_channels = 2}), brain, half);
   use_norm(LayerNorm<double>(3), columns, y);
   use_blocks<float>(LayerNorm<float>(3));
+  File file;
+  use_checkpoint(LayerNorm<float>(3), file);
+  use_checkpoint(RMSNorm<float>(3), file);
 }

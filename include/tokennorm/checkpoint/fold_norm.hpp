@@ -1,0 +1,489 @@
+// SPDX-License-Identifier: MIT
+/// Norms folded into the linear maps that read them: γ and β move into the weights, and the norm is
+/// left without parameters.
+///
+///     W·(x̂∘(o + γ) + β) + b = W'·x̂ + b'        b' = b + W·β,  W' = W·diag(o + γ)
+///
+///     fold_norm(norm, OutIn{wq, bq}, OutIn{wk, bk}, OutIn{wv, bv});   // all that read the norm
+///     center_reader(norm, OutIn{wq, bq});       // the rows of W' lose their mean: x̂ has none
+///
+/// A stack folds as one when its sublayers say which linear maps read their input and which write
+/// their output. It is trained by then; this is for inference.
+///
+///     template <class V> void visit_readers(V&& visitor) { visitor(OutIn{weight_, bias_}); }
+///     template <class V> void visit_writers(V&& visitor) { visitor(OutIn{output_, output_bias_});
+///     }
+///
+///     TokenMatrix<float> unembedding = embedding;         // a tied one gets a matrix of its own
+///     Eigen::VectorXf bias = Eigen::VectorXf::Zero(unembedding.rows());      // for the final β
+///     fold_norms(stack, OutIn{unembedding, bias});
+///     const auto rms_stack = center_writers(stack, embedding, positions);  // LayerNorm → RMSNorm
+///
+/// Readers are all that use the sublayer's input: what else it did with it would lose γ and β.
+/// The final norm's reader is the unembedding. One that is tied to the embedding cannot stay so,
+/// since only one of the two uses takes γ: give a copy, and keep the embedding for the input.
+///
+/// Centring the writers takes from each vector that is written into the residual stream its mean
+/// over the channels. Every LayerNorm subtracts that mean anyway, and as it is zero then, does what
+/// an RMSNorm does. Embeddings have one row for each token or position, (count, C).
+///
+/// Error    the arithmetic is in double for float, half and bfloat16; each result is rounded once
+/// Throws   std::invalid_argument, before anything is written: where a shape does not fit; where
+/// the
+///          norm has a shift and a reader no bias; where two readers share memory; where an
+///          embedding norm writes into the stream that is to be centred
+/// What would change the model in any case does not compile.
+/// Source   the weight processing of TransformerLens: folding, centring of readers and of writers
+#pragma once
+
+#include "tokennorm/block/stack.hpp"
+#include "tokennorm/checkpoint/linear_map.hpp"
+
+#include <cstddef>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace tokennorm {
+
+/// Moves the norm's γ and β into its readers, all of them; a norm without parameters changes none.
+template <class Norm, class... Readers>
+void fold_norm(Norm& norm, Readers&&... readers);
+
+/// Takes from each output's weights their mean over the inputs, which a LayerNorm without
+/// parameters gives no weight. Nothing is changed in what the reader computes.
+template <class Norm, class... Readers>
+void center_reader(const Norm& norm, Readers&&... readers);
+
+/// Folds every input norm of a block into its sublayer's readers. The output norms of a Sandwich
+/// keep their parameters.
+template <class Kind, class First, class... Rest>
+void fold_norms(detail::Chain<Kind, First, Rest...>& block);
+
+/// Folds the blocks' input norms and the final norm, whose readers are given. An embedding norm
+/// keeps its parameters: it is the residual stream that reads it.
+template <class EmbeddingNorm, class Block, class FinalNorm, class... Unembeddings>
+void fold_norms(Stack<EmbeddingNorm, Block, FinalNorm>& stack, Unembeddings&&... unembeddings);
+
+/// Centres all that writes into the residual stream: the embeddings, in place, and the sublayers'
+/// writers. The result computes what the stack did, with an RMSNorm for each LayerNorm. An
+/// embedding norm may only be a LayerNorm without parameters, and stays.
+template <class EmbeddingNorm, class Block, class FinalNorm, class... Embeddings>
+auto center_writers(Stack<EmbeddingNorm, Block, FinalNorm> stack, Embeddings&&... embeddings);
+
+// ---- folding ------------------------------------------------------------------------------------
+
+namespace detail {
+
+template <class Norm>
+bool has_parameters(const Norm& norm) {
+  return norm.options().scale || norm.options().shift;
+}
+
+/// b' = b + W·β, W' = W·diag(o + γ)
+template <class Norm, class Reader>
+void fold_into(const Norm& norm, Reader& reader) {
+  using Scalar = WeightScalar<Reader>;
+  using A = FoldScalar<Scalar>;
+  const Index channels = norm.channels();
+  FoldVector<A> factor = FoldVector<A>::Ones(channels), shift = FoldVector<A>::Zero(channels);
+  for (Index i = 0; i < norm.scale().size(); ++i) {
+    factor(i) = static_cast<A>(norm.options().scale_offset) + static_cast<A>(norm.scale()(i));
+  }
+  for (Index i = 0; i < norm.shift().size(); ++i) shift(i) = static_cast<A>(norm.shift()(i));
+
+  FoldVector<A> gains = FoldVector<A>::Zero(outputs_of(reader));
+  each_weight(reader, [&](Index output, Index input, Scalar& weight) {
+    const A value = static_cast<A>(weight);
+    gains(output) += value * shift(input);
+    weight = static_cast<Scalar>(value * factor(input));
+  });
+  if (norm.options().shift) add_to_bias<A>(reader, gains);
+}
+
+/// The same norm without γ and β.
+template <class Norm>
+void remove_parameters(Norm& norm) {
+  auto options = norm.options();
+  options.scale = false;
+  options.shift = false;
+  options.scale_offset = 0;
+  norm = Norm(norm.channels(), options);
+}
+
+/// Checks readers before any of them is written.
+class ReaderChecks {
+ public:
+  explicit ReaderChecks(Who who) : who_(who) {}
+
+  /// `where` is "blocks.3.attention", or empty.
+  template <class Norm, class Reader>
+  void add(const Norm& norm, const std::string& where, std::size_t number, const Reader& reader) {
+    check_linear_map<Reader>();
+    const std::string name =
+        (where.empty() ? "" : where + ": ") + "reader " + std::to_string(number);
+    check_shape(name, inputs_of(reader), norm.channels(), outputs_of(reader), bias_size(reader),
+                norm.options().shift);
+    norm.check_parameters();
+    if (!has_parameters(norm)) return;  // it will not be written
+    see(name, Footprint(view_of(const_cast<Reader&>(reader).weight)));
+    if constexpr (has_bias<Reader>) {
+      if (norm.options().shift) see(name, Footprint(view_of(const_cast<Reader&>(reader).bias)));
+    }
+  }
+
+  /// After the last reader of a norm.
+  template <class Norm>
+  void end_of_readers(const Norm& norm, const std::string& where, std::size_t readers) const {
+    if (readers == 0 && has_parameters(norm)) {
+      fail(who_, {where.c_str(),
+                  ": it names no reader of its input; expected all linear maps that "
+                  "the parameters of its norm are to be folded into"});
+    }
+  }
+
+ private:
+  [[gnu::noinline]] void check_shape(const std::string& name, Index inputs, Index channels,
+                                     Index outputs, Index bias, bool shift) const {
+    if (inputs != channels) {
+      fail(who_, {name.c_str(), " has ", inputs, " inputs and ", outputs, " outputs; expected the ",
+                  channels,
+                  " channels of the norm as inputs (OutIn is W (outputs, inputs), InOut "
+                  "is W (inputs, outputs))"});
+    }
+    if (bias != 0 && bias != outputs) {
+      fail(who_, {name.c_str(), "'s bias has ", bias, " values; expected one for each of the ",
+                  outputs, " outputs, or none"});
+    }
+    if (shift && bias == 0) {
+      fail(who_, {name.c_str(),
+                  " has no bias, and the norm's shift has nowhere to go; give it a "
+                  "bias of ",
+                  outputs, " zeros"});
+    }
+  }
+
+  [[gnu::noinline]] void see(const std::string& name, const Footprint& memory) {
+    for (const Footprint& other : seen_) {
+      if (share_memory(memory, other)) {
+        fail(who_, {name.c_str(),
+                    " shares memory with another reader, and would be folded into "
+                    "twice; give each reader once, of one norm"});
+      }
+    }
+    seen_.push_back(memory);
+  }
+
+  Who who_;
+  std::vector<Footprint> seen_;
+};
+
+}  // namespace detail
+
+template <class Norm, class... Readers>
+void fold_norm(Norm& norm, Readers&&... readers) {
+  static_assert(sizeof...(Readers) > 0,
+                "tokennorm: fold_norm: there is no reader to fold the norm into. Give all linear "
+                "maps that read its result: fold_norm(norm, OutIn{weight, bias}, …).");
+  detail::ReaderChecks checks(norm.who());
+  std::size_t number = 0;
+  (checks.add(norm, "", number++, readers), ...);
+  if (!detail::has_parameters(norm)) return;
+  (detail::fold_into(norm, readers), ...);
+  detail::remove_parameters(norm);
+}
+
+template <class Norm, class... Readers>
+void center_reader(const Norm& norm, Readers&&... readers) {
+  static_assert(Norm::centred,
+                "tokennorm: center_reader: the result of an RMSNorm has a mean, which the reader's "
+                "mean weight multiplies: the model would change. Only what reads a LayerNorm can "
+                "be centred.");
+  if (detail::has_parameters(norm)) {
+    detail::fail(norm.who(), {"its result has a mean, from its scale or shift; fold them into the "
+                              "reader first, with fold_norm"});
+  }
+  detail::ReaderChecks checks(norm.who());
+  std::size_t number = 0;
+  (checks.add(norm, "", number++, readers), ...);
+  const auto center = [](auto& reader) {
+    using Scalar = detail::WeightScalar<std::remove_cvref_t<decltype(reader)>>;
+    using A = detail::FoldScalar<Scalar>;
+    detail::FoldVector<A> means = detail::FoldVector<A>::Zero(detail::outputs_of(reader));
+    detail::each_weight(reader, [&](Index output, Index, const Scalar& weight) {
+      means(output) += static_cast<A>(weight);
+    });
+    means /= static_cast<A>(detail::inputs_of(reader));
+    detail::each_weight(reader, [&](Index output, Index, Scalar& weight) {
+      weight = static_cast<Scalar>(static_cast<A>(weight) - means(output));
+    });
+  };
+  (center(readers), ...);
+}
+
+// ---- blocks and stacks --------------------------------------------------------------------------
+
+namespace detail {
+
+struct AnyLinearMap {
+  void operator()(auto&&) const {}
+};
+
+template <class F>
+concept HasReaders = requires(F& f) {
+  f.visit_readers(AnyLinearMap{});
+};
+template <class F>
+concept HasWriters = requires(F& f) {
+  f.visit_writers(AnyLinearMap{});
+};
+
+template <class Connection>
+using SublayerOf = std::remove_reference_t<decltype(unwrap(std::declval<Connection&>().sublayer))>;
+
+/// Whether the connection's norm can go into the sublayer behind it; where not, says why.
+template <class Connection>
+constexpr bool check_foldable() {
+  constexpr bool post_ln = is_norm<typename Connection::OutNorm>;
+  constexpr bool pre_ln = is_norm<typename Connection::PreNorm> && !post_ln;
+  constexpr bool has_readers = HasReaders<SublayerOf<Connection>>;
+  static_assert(!post_ln,
+                "tokennorm: fold_norms: the result of a Post-LN norm is the residual stream: the "
+                "next sublayer reads it, and it is also added to what that sublayer gives. Folded "
+                "into the sublayer alone, its parameters would be missing from the sum.");
+  static_assert(
+      pre_ln || post_ln,
+      "tokennorm: fold_norms: the result of a residual-post-norm is added to the residual "
+      "stream, which every later sublayer reads along with what others wrote. Its "
+      "parameters cannot be folded into any of them.");
+  static_assert(has_readers || !pre_ln,
+                "tokennorm: fold_norms: a sublayer does not say which of its linear maps read its "
+                "input. Give it `template <class V> void visit_readers(V&& visitor)` that calls "
+                "visitor(OutIn{weight, bias}) or visitor(InOut{weight, bias}) for each.");
+  return pre_ln && has_readers;
+}
+template <class Kind, class... Connections>
+constexpr bool check_foldable(const Chain<Kind, Connections...>*) {
+  return (static_cast<int>(check_foldable<Connections>()) & ...) != 0;
+}
+template <class Block>
+inline constexpr bool is_foldable = check_foldable(static_cast<const Block*>(nullptr));
+
+/// Checks what a block's folding will write; `where` is "blocks.3." or empty.
+template <class Block>
+void check_readers(ReaderChecks& checks, Block& block, const std::string& where) {
+  block.each([&](auto& connection, const ConnectionNames& names) {
+    const std::string sublayer = where + names.sublayer;
+    std::size_t number = 0;
+    unwrap(connection.sublayer).visit_readers([&](auto&& reader) {
+      checks.add(connection.pre.norm, sublayer, number++, reader);
+    });
+    checks.end_of_readers(connection.pre.norm, sublayer, number);
+  });
+}
+
+template <class Block>
+void fold_readers(Block& block) {
+  block.each([](auto& connection, const ConnectionNames&) {
+    auto& norm = connection.pre.norm;
+    if (!has_parameters(norm)) return;
+    unwrap(connection.sublayer).visit_readers([&](auto&& reader) { fold_into(norm, reader); });
+    remove_parameters(norm);
+  });
+}
+
+}  // namespace detail
+
+template <class Kind, class First, class... Rest>
+void fold_norms(detail::Chain<Kind, First, Rest...>& block) {
+  if constexpr (detail::is_foldable<detail::Chain<Kind, First, Rest...>>) {
+    detail::ReaderChecks checks(block.who());
+    detail::check_readers(checks, block, "");
+    detail::fold_readers(block);
+  }
+}
+
+template <class EmbeddingNorm, class Block, class FinalNorm, class... Unembeddings>
+void fold_norms(Stack<EmbeddingNorm, Block, FinalNorm>& stack, Unembeddings&&... unembeddings) {
+  constexpr bool has_final = detail::is_norm<FinalNorm>;
+  static_assert(has_final || sizeof...(Unembeddings) == 0,
+                "tokennorm: fold_norms: there is no final norm to fold into the unembedding.");
+  static_assert(!has_final || sizeof...(Unembeddings) > 0,
+                "tokennorm: fold_norms: the stack's final norm needs its reader: fold_norms(stack, "
+                "OutIn{unembedding, bias}). One tied to the embedding needs a matrix of its own.");
+  if constexpr (detail::is_foldable<Block> && has_final == (sizeof...(Unembeddings) > 0)) {
+    detail::ReaderChecks checks(stack.who());
+    for (std::size_t i = 0; i < stack.blocks().size(); ++i) {
+      detail::check_readers(checks, stack.blocks()[i], "blocks." + std::to_string(i) + ".");
+    }
+    if constexpr (has_final) {
+      std::size_t number = 0;
+      (checks.add(stack.final_norm(), "the unembedding", number++, unembeddings), ...);
+    }
+    for (auto& block : stack.blocks()) detail::fold_readers(block);
+    if constexpr (has_final) {
+      if (!detail::has_parameters(stack.final_norm())) return;
+      (detail::fold_into(stack.final_norm(), unembeddings), ...);
+      detail::remove_parameters(stack.final_norm());
+    }
+  }
+}
+
+// ---- centring -----------------------------------------------------------------------------------
+
+namespace detail {
+
+/// Whether a connection with this input norm reads the same of a centred stream.
+template <class Norm>
+constexpr bool reads_centred() {
+  if constexpr (is_norm<Norm>) {
+    return Norm::centred;
+  } else {
+    return false;
+  }
+}
+
+/// Whether the connection stays as it is when the stream and its writers are centred; where not,
+/// says why.
+template <class Connection>
+constexpr bool check_centrable() {
+  constexpr bool output_norm = is_norm<typename Connection::PostNorm>;
+  constexpr bool post_ln = is_norm<typename Connection::OutNorm>;
+  constexpr bool centred = reads_centred<typename Connection::PreNorm>();
+  constexpr bool has_writers = HasWriters<SublayerOf<Connection>>;
+  static_assert(!output_norm,
+                "tokennorm: center_writers: the output norm of a Sandwich-LN or residual-post-norm "
+                "writes into the residual stream, and what it writes cannot be centred by centring "
+                "a linear map.");
+  static_assert(!post_ln,
+                "tokennorm: center_writers: the norm of a Post-LN connection writes the residual "
+                "stream, and what it writes cannot be centred by centring a linear map.");
+  static_assert(centred || output_norm || post_ln,
+                "tokennorm: center_writers: an RMSNorm reads the residual stream, and its result "
+                "depends on the mean that centring takes away. Only where every reader is a "
+                "LayerNorm does the model stay the same.");
+  static_assert(has_writers || output_norm || post_ln,
+                "tokennorm: center_writers: a sublayer does not say which of its linear maps write "
+                "its output. Give it `template <class V> void visit_writers(V&& visitor)` that "
+                "calls visitor(OutIn{weight, bias}) or visitor(InOut{weight, bias}) for each.");
+  return !output_norm && !post_ln && centred && has_writers;
+}
+template <class Kind, class... Connections>
+constexpr bool check_centrable(const Chain<Kind, Connections...>*) {
+  return (static_cast<int>(check_centrable<Connections>()) & ...) != 0;
+}
+template <class Block>
+inline constexpr bool is_centrable = check_centrable(static_cast<const Block*>(nullptr));
+
+template <class Writer>
+void check_writer(Who who, const std::string& name, const Writer& writer) {
+  check_linear_map<Writer>();
+  if (outputs_of(writer) != who.channels) {
+    fail(who, {name.c_str(), " has ", inputs_of(writer), " inputs and ", outputs_of(writer),
+               " outputs; expected the ", who.channels,
+               " channels of the stream as outputs (OutIn is W (outputs, inputs), InOut is W "
+               "(inputs, outputs))"});
+  }
+  if (bias_size(writer) != 0 && bias_size(writer) != who.channels) {
+    fail(who, {name.c_str(), "'s bias has ", bias_size(writer), " values; expected ", who.channels,
+               ", or none"});
+  }
+}
+
+/// What the writer gives loses its mean over the outputs.
+template <class Writer>
+void center_outputs(Writer& writer) {
+  using Scalar = WeightScalar<Writer>;
+  using A = FoldScalar<Scalar>;
+  FoldVector<A> means = FoldVector<A>::Zero(inputs_of(writer));
+  each_weight(writer, [&](Index, Index input, const Scalar& weight) {
+    means(input) += static_cast<A>(weight);
+  });
+  means /= static_cast<A>(outputs_of(writer));
+  each_weight(writer, [&](Index, Index input, Scalar& weight) {
+    weight = static_cast<Scalar>(static_cast<A>(weight) - means(input));
+  });
+  if constexpr (has_bias<Writer>) {
+    if (writer.bias.size() == 0) return;
+    A mean = 0;
+    for (Index o = 0; o < writer.bias.size(); ++o) mean += static_cast<A>(writer.bias(o));
+    mean /= static_cast<A>(writer.bias.size());
+    add_to_bias<A>(writer, FoldVector<A>::Constant(writer.bias.size(), -mean));
+  }
+}
+
+template <class Param, int Channels>
+RMSNorm<Param, Channels> as_rms_norm(const LayerNorm<Param, Channels>& norm) {
+  const LayerNormOptions& options = norm.options();
+  RMSNorm<Param, Channels> result(norm.channels(), {.epsilon = options.epsilon,
+                                                    .scale = options.scale,
+                                                    .shift = options.shift,
+                                                    .scale_offset = options.scale_offset});
+  result.scale() = norm.scale();
+  result.shift() = norm.shift();
+  return result;
+}
+
+/// The block with an RMSNorm for each LayerNorm. A block of another kind gets an overload here.
+template <class N1, class F1, class N2, class F2>
+auto with_rms_norms(PreLN<N1, F1, N2, F2>&& block) {
+  auto& first = block.template connection<0>();
+  auto& second = block.template connection<1>();
+  return PreLN(as_rms_norm(first.pre.norm), std::move(first.sublayer), as_rms_norm(second.pre.norm),
+               std::move(second.sublayer));
+}
+template <class N, class F>
+auto with_rms_norms(PreLNResidual<N, F>&& block) {
+  auto& connection = block.template connection<0>();
+  return PreLNResidual(as_rms_norm(connection.pre.norm), std::move(connection.sublayer));
+}
+
+}  // namespace detail
+
+template <class EmbeddingNorm, class Block, class FinalNorm, class... Embeddings>
+auto center_writers(Stack<EmbeddingNorm, Block, FinalNorm> stack, Embeddings&&... embeddings) {
+  constexpr bool centred_end = detail::reads_centred<FinalNorm>();
+  static_assert(centred_end,
+                "tokennorm: center_writers: the stack does not end in a LayerNorm, and an RMSNorm, "
+                "or no norm at all, shows the mean that centring takes away.");
+  static_assert(sizeof...(Embeddings) > 0 || detail::is_norm<EmbeddingNorm>,
+                "tokennorm: center_writers: the embeddings write into the residual stream too: "
+                "center_writers(stack, token_embedding, position_embedding).");
+  if constexpr (centred_end && detail::is_centrable<Block>) {
+    const detail::Who who = stack.who();
+    if constexpr (detail::is_norm<EmbeddingNorm>) {
+      if (!EmbeddingNorm::centred || detail::has_parameters(stack.embedding_norm())) {
+        detail::fail(who, {"center_writers: the embedding norm writes into the residual stream, "
+                           "and what it writes has a mean that cannot be taken away by centring a "
+                           "linear map"});
+      }
+    }
+    (detail::check_linear_map<InOut<Embeddings>>(), ...);
+    const auto each_writer = [&](const auto& f) {
+      for (std::size_t i = 0; i < stack.blocks().size(); ++i) {
+        stack.blocks()[i].each([&](auto& connection, const detail::ConnectionNames& names) {
+          const std::string name = "blocks." + std::to_string(i) + "." + names.sublayer;
+          detail::unwrap(connection.sublayer).visit_writers([&](auto&& writer) {
+            f(name + ": a writer", writer);
+          });
+        });
+      }
+      [[maybe_unused]] const auto visit_embedding = [&](auto& embedding) {
+        InOut writer{embedding};
+        f(std::string("an embedding"), writer);
+      };
+      (visit_embedding(embeddings), ...);
+    };
+    each_writer(
+        [&](const std::string& name, auto& writer) { detail::check_writer(who, name, writer); });
+    each_writer([](const std::string&, auto& writer) { detail::center_outputs(writer); });
+
+    std::vector<decltype(detail::with_rms_norms(std::declval<Block>()))> blocks;
+    for (Block& block : stack.blocks()) blocks.push_back(detail::with_rms_norms(std::move(block)));
+    return Stack(std::move(stack.embedding_norm()), std::move(blocks),
+                 detail::as_rms_norm(stack.final_norm()));
+  }
+}
+
+}  // namespace tokennorm

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: MIT
+/// A linear map of a model as norms are folded into it: its weight, which says by its type whether
+/// rows are outputs or inputs, and its bias or none.
+///
+///     OutIn{weight, bias}     y = W·x + b     W (outputs, inputs)
+///     InOut{weight, bias}     y = x·W + b     W (inputs, outputs)
+///     OutIn{weight}           without bias; an empty bias is none too
+#pragma once
+
+#include "tokennorm/core/concepts.hpp"
+
+#include <Eigen/Core>
+
+#include <type_traits>
+
+namespace tokennorm {
+
+struct NoBias {};
+
+/// The linear map y = W·x + b, W (outputs, inputs): PyTorch's Linear. Matrices and vectors are
+/// referred to; views of them (Map, Block, Ref) are kept. An empty bias is none.
+template <class Weight, class Bias = NoBias>
+struct OutIn {
+  Weight weight;
+  Bias bias = {};
+  static constexpr bool rows_are_outputs = true;
+};
+template <class Weight>
+OutIn(Weight&&) -> OutIn<Weight>;
+template <class Weight, class Bias>
+OutIn(Weight&&, Bias&&) -> OutIn<Weight, Bias>;
+
+/// The linear map y = x·W + b, W (inputs, outputs): GPT-2's Conv1D, or tokens times a matrix.
+template <class Weight, class Bias = NoBias>
+struct InOut {
+  Weight weight;
+  Bias bias = {};
+  static constexpr bool rows_are_outputs = false;
+};
+template <class Weight>
+InOut(Weight&&) -> InOut<Weight>;
+template <class Weight, class Bias>
+InOut(Weight&&, Bias&&) -> InOut<Weight, Bias>;
+
+namespace detail {
+
+template <class Map>
+inline constexpr bool is_linear_map = false;
+template <class Weight, class Bias>
+inline constexpr bool is_linear_map<OutIn<Weight, Bias>> = true;
+template <class Weight, class Bias>
+inline constexpr bool is_linear_map<InOut<Weight, Bias>> = true;
+
+template <class Map>
+inline constexpr bool has_bias = !std::is_same_v<decltype(Map::bias), NoBias>;
+
+template <class Part>
+constexpr void check_part() {
+  static_assert(is_writable<std::remove_reference_t<Part>&>,
+                "tokennorm: the weight or bias of a linear map cannot be written to. Give a matrix "
+                "or vector, or a Map, Block or Ref of non-const memory.");
+  static_assert(std::is_reference_v<Part> || !is_plain<Part>,
+                "tokennorm: a linear map is given a temporary matrix or vector, whose change would "
+                "be lost. Give the one that the model uses, or a view of it.");
+}
+
+/// What can be known of a linear map from its type.
+template <class Map>
+constexpr void check_linear_map() {
+  static_assert(is_linear_map<Map>,
+                "tokennorm: a reader or writer is not a linear map. Give OutIn{weight, bias} or "
+                "InOut{weight, bias}, as the weight is (outputs, inputs) or (inputs, outputs).");
+  if constexpr (is_linear_map<Map>) {
+    check_part<decltype(Map::weight)>();
+    if constexpr (has_bias<Map>) check_part<decltype(Map::bias)>();
+  }
+}
+
+template <class Map>
+Index inputs_of(const Map& map) {
+  return Map::rows_are_outputs ? map.weight.cols() : map.weight.rows();
+}
+template <class Map>
+Index outputs_of(const Map& map) {
+  return Map::rows_are_outputs ? map.weight.rows() : map.weight.cols();
+}
+template <class Map>
+Index bias_size(const Map& map) {
+  if constexpr (has_bias<Map>) {
+    return map.bias.size();
+  } else {
+    return 0;
+  }
+}
+
+/// The type to compute in where values are of this scalar.
+template <class Scalar>
+using FoldScalar = std::conditional_t<NativeScalar<Scalar>, double, Scalar>;
+
+/// f(output, input, weight) for every weight, an lvalue.
+template <class Map, class F>
+void each_weight(Map& map, const F& f) {
+  for (Index r = 0; r < map.weight.rows(); ++r) {
+    for (Index c = 0; c < map.weight.cols(); ++c) {
+      f(Map::rows_are_outputs ? r : c, Map::rows_are_outputs ? c : r, map.weight(r, c));
+    }
+  }
+}
+
+template <class Map>
+using WeightScalar = ScalarOf<decltype(Map::weight)>;
+
+template <class A>
+using FoldVector = Eigen::Matrix<A, Eigen::Dynamic, 1>;
+
+/// Adds what each output gains to the bias, rounded once.
+template <class A, class Map>
+void add_to_bias(Map& map, const FoldVector<A>& gains) {
+  if constexpr (has_bias<Map>) {
+    using Scalar = ScalarOf<decltype(Map::bias)>;
+    for (Index o = 0; o < map.bias.size(); ++o) {
+      map.bias(o) = static_cast<Scalar>(static_cast<A>(map.bias(o)) + gains(o));
+    }
+  }
+}
+
+}  // namespace detail
+}  // namespace tokennorm

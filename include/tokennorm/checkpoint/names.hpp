@@ -1,0 +1,380 @@
+// SPDX-License-Identifier: MIT
+/// Norms from and to checkpoints, whatever they are called there.
+///
+///     load_norm(norm, file, "trf_blocks.0.norm1");           // whichever naming is there
+///     save_norm(norm, writer, "h.0.ln_1", Naming::weight_bias);
+///     load_norms(stack, file, families::gpt2);               // every norm of a Stack
+///     save_norms(stack, writer, families::gpt2);
+///
+/// scale/shift, weight/bias, gamma/beta, g/b and w/b are read, of shape (C) or 1 x C. γ is stored
+/// without the scale offset, which the norm's options have, so values are taken as they are.
+///
+/// Where there is nothing under a prefix it is looked for with and without `transformer.`,
+/// `model.` and `bert.` before it.
+///
+/// Loading is all or nothing: where it fails, no norm has changed.
+///
+/// Throws   std::runtime_error where a parameter is missing, has no place in the norm or another
+///          shape, or where two namings or `a_2`, `b_2` are there: it lists what was found and what
+///          was looked for; where a stack's norms are not those of the family;
+///          std::invalid_argument where the family has no norm in a role that the stack has
+#pragma once
+
+#include "tokennorm/block/stack.hpp"
+#include "tokennorm/checkpoint/families.hpp"
+
+#include <concepts>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace tokennorm {
+
+/// What norms are loaded from: Safetensors, or anything else that has its tensors by name.
+template <class File>
+concept TensorSource = requires(const File& file, const std::string& name) {
+  file.names().begin() != file.names().end();  // of strings
+  { file.contains(name) } -> std::convertible_to<bool>;
+  file.shape(name).size();  // of numbers
+  file.template matrix<float>(name)(0, 0);
+};
+
+/// What norms are saved to.
+template <class Writer, class Vector>
+concept TensorSink = requires(Writer& writer, const std::string& name, const Vector& vector) {
+  writer.add(name, vector);
+};
+
+/// γ and β of a norm, from `prefix.scale` and `prefix.shift` or however they are called there.
+template <class Norm, TensorSource File>
+void load_norm(Norm& norm, const File& file, const std::string& prefix);
+
+/// The same the other way, under one naming.
+template <class Norm, TensorSink<typename Norm::Vector> Writer>
+void save_norm(const Norm& norm, Writer& writer, const std::string& prefix, Naming naming);
+
+/// Every norm of the stack, by its role. A NoNorm is left alone; a file with more layers than the
+/// stack has, or fewer, is refused. The norms must be those of the family, ε included unless it
+/// varies in the family.
+template <class EmbeddingNorm, class Block, class FinalNorm, TensorSource File>
+void load_norms(Stack<EmbeddingNorm, Block, FinalNorm>& stack, const File& file,
+                const Family& family);
+
+template <class EmbeddingNorm, class Block, class FinalNorm, class Writer>
+void save_norms(const Stack<EmbeddingNorm, Block, FinalNorm>& stack, Writer& writer,
+                const Family& family);
+
+// ---------------------------------------------------------------------------------------------
+
+namespace detail {
+
+inline constexpr std::size_t naming_count = sizeof parameter_names / sizeof *parameter_names;
+
+/// "h.0.ln_1.weight"; names of the original GPT-2 have slashes.
+[[gnu::noinline]] inline std::string parameter_key(const std::string& prefix,
+                                                   std::string_view parameter) {
+  std::string key = prefix;
+  key += prefix.find('/') == std::string::npos ? '.' : '/';
+  return key.append(parameter);
+}
+
+/// The keys of a norm's parameters in a file, empty where there is none.
+struct FoundParameters {
+  std::string scale, shift;
+  bool foreign = false;
+  bool two_namings = false;
+
+  bool any() const { return !scale.empty() || !shift.empty() || foreign; }
+};
+
+template <class File>
+FoundParameters find_parameters(const File& file, const std::string& prefix) {
+  FoundParameters found;
+  const auto look = [&](std::string_view parameter, std::string& at) {
+    const std::string key = parameter_key(prefix, parameter);
+    if (key == at || !file.contains(key)) return;  // "b" is in two namings
+    found.two_namings = found.two_namings || !at.empty();
+    at = key;
+  };
+  for (const ParameterNames& names : parameter_names) {
+    look(names.scale, found.scale);
+    look(names.shift, found.shift);
+  }
+  bool paired = found.scale.empty() || found.shift.empty();
+  for (const ParameterNames& names : parameter_names) {
+    paired = paired || (found.scale == parameter_key(prefix, names.scale) &&
+                        found.shift == parameter_key(prefix, names.shift));
+  }
+  found.two_namings = found.two_namings || !paired;
+  found.foreign = file.contains(parameter_key(prefix, foreign_scale));
+  return found;
+}
+
+/// The prefix under which the norm is in the file: this one, or else with another optional prefix.
+template <class File>
+std::string locate_norm(const File& file, const std::string& prefix) {
+  if (find_parameters(file, prefix).any()) return prefix;
+  const std::string bare(without_optional_prefix(prefix));
+  std::vector<std::string> found;
+  const auto look = [&](const std::string& candidate) {
+    if (find_parameters(file, candidate).any()) found.push_back(candidate);
+  };
+  look(bare);
+  for (const std::string_view before : optional_prefixes) look(std::string(before) + bare);
+  if (found.size() > 1) {
+    fail_in_file({"load_norm"}, "nothing is called " + prefix + ", but there are " + found[0] +
+                                    " and " + found[1] + "; name one of them");
+  }
+  return found.empty() ? prefix : found.front();
+}
+
+/// "[768]"
+template <class Shape>
+std::string shape_text(const Shape& shape) {
+  std::string text;
+  for (const auto size : shape) text += (text.empty() ? "[" : ", ") + std::to_string(size);
+  return text.empty() ? "[]" : text + "]";
+}
+
+/// What a norm's parameters are called, and why they could not be had from the file.
+template <class Norm, class File>
+[[noreturn, gnu::cold, gnu::noinline]] void fail_load(const Norm& norm, const File& file,
+                                                      const std::string& prefix,
+                                                      const std::string& reason) {
+  std::string found;
+  for (const auto& name : file.names()) {
+    const std::string_view view(name);
+    if (!view.starts_with(prefix) || view.size() <= prefix.size()) continue;
+    if (view[prefix.size()] != '.' && view[prefix.size()] != '/') continue;
+    if (!found.empty()) found += ", ";
+    if (found.size() > 300) {
+      found += "…";
+      break;
+    }
+    found.append(view) += " " + shape_text(file.shape(std::string(view)));
+  }
+  const auto& options = norm.options();
+  const std::string wanted = options.scale && options.shift ? "a scale and a shift"
+                             : options.scale                ? "a scale and no shift"
+                             : options.shift                ? "a shift and no scale"
+                                                            : "neither scale nor shift";
+  std::string namings;
+  for (const ParameterNames& names : parameter_names) {
+    namings += (namings.empty() ? "" : ", ");
+    namings.append(names.scale).append("/").append(names.shift);
+  }
+  fail_in_file(norm.who(), prefix + ": " + reason + "; found " +
+                               (found.empty() ? "nothing under it" : found) + "; looked for " +
+                               wanted + " of " + std::to_string(norm.channels()) +
+                               " values, called as in " + namings);
+}
+
+/// γ and β as the norm will have them; empty where they are switched off.
+template <class Param>
+struct LoadedParameters {
+  Eigen::Matrix<Param, Eigen::Dynamic, 1> scale, shift;
+
+  void move_to(auto& norm) {
+    norm.scale().swap(scale);
+    norm.shift().swap(shift);
+  }
+};
+
+template <class Norm, class File>
+LoadedParameters<typename Norm::ParamScalar> read_parameters(const Norm& norm, const File& file,
+                                                             const std::string& given_prefix) {
+  using Param = typename Norm::ParamScalar;
+  const std::string prefix = locate_norm(file, given_prefix);
+  const FoundParameters found = find_parameters(file, prefix);
+  const auto fail_because = [&](const std::string& reason) {
+    fail_load(norm, file, prefix, reason);
+  };
+  if (found.foreign) fail_because(foreign_reason);
+  if (found.two_namings) fail_because("there are two namings at once");
+
+  const auto check = [&](const std::string& what, const std::string& key, bool wanted) {
+    if (wanted && key.empty()) fail_because("the " + what + " is missing");
+    if (!wanted && !key.empty()) {
+      fail_because("there is a " + what + ", and the norm has none (" + what + " = false)");
+    }
+    if (key.empty()) return;
+    const auto shape = file.shape(key);
+    const bool is_row = shape.size() == 1 || (shape.size() == 2 && shape[0] == 1);
+    if (!is_row || static_cast<Index>(shape[shape.size() - 1]) != norm.channels()) {
+      fail_because("the " + what + " is " + shape_text(shape) + "; expected [" +
+                   std::to_string(norm.channels()) + "]");
+    }
+  };
+  check("scale", found.scale, norm.options().scale);
+  check("shift", found.shift, norm.options().shift);
+
+  const auto read = [&](const std::string& key) -> typename Norm::Vector {
+    using Read = std::conditional_t<NativeScalar<Param>, Accumulator<Param>, double>;
+    if (key.empty()) return {};
+    return file.template matrix<Read>(key).row(0).transpose().template cast<Param>();
+  };
+  return {read(found.scale), read(found.shift)};
+}
+
+}  // namespace detail
+
+template <class Norm, TensorSource File>
+void load_norm(Norm& norm, const File& file, const std::string& prefix) {
+  detail::read_parameters(norm, file, prefix).move_to(norm);
+}
+
+template <class Norm, TensorSink<typename Norm::Vector> Writer>
+void save_norm(const Norm& norm, Writer& writer, const std::string& prefix, Naming naming) {
+  const detail::ParameterNames& names = detail::parameter_names[static_cast<std::size_t>(naming)];
+  norm.check_parameters();
+  if (norm.options().scale) writer.add(detail::parameter_key(prefix, names.scale), norm.scale());
+  if (norm.options().shift) writer.add(detail::parameter_key(prefix, names.shift), norm.shift());
+}
+
+// ---- stacks -------------------------------------------------------------------------------------
+
+namespace detail {
+
+/// The role of a norm that a block calls "attention_norm".
+[[gnu::noinline]] inline NormRole role_of(std::string_view name_in_block) {
+  for (std::size_t role = 0; role < role_count; ++role) {
+    if (name_in_block == std::string(role_names[role]) + "_norm")
+      return static_cast<NormRole>(role);
+  }
+  fail({"Stack"}, {"a block's norm is called ", std::string(name_in_block).c_str(),
+                   ", which is no role in a family; expected blocks of attention and feed_forward, "
+                   "such as PreLN"});
+}
+
+template <class Connection>
+inline constexpr Placement placement_of =
+    is_norm<typename Connection::OutNorm>    ? Placement::post_ln
+    : !is_norm<typename Connection::PreNorm> ? Placement::residual_post_norm
+    : is_norm<typename Connection::PostNorm> ? Placement::sandwich_ln
+                                             : Placement::pre_ln;
+
+/// f(role, layer, norm) for every norm of a stack.
+template <class AnyStack, class F>
+void each_norm(AnyStack& stack, const F& f) {
+  const auto visit = [&](NormRole role, Index layer, auto& norm) {
+    if constexpr (is_norm<decltype(norm)>) f(role, layer, norm);
+  };
+  visit(NormRole::embedding, 0, stack.embedding_norm());
+  Index layer = 0;
+  for (auto& block : stack.blocks()) {
+    block.each([&](auto& connection, const ConnectionNames& names) {
+      using Connection = std::remove_cvref_t<decltype(connection)>;
+      if constexpr (is_norm<decltype(connection.norm())>) {
+        visit(role_of(names.norm), layer, connection.norm());
+      }
+      if constexpr (is_norm<typename Connection::PostNorm>) {
+        visit(role_of(names.output_norm), layer, connection.post.norm);
+      }
+    });
+    ++layer;
+  }
+  visit(NormRole::final, 0, stack.final_norm());
+}
+
+[[gnu::cold, gnu::noinline]] inline std::string short_number(double value) {
+  char digits[32];
+  std::snprintf(digits, sizeof digits, "%.6g", value);
+  return digits;
+}
+
+/// Fails unless the norm is of the family's kind.
+template <class Norm>
+void check_kind(Who who, const Family& family, NormRole role, Index layer, const Norm& norm) {
+  const auto fail_because = [&](const std::string& is, const std::string& expected) {
+    fail_in_file(who, std::string(name_of(role)) + "_norm" +
+                          (is_of_layer(role) ? " of layer " + std::to_string(layer) : "") + " " +
+                          is + "; expected " + expected + " for " + std::string(family.name));
+  };
+  const NormKind kind = Norm::centred ? NormKind::layer_norm : NormKind::rms_norm;
+  const auto& options = norm.options();
+  if (kind != family.norm) {
+    fail_because(std::string("is a ") + name_of(kind), std::string("a ") + name_of(family.norm));
+  }
+  if (options.scale_offset != family.scale_offset) {
+    fail_because("has scale_offset " + short_number(options.scale_offset),
+                 short_number(family.scale_offset));
+  }
+  if (!family.epsilon_varies && options.epsilon != family.epsilon) {
+    fail_because("has epsilon " + short_number(options.epsilon),
+                 short_number(family.epsilon) +
+                     " (if the model has another, give a copy of the family with that epsilon)");
+  }
+}
+
+/// Fails unless the stack's norms and placement are those of the family.
+template <class AnyStack>
+void check_fits(const AnyStack& stack, const Family& family) {
+  for (const auto& block : stack.blocks()) {
+    block.each([&](const auto& connection, const ConnectionNames&) {
+      const Placement placement = placement_of<std::remove_cvref_t<decltype(connection)>>;
+      if (placement != family.placement || connection.alpha != 1) {
+        const std::string alpha =
+            connection.alpha == 1 ? "" : " with alpha " + short_number(connection.alpha);
+        fail_in_file(stack.who(), std::string("the blocks are ") + name_of(placement) + alpha +
+                                      "; expected " + name_of(family.placement) + " for " +
+                                      std::string(family.name));
+      }
+    });
+  }
+  each_norm(stack, [&](NormRole role, Index layer, const auto& norm) {
+    check_kind(stack.who(), family, role, layer, norm);
+  });
+}
+
+/// The layers of the family that a file has norms of: one more than the highest number.
+template <class File>
+Index count_layers(const File& file, const Family& family) {
+  Index count = 0;
+  for (const auto& name : file.names()) {
+    const NormName parts(name);
+    if (!parts.is_scale && !parts.is_shift) continue;
+    for (std::size_t i = 0; i < role_count; ++i) {
+      const auto role = static_cast<NormRole>(i);
+      if (!is_of_layer(role)) continue;
+      const Index layers = layer_of(family, role, parts.norm) + 1;
+      if (layers > count) count = layers;
+    }
+  }
+  return count;
+}
+
+}  // namespace detail
+
+template <class EmbeddingNorm, class Block, class FinalNorm, TensorSource File>
+void load_norms(Stack<EmbeddingNorm, Block, FinalNorm>& stack, const File& file,
+                const Family& family) {
+  detail::check_fits(stack, family);
+  const Index layers = static_cast<Index>(stack.blocks().size());
+  const Index layers_there = detail::count_layers(file, family);
+  if (layers_there != layers) {
+    detail::fail_in_file(stack.who(), "the file has norms of " + std::to_string(layers_there) +
+                                          " layers under " + std::string(family.name) +
+                                          "'s names; expected the " + std::to_string(layers) +
+                                          " of the stack");
+  }
+  using Param = typename Stack<EmbeddingNorm, Block, FinalNorm>::Param;
+  std::vector<detail::LoadedParameters<Param>> loaded;
+  detail::each_norm(stack, [&](NormRole role, Index layer, const auto& norm) {
+    loaded.push_back(detail::read_parameters(norm, file, family.key(role, layer)));
+  });
+  auto next = loaded.begin();
+  detail::each_norm(stack, [&](NormRole, Index, auto& norm) { next++->move_to(norm); });
+}
+
+template <class EmbeddingNorm, class Block, class FinalNorm, class Writer>
+void save_norms(const Stack<EmbeddingNorm, Block, FinalNorm>& stack, Writer& writer,
+                const Family& family) {
+  detail::check_fits(stack, family);
+  detail::each_norm(stack, [&](NormRole role, Index layer, const auto& norm) {
+    save_norm(norm, writer, family.key(role, layer), family.naming);
+  });
+}
+
+}  // namespace tokennorm

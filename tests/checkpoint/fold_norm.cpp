@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: MIT
+// One norm folded into the linear maps that read it: what they compute stays the same.
+#include "../norm/norm_kinds.hpp"
+#include "tensor_file.hpp"
+#include <tokennorm/checkpoint/fold_norm.hpp>
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <utility>
+
+namespace tokennorm::test {
+namespace {
+
+constexpr Index tokens = 5, channels = 24, outputs = 17;
+
+/// y = x̂·Wᵀ + b in long double, x̂ the norm's result; W (outputs, inputs).
+template <class Norm, class Weight, class Bias>
+ExactMatrix reading(const Norm& norm, const ExactMatrix& x, const Weight& weight,
+                    const Bias& bias) {
+  ExactMatrix y = forward_oracle_of(norm, x).y *
+                  weight.template cast<double>().template cast<long double>().transpose();
+  if (bias.size() > 0) {
+    y.rowwise() += bias.template cast<double>().template cast<long double>().transpose();
+  }
+  return y;
+}
+
+template <class Norm, class Weight, class Bias>
+ExactMatrix reading(const Norm& norm, const ExactMatrix& x, const Weight& weight, const Bias& bias,
+                    bool transposed) {
+  return transposed ? reading(norm, x, weight.transpose().eval(), bias)
+                    : reading(norm, x, weight, bias);
+}
+
+template <class Kind_, class Scalar_, int Order>
+struct FoldCase {
+  using Kind = Kind_;
+  using Scalar = Scalar_;
+  using Weight = Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic, Order>;
+  using Bias = Eigen::Matrix<Scalar, Eigen::Dynamic, 1>;
+  using C = Case<Kind, Scalar>;
+};
+
+template <class FoldCase>
+class FoldNorm : public ::testing::Test {
+ protected:
+  using Scalar = typename FoldCase::Scalar;
+  using Weight = typename FoldCase::Weight;
+  using Bias = typename FoldCase::Bias;
+  using C = typename FoldCase::C;
+
+  const ExactMatrix x_ =
+      exact(random_normal<TokenMatrix<double>>({tokens, channels}, Seed{1}, 0.5, 2));
+  const Bias bias_ = random_vector<Scalar>(outputs, Seed{3});
+
+  static Weight weight(bool transposed, Seed seed = {2}) {
+    const auto w = random_normal<Weight>({outputs, channels}, seed);
+    return transposed ? Weight(w.transpose()) : w;
+  }
+
+  /// The two readings differ by the rounding of each weight and bias to Scalar, and no more.
+  void expect_same(const ExactMatrix& expected, const ExactMatrix& actual) {
+    const long double rounding = std::ldexp(1.0L, -ScalarFacts<Scalar>::significant_bits);
+    const long double change = (expected - actual).cwiseAbs().maxCoeff();
+    EXPECT_LE(change, 2 * rounding * channels * expected.cwiseAbs().maxCoeff());
+    EXPECT_GT(expected.cwiseAbs().maxCoeff(), 1);
+  }
+};
+
+using FoldCases = ::testing::Types<
+    FoldCase<LayerKind, float, Eigen::RowMajor>, FoldCase<LayerKind, double, Eigen::ColMajor>,
+    FoldCase<LayerKind, Eigen::bfloat16, Eigen::RowMajor>,
+    FoldCase<RMSKind, float, Eigen::ColMajor>, FoldCase<RMSKind, Eigen::half, Eigen::RowMajor>>;
+TYPED_TEST_SUITE(FoldNorm, FoldCases);
+
+TYPED_TEST(FoldNorm, KeepsWhatTheReaderComputes) {
+  for (const double offset : {0.0, 1.0})
+    for (const bool scale : {true, false})
+      for (const bool shift : {true, false})
+        for (const bool transposed : {false, true}) {
+          SCOPED_TRACE(::testing::Message() << "offset " << offset << ", scale " << scale
+                                            << ", shift " << shift << ", W " << transposed);
+          auto options = affine_options<typename TypeParam::Kind>(1e-3);
+          options.scale = scale;
+          options.shift = shift;
+          options.scale_offset = offset;
+          auto norm = random_norm<typename TestFixture::C>(channels, Seed{4}, options);
+          auto weight = this->weight(transposed);
+          auto bias = this->bias_;
+          const ExactMatrix before = reading(norm, this->x_, weight, bias, transposed);
+          const auto fold = [&] {
+            if (transposed) {
+              fold_norm(norm, InOut{weight, bias});
+            } else {
+              fold_norm(norm, OutIn{weight, bias});
+            }
+          };
+          fold();
+          EXPECT_FALSE(norm.options().scale || norm.options().shift);
+          EXPECT_EQ(norm.options().epsilon, 1e-3);
+          EXPECT_EQ(norm.scale().size() + norm.shift().size(), 0);
+          this->expect_same(before, reading(norm, this->x_, weight, bias, transposed));
+          EXPECT_EQ(bias == this->bias_, !shift);
+          EXPECT_EQ(weight == this->weight(transposed), !scale);
+
+          const auto weight_once = weight;
+          const auto bias_once = bias;
+          fold();
+          EXPECT_EQ(weight, weight_once) << "folded twice";
+          EXPECT_EQ(bias, bias_once);
+        }
+}
+
+TYPED_TEST(FoldNorm, GoesIntoEveryReader) {
+  auto norm = random_norm<typename TestFixture::C>(channels, Seed{4});
+  const auto original = norm;
+  auto q = this->weight(false, {5}), k = this->weight(true, {6}), v = this->weight(false, {7});
+  const auto q0 = q, k0 = k, v0 = v;
+  auto bq = this->bias_, bk = this->bias_, bv = this->bias_;
+  Eigen::Map<typename TestFixture::Weight> v_map(v.data(), v.rows(), v.cols());
+  fold_norm(norm, OutIn{q, bq}, InOut{k, bk},
+            OutIn{Eigen::Map<typename TestFixture::Weight>(v_map), bv.head(outputs)});
+  this->expect_same(reading(original, this->x_, q0, this->bias_), reading(norm, this->x_, q, bq));
+  this->expect_same(reading(original, this->x_, k0, this->bias_, true),
+                    reading(norm, this->x_, k, bk, true));
+  this->expect_same(reading(original, this->x_, v0, this->bias_), reading(norm, this->x_, v, bv));
+}
+
+TEST(FoldNormParts, TakesTheColumnsOfOneMatrixAndARowOfBiases) {
+  auto norm = random_norm<Case<LayerKind, float>>(channels, Seed{4});
+  const auto original = norm;
+  const ExactMatrix x = exact(random_normal<TokenMatrix<double>>({tokens, channels}, Seed{1}));
+  TokenMatrix<float> qk = random_normal<TokenMatrix<float>>({channels, 2 * outputs}, Seed{2});
+  Eigen::RowVectorXf bias = Eigen::RowVectorXf::Ones(2 * outputs);
+  const ExactMatrix before = reading(original, x, qk.transpose().eval(), bias.transpose().eval());
+  fold_norm(norm, InOut{qk.leftCols(outputs), bias.head(outputs)},
+            InOut{qk.rightCols(outputs), bias.tail(outputs)});
+  const ExactMatrix after = reading(norm, x, qk.transpose().eval(), bias.transpose().eval());
+  EXPECT_LE((before - after).cwiseAbs().maxCoeff(), 1e-5);
+}
+
+TEST(FoldNormParts, KeepsEpsilonAndStatisticsChannels) {
+  RMSNorm<float> norm(channels, {.epsilon = 0.25, .scale_offset = 1, .statistics_channels = 6});
+  norm.scale().setConstant(1.5f);
+  TokenMatrix<float> weight = TokenMatrix<float>::Constant(outputs, channels, 2);
+  fold_norm(norm, OutIn{weight});
+  EXPECT_TRUE((weight.array() == 5).all());
+  EXPECT_EQ(norm.options().epsilon, 0.25);
+  EXPECT_EQ(norm.options().statistics_channels, 6);
+  EXPECT_EQ(norm.options().scale_offset, 0);
+}
+
+TEST(CenterReader, TakesTheMeanThatALayerNormGivesNoWeight) {
+  auto norm = random_norm<Case<LayerKind, float>>(channels, Seed{4});
+  const ExactMatrix x = exact(random_normal<TokenMatrix<double>>({tokens, channels}, Seed{1}));
+  TokenMatrix<float> weight = random_normal<TokenMatrix<float>>({outputs, channels}, Seed{2}, 3);
+  TokenMatrix<float> in_out = weight.transpose();
+  Eigen::VectorXf bias = Eigen::VectorXf::Ones(outputs), same = bias;
+  EXPECT_THROW(center_reader(norm, OutIn{weight}), std::invalid_argument) << "not yet folded";
+  fold_norm(norm, OutIn{weight, bias}, InOut{in_out, same});
+  const ExactMatrix before = reading(norm, x, weight, bias);
+  const TokenMatrix<float> folded = weight;
+  center_reader(norm, OutIn{weight, bias}, InOut{in_out, same});
+  EXPECT_GT((weight - folded).cwiseAbs().maxCoeff(), 0.1f);
+  EXPECT_LE(weight.rowwise().mean().cwiseAbs().maxCoeff(), 1e-6f);
+  EXPECT_EQ(in_out, weight.transpose());
+  EXPECT_LE((reading(norm, x, weight, bias) - before).cwiseAbs().maxCoeff(), 1e-4);
+}
+
+/// Refused in these words, with nothing written.
+template <class Fold>
+void expect_refused(const std::string& words, const Fold& fold) {
+  LayerNorm<float> norm = random_norm<Case<LayerKind, float>>(channels, Seed{4});
+  TokenMatrix<float> first = TokenMatrix<float>::Random(outputs, channels);
+  Eigen::VectorXf bias = Eigen::VectorXf::Random(outputs);
+  const TokenMatrix<float> first_before = first;
+  const Eigen::VectorXf bias_before = bias;
+  const std::string message = message_of<std::invalid_argument>([&] { fold(norm, first, bias); });
+  EXPECT_NE(message.find(words), std::string::npos) << message;
+  EXPECT_EQ(message.find("tokennorm: LayerNorm(24): "), 0U) << message;
+  EXPECT_EQ(first, first_before);
+  EXPECT_EQ(bias, bias_before);
+  EXPECT_TRUE(norm.options().scale && norm.options().shift);
+}
+
+TEST(FoldNormErrors, ComeBeforeAnythingIsWritten) {
+  TokenMatrix<float> other = TokenMatrix<float>::Random(outputs, channels + 1);
+  TokenMatrix<float> transposed = TokenMatrix<float>::Random(channels, outputs);
+  Eigen::VectorXf empty, short_bias = Eigen::VectorXf::Zero(outputs - 1);
+  expect_refused("reader 1 has 25 inputs and 17 outputs; expected the 24 channels",
+                 [&](auto& norm, auto& weight, auto& bias) {
+                   fold_norm(norm, OutIn{weight, bias}, OutIn{other, bias});
+                 });
+  expect_refused("reader 1 has 17 inputs and 24 outputs; expected the 24 channels",
+                 [&](auto& norm, auto& weight, auto& bias) {
+                   fold_norm(norm, OutIn{weight, bias}, OutIn{transposed, bias});
+                 });
+  expect_refused("reader 0 has 17 inputs and 24 outputs",
+                 [&](auto& norm, auto& weight, auto& bias) {
+                   fold_norm(norm, InOut{weight, bias});
+                 });
+  expect_refused(
+      "reader 0 has no bias, and the norm's shift has nowhere to go; give it a bias of "
+      "17 zeros",
+      [&](auto& norm, auto& weight, auto&) { fold_norm(norm, OutIn{weight}); });
+  expect_refused("reader 0 has no bias", [&](auto& norm, auto& weight, auto&) {
+    fold_norm(norm, OutIn{weight, empty});
+  });
+  expect_refused("reader 0's bias has 16 values; expected one for each of the 17 outputs",
+                 [&](auto& norm, auto& weight, auto&) {
+                   fold_norm(norm, OutIn{weight, short_bias});
+                 });
+  expect_refused("reader 1 shares memory with another reader",
+                 [&](auto& norm, auto& weight, auto& bias) {
+                   Eigen::VectorXf second = bias;
+                   fold_norm(norm, OutIn{weight, bias}, OutIn{weight, second});
+                 });
+  expect_refused("shift has 3 values", [&](auto& norm, auto& weight, auto& bias) {
+    norm.shift().resize(3);
+    fold_norm(norm, OutIn{weight, bias});
+  });
+}
+
+}  // namespace
+}  // namespace tokennorm::test

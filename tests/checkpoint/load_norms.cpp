@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: MIT
+// All norms of a stack at once: each goes to its place, or none changes.
+#include "tensor_file.hpp"
+#include <tokennorm/checkpoint/names.hpp>
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace tokennorm::test {
+namespace {
+
+using Error = std::runtime_error;
+constexpr Index channels = 3, layers = 2;
+
+struct Same {
+  TokenMatrix<float> operator()(const TokenMatrix<float>& x) const { return x; }
+};
+
+LayerNorm<float> layer(double epsilon = 1e-5) {
+  return LayerNorm<float>(channels, {.epsilon = epsilon});
+}
+RMSNorm<float> rms(double offset = 0, double epsilon = 1e-6) {
+  return RMSNorm<float>(channels, {.epsilon = epsilon, .scale_offset = offset});
+}
+
+template <class Norm>
+auto pre_ln(const Norm& norm) {
+  return Stack(NoNorm{}, std::vector(layers, PreLN(norm, Same{}, norm, Same{})), norm);
+}
+template <class Norm>
+auto post_ln(const Norm& norm) {
+  return Stack(norm, std::vector(layers, PostLN(Same{}, norm, Same{}, norm)), NoNorm{});
+}
+template <class Norm>
+auto sandwich_ln(const Norm& norm) {
+  return Stack(NoNorm{}, std::vector(layers, SandwichLN(norm, Same{}, norm, norm, Same{}, norm)),
+               norm);
+}
+
+struct PostNormKind {
+  static constexpr const char* name = "PostNorm";
+  static constexpr auto& names = detail::block_names;
+};
+template <class Norm>
+using PostNormConnection = detail::ResidualConnection<NoNorm, Same, Norm, NoNorm>;
+
+/// h = x + norm(attention(x)), y = h + norm(feed_forward(h)), as OLMo 2 has it.
+template <class Norm>
+class PostNorm
+    : public detail::Block<PostNormKind, PostNormConnection<Norm>, PostNormConnection<Norm>> {
+ public:
+  explicit PostNorm(const Norm& norm, double alpha = 1)
+      : PostNorm::Block(connection(norm, alpha), connection(norm, alpha)) {}
+
+ private:
+  static PostNormConnection<Norm> connection(Norm norm, double alpha) {
+    return {detail::StepNorm<NoNorm>(), Same{}, detail::StepNorm<Norm>(std::move(norm)),
+            detail::StepNorm<NoNorm>(), alpha};
+  }
+};
+
+/// Every parameter of the stack by name, the values that are loaded 1000, 1010, …: in that order.
+template <class AnyStack>
+std::vector<std::pair<std::string, float>> firsts(AnyStack& stack) {
+  std::vector<std::pair<std::string, float>> result;
+  stack.visit_parameters([&](const std::string& name, auto& value, auto&) {
+    EXPECT_EQ(value.size(), channels);
+    result.emplace_back(name, value(0));
+  });
+  return result;
+}
+
+using Firsts = std::vector<std::pair<std::string, float>>;
+
+TensorFile file_of(const std::vector<std::string>& names) {
+  TensorFile file;
+  double first = 1000;
+  for (const std::string& name : names) {
+    file.add(name, {channels}, first);
+    first += 10;
+  }
+  return file;
+}
+
+const std::vector<std::string> gpt2_names = {
+    "transformer.h.0.ln_1.weight", "transformer.h.0.ln_1.bias",   "transformer.h.0.ln_2.weight",
+    "transformer.h.0.ln_2.bias",   "transformer.h.1.ln_1.weight", "transformer.h.1.ln_1.bias",
+    "transformer.h.1.ln_2.weight", "transformer.h.1.ln_2.bias",   "transformer.ln_f.weight",
+    "transformer.ln_f.bias",       "transformer.h.0.attn.bias",   "lm_head.weight"};
+
+const Firsts gpt2_firsts = {{"blocks.0.attention_norm.scale", 1000},
+                            {"blocks.0.attention_norm.shift", 1010},
+                            {"blocks.0.feed_forward_norm.scale", 1020},
+                            {"blocks.0.feed_forward_norm.shift", 1030},
+                            {"blocks.1.attention_norm.scale", 1040},
+                            {"blocks.1.attention_norm.shift", 1050},
+                            {"blocks.1.feed_forward_norm.scale", 1060},
+                            {"blocks.1.feed_forward_norm.shift", 1070},
+                            {"final_norm.scale", 1080},
+                            {"final_norm.shift", 1090}};
+
+TEST(LoadNorms, FillsAPreLNStack) {
+  auto stack = pre_ln(layer());
+  load_norms(stack, file_of(gpt2_names), families::gpt2);
+  EXPECT_EQ(firsts(stack), gpt2_firsts);
+}
+
+TEST(LoadNorms, FillsFromTheNamesOfTheOriginalGPT2) {
+  auto stack = pre_ln(layer());
+  load_norms(stack,
+             file_of({"model/h0/ln_1/g", "model/h0/ln_1/b", "model/h0/ln_2/g", "model/h0/ln_2/b",
+                      "model/h1/ln_1/g", "model/h1/ln_1/b", "model/h1/ln_2/g", "model/h1/ln_2/b",
+                      "model/ln_f/g", "model/ln_f/b"}),
+             families::gpt2_original);
+  EXPECT_EQ(firsts(stack), gpt2_firsts);
+}
+
+TEST(LoadNorms, FillsAPostLNStackFromOldNames) {
+  auto stack = post_ln(layer(1e-12));
+  const TensorFile file = file_of(
+      {"bert.embeddings.LayerNorm.gamma", "bert.embeddings.LayerNorm.beta",
+       "bert.encoder.layer.0.attention.output.LayerNorm.gamma",
+       "bert.encoder.layer.0.attention.output.LayerNorm.beta",
+       "bert.encoder.layer.0.output.LayerNorm.gamma", "bert.encoder.layer.0.output.LayerNorm.beta",
+       "bert.encoder.layer.1.attention.output.LayerNorm.gamma",
+       "bert.encoder.layer.1.attention.output.LayerNorm.beta",
+       "bert.encoder.layer.1.output.LayerNorm.gamma", "bert.encoder.layer.1.output.LayerNorm.beta",
+       "cls.predictions.transform.LayerNorm.gamma"});
+  load_norms(stack, file, detect_family(file.names()));
+  EXPECT_EQ(firsts(stack), (Firsts{{"embedding_norm.scale", 1000},
+                                   {"embedding_norm.shift", 1010},
+                                   {"blocks.0.attention_norm.scale", 1020},
+                                   {"blocks.0.attention_norm.shift", 1030},
+                                   {"blocks.0.feed_forward_norm.scale", 1040},
+                                   {"blocks.0.feed_forward_norm.shift", 1050},
+                                   {"blocks.1.attention_norm.scale", 1060},
+                                   {"blocks.1.attention_norm.shift", 1070},
+                                   {"blocks.1.feed_forward_norm.scale", 1080},
+                                   {"blocks.1.feed_forward_norm.shift", 1090}}));
+}
+
+TEST(LoadNorms, FillsASandwichWhoseKeysMeanSomethingElseThanLlamas) {
+  auto stack = sandwich_ln(rms(1));
+  std::vector<std::string> names;
+  for (const std::string n : {"0", "1"}) {
+    for (const std::string key : {"input_layernorm", "post_attention_layernorm",
+                                  "pre_feedforward_layernorm", "post_feedforward_layernorm"}) {
+      names.push_back("model.layers." + n + "." + key + ".weight");
+    }
+  }
+  names.push_back("model.norm.weight");
+  const TensorFile file = file_of(names);
+  load_norms(stack, file, detect_family(file.names()));
+  EXPECT_EQ(firsts(stack), (Firsts{{"blocks.0.attention_norm.scale", 1000},
+                                   {"blocks.0.attention_output_norm.scale", 1010},
+                                   {"blocks.0.feed_forward_norm.scale", 1020},
+                                   {"blocks.0.feed_forward_output_norm.scale", 1030},
+                                   {"blocks.1.attention_norm.scale", 1040},
+                                   {"blocks.1.attention_output_norm.scale", 1050},
+                                   {"blocks.1.feed_forward_norm.scale", 1060},
+                                   {"blocks.1.feed_forward_output_norm.scale", 1070},
+                                   {"final_norm.scale", 1080}}));
+}
+
+TEST(LoadNorms, FillsAResidualPostNormStackAndLeavesTheNormsOfQAndKAlone) {
+  Stack stack(NoNorm{}, std::vector(layers, PostNorm(rms())), rms());
+  const TensorFile file =
+      file_of({"model.layers.0.post_attention_layernorm.weight",
+               "model.layers.0.post_feedforward_layernorm.weight",
+               "model.layers.1.post_attention_layernorm.weight",
+               "model.layers.1.post_feedforward_layernorm.weight", "model.norm.weight",
+               "model.layers.0.self_attn.q_norm.weight", "model.layers.0.self_attn.k_norm.weight"});
+  load_norms(stack, file, detect_family(file.names()));
+  EXPECT_EQ(stack.blocks()[0].attention_output_norm().scale()(0), 1000);
+  EXPECT_EQ(stack.blocks()[0].feed_forward_output_norm().scale()(0), 1010);
+  EXPECT_EQ(stack.blocks()[1].attention_output_norm().scale()(0), 1020);
+  EXPECT_EQ(stack.blocks()[1].feed_forward_output_norm().scale()(0), 1030);
+  EXPECT_EQ(stack.final_norm().scale()(0), 1040);
+}
+
+TEST(LoadNorms, SkipsANormThatIsLeftOut) {
+  const auto norm = layer();
+  Stack stack(NoNorm{}, std::vector(layers, PreLN(norm, Same{}, norm, Same{})), NoNorm{});
+  load_norms(stack, file_of(gpt2_names), families::gpt2);
+  EXPECT_EQ(firsts(stack), Firsts(gpt2_firsts.begin(), gpt2_firsts.end() - 2));
+}
+
+template <class Exception = Error, class AnyStack>
+void expect_refused(AnyStack stack, const TensorFile& file, const Family& family,
+                    const std::string& words) {
+  const auto before = firsts(stack);
+  const std::string message = message_of<Exception>([&] { load_norms(stack, file, family); });
+  EXPECT_NE(message.find(words), std::string::npos) << message << "\n  lacks: " << words;
+  EXPECT_EQ(firsts(stack), before);
+}
+
+TEST(LoadNorms, IsAllOrNothing) {
+  for (std::size_t i = 0; i < 10; ++i) {
+    std::vector<std::string> names = gpt2_names;
+    TensorFile file = file_of(names);
+    file.unreadable = names[i];
+    expect_refused(pre_ln(layer()), file, families::gpt2, names[i] + " cannot be read");
+    file = file_of(names);
+    file.remove(names[i]);
+    expect_refused(pre_ln(layer()), file, families::gpt2, "is missing");
+    file.add(names[i], {channels + 1}, 1);
+    expect_refused(pre_ln(layer()), file, families::gpt2, "[4]; expected [3]");
+  }
+}
+
+TEST(LoadNorms, RefusesAnotherNumberOfLayers) {
+  std::vector<std::string> names = gpt2_names;
+  names.push_back("transformer.h.2.ln_1.weight");
+  expect_refused(pre_ln(layer()), file_of(names), families::gpt2,
+                 "Stack(3): the file has norms of 3 layers under gpt2's names; expected the 2");
+  names = gpt2_names;
+  names.erase(names.begin() + 4, names.begin() + 8);
+  expect_refused(pre_ln(layer()), file_of(names), families::gpt2, "norms of 1 layers");
+  expect_refused(pre_ln(layer()), file_of({"ln_f.weight"}), families::gpt2, "norms of 0 layers");
+}
+
+TEST(LoadNorms, RefusesAStackThatIsNotTheFamilys) {
+  const TensorFile file = file_of(gpt2_names);
+  expect_refused(pre_ln(rms(0, 1e-5)), file, families::gpt2,
+                 "attention_norm of layer 0 is a RMSNorm; expected a LayerNorm for gpt2");
+  expect_refused(pre_ln(layer(1e-6)), file, families::gpt2,
+                 "attention_norm of layer 0 has epsilon 1e-06; expected 1e-05");
+  expect_refused(post_ln(layer()), file, families::gpt2,
+                 "the blocks are Post-LN; expected Pre-LN for gpt2");
+  expect_refused(sandwich_ln(layer()), file, families::gpt2, "the blocks are Sandwich-LN");
+  expect_refused(pre_ln(rms()), file, families::gemma, "has scale_offset 0; expected 1 for gemma");
+  expect_refused(Stack(NoNorm{}, std::vector(layers, PostNorm(rms(), 0.5)), NoNorm{}), file,
+                 families::olmo2, "residual-post-norm with alpha 0.5");
+  const auto norm = layer(1e-12);
+  const std::vector blocks(layers, PostLN(Same{}, norm, Same{}, norm));
+  std::vector<std::string> names;
+  for (const std::string n : {"0", "1"}) {
+    for (const std::string key : {".attention.output.LayerNorm", ".output.LayerNorm"}) {
+      names.push_back("encoder.layer." + n + key + ".weight");
+      names.push_back("encoder.layer." + n + key + ".bias");
+    }
+  }
+  expect_refused<std::invalid_argument>(Stack(NoNorm{}, blocks, norm), file_of(names),
+                                        families::bert, "bert: the family has no final norm");
+  const std::vector residuals(layers, PreLNResidual(layer(), Same{}));
+  expect_refused<std::invalid_argument>(Stack(NoNorm{}, residuals, NoNorm{}), file, families::gpt2,
+                                        "no role in a family");
+}
+
+TEST(LoadNorms, TakesAnotherEpsilonFromACopyOfTheFamily) {
+  Family mine = families::gpt2;
+  mine.epsilon = 1e-6;
+  auto stack = pre_ln(layer(1e-6));
+  load_norms(stack, file_of(gpt2_names), mine);
+  EXPECT_EQ(firsts(stack), gpt2_firsts);
+}
+
+TEST(LoadNorms, TakesTheStacksEpsilonWhereTheFamilysVaries) {
+  const TensorFile file = file_of(
+      {"model.layers.0.input_layernorm.weight", "model.layers.0.post_attention_layernorm.weight",
+       "model.layers.1.input_layernorm.weight", "model.layers.1.post_attention_layernorm.weight",
+       "model.norm.weight"});
+  for (const double epsilon : {1e-6, 1e-5}) {
+    auto stack = pre_ln(rms(0, epsilon));
+    load_norms(stack, file, families::llama);
+    EXPECT_EQ(stack.final_norm().scale()(0), 1040);
+  }
+  Family llama3 = families::llama;
+  llama3.epsilon = 1e-5;
+  llama3.epsilon_varies = false;
+  expect_refused(pre_ln(rms()), file, llama3, "has epsilon 1e-06; expected 1e-05");
+}
+
+TEST(SaveNorms, WritesWhatLoadNormsReads) {
+  auto stack = pre_ln(layer());
+  load_norms(stack, file_of(gpt2_names), families::gpt2);
+  for (const std::string_view name : {"gpt2", "gpt2_original", "llms_from_scratch"}) {
+    TensorFile file;
+    save_norms(std::as_const(stack), file, find_family(name));
+    EXPECT_EQ(file.names().size(), 10U);
+    EXPECT_EQ(detect_family(file.names()).name, name);
+    auto back = pre_ln(layer());
+    load_norms(back, file, find_family(name));
+    EXPECT_EQ(firsts(back), gpt2_firsts);
+  }
+  TensorFile file;
+  EXPECT_THROW(save_norms(stack, file, families::bert), Error);
+  EXPECT_TRUE(file.names().empty());
+}
+
+}  // namespace
+}  // namespace tokennorm::test
