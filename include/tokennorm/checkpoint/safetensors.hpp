@@ -77,7 +77,6 @@ class Safetensors {
     explicit File(const std::filesystem::path& path) : name(path.string()), bytes(path) {}
     std::string name;
     detail::RandomAccessFile bytes;
-    std::uint64_t data_begin = 0;
   };
   struct Tensor {
     std::shared_ptr<const File> file;
@@ -171,10 +170,9 @@ To rounded(From value) {
   }
 }
 
-/// The tensor's values. `file` has read(begin, to, count); data begins at its byte `data_begin`.
-template <class Scalar, class File>
-TokenMatrix<Scalar> read_tensor(const std::string& file_name, const File& file,
-                                std::uint64_t data_begin, std::string_view name,
+/// The tensor's values, from a file of which `bytes` has read(begin, to, count).
+template <class Scalar, class Bytes>
+TokenMatrix<Scalar> read_tensor(const std::string& file, const Bytes& bytes, std::string_view name,
                                 const TensorEntry& tensor) {
   static_assert(NativeScalar<Scalar>,
                 "tokennorm: a tensor is read as float, double, Eigen::half or Eigen::bfloat16; "
@@ -183,23 +181,22 @@ TokenMatrix<Scalar> read_tensor(const std::string& file_name, const File& file,
   const bool known = with_scalar_of(tensor.dtype, [&](auto scalar) {
     using Stored = decltype(scalar);
     result.resize(tensor.rows(), tensor.columns());
-    const std::uint64_t begin = data_begin + tensor.begin;
     const auto count = static_cast<std::size_t>(result.size());
     if constexpr (std::is_same_v<Stored, Scalar>) {
-      file.read(begin, static_cast<void*>(result.data()), count * sizeof(Scalar));
+      bytes.read(tensor.begin, static_cast<void*>(result.data()), count * sizeof(Scalar));
     } else {
       std::array<Stored, 2048> some;  // the file's values need not be aligned
       for (std::size_t first = 0; first < count; first += some.size()) {
         const std::size_t size = std::min(some.size(), count - first);
-        file.read(begin + first * sizeof(Stored), static_cast<void*>(some.data()),
-                  size * sizeof(Stored));
+        bytes.read(tensor.begin + first * sizeof(Stored), static_cast<void*>(some.data()),
+                   size * sizeof(Stored));
         std::transform(some.data(), some.data() + size, result.data() + first,
                        [](Stored value) { return rounded<Scalar>(value); });
       }
     }
   });
   if (!known) {
-    fail_tensor(file_name, name,
+    fail_tensor(file, name,
                 "dtype is " + tensor.dtype + "; only F64, F32, F16 and BF16 are converted");
   }
   return result;
@@ -225,7 +222,7 @@ inline std::vector<std::string> Safetensors::names() const {
 template <class Scalar>
 TokenMatrix<Scalar> Safetensors::matrix(std::string_view name) const {
   const auto& [file, entry] = find(name);
-  return detail::read_tensor<Scalar>(file->name, file->bytes, file->data_begin, name, entry);
+  return detail::read_tensor<Scalar>(file->name, file->bytes, name, entry);
 }
 
 inline const Safetensors::Tensor& Safetensors::find(std::string_view name) const {
@@ -240,15 +237,7 @@ inline const Safetensors::Tensor& Safetensors::find(std::string_view name) const
 
 inline Safetensors::Contents Safetensors::read_file(const std::filesystem::path& path) {
   const auto file = std::make_shared<File>(path);
-  std::array<char, 8> first{};
-  const std::uint64_t size = file->bytes.size();
-  file->bytes.read(0, first.data(), static_cast<std::size_t>(std::min<std::uint64_t>(size, 8)));
-  std::string text(detail::header_length(file->name, size, first), '\0');
-  file->bytes.read(8, text.data(), text.size());
-  file->data_begin = 8 + text.size();
-  detail::SafetensorsHeader header =
-      detail::parse_header(file->name, text, size - file->data_begin);
-
+  detail::SafetensorsHeader header = detail::read_header(file->name, file->bytes);
   Contents contents{file->name, {}, std::move(header.metadata)};
   for (auto& [name, entry] : header.tensors)
     contents.tensors.emplace_hint(contents.tensors.end(), name, Tensor{file, std::move(entry)});

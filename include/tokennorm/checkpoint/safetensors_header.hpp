@@ -42,7 +42,7 @@ namespace tokennorm::detail {
 struct TensorEntry {
   std::string dtype;
   std::vector<Index> shape;
-  std::uint64_t begin = 0, end = 0;  ///< bytes, counted from the first one of the data
+  std::uint64_t begin = 0, end = 0;  ///< its bytes, counted from the first one of the file
 
   /// The leading dimensions are rows: (2, 3, 5) is 6 x 5, (5) is 1 x 5, () is 1 x 1.
   Index rows() const;
@@ -61,6 +61,10 @@ std::uint64_t header_length(const std::string& file, std::uint64_t file_size,
 /// The header, from its text; `data_size` bytes stand behind it.
 SafetensorsHeader parse_header(const std::string& file, std::string_view text,
                                std::uint64_t data_size);
+
+/// The header of a file, of which `bytes` has size() and read(begin, to, count).
+template <class Bytes>
+SafetensorsHeader read_header(const std::string& file, const Bytes& bytes);
 
 /// The weight map of model.safetensors.index.json: tensor → shard.
 std::map<std::string, std::string> parse_shard_index(const std::string& file,
@@ -472,7 +476,21 @@ inline SafetensorsHeader parse_header(const std::string& file, std::string_view 
     fail_file(file, "the file has " + std::to_string(data_size) + " bytes of data; expected the " +
                         std::to_string(filled) + " that its tensors fill");
   }
+  for (auto& named : reader.header.tensors) {
+    named.second.begin += 8 + text.size();
+    named.second.end += 8 + text.size();
+  }
   return std::move(reader.header);
+}
+
+template <class Bytes>
+SafetensorsHeader read_header(const std::string& file, const Bytes& bytes) {
+  const std::uint64_t size = bytes.size();
+  std::array<char, 8> first{};
+  bytes.read(0, first.data(), static_cast<std::size_t>(std::min<std::uint64_t>(size, 8)));
+  std::string text(header_length(file, size, first), '\0');
+  bytes.read(8, text.data(), text.size());
+  return parse_header(file, text, size - 8 - text.size());
 }
 
 /// Collects weight_map; whatever else the index has, however deep, is passed over.
