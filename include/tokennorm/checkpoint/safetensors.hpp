@@ -100,8 +100,8 @@ class Safetensors {
 class SafetensorsWriter {
  public:
   /// An Eigen dense expression of double, float, half or bfloat16.
-  template <TokenExpression X>
-  void add(const std::string& name, const X& matrix);
+  template <class Derived>
+  void add(const std::string& name, const Eigen::DenseBase<Derived>& matrix);
   void metadata(const std::string& key, const std::string& value);
 
   /// The file is written under another name in the same folder, then renamed: a reader sees what
@@ -344,12 +344,12 @@ class FileAside {
 
 }  // namespace detail
 
-template <TokenExpression X>
-void SafetensorsWriter::add(const std::string& name, const X& matrix) {
-  using Scalar = typename X::Scalar;
+template <class Derived>
+void SafetensorsWriter::add(const std::string& name, const Eigen::DenseBase<Derived>& matrix) {
+  using Scalar = typename Derived::Scalar;
   static_assert(NativeScalar<Scalar>,
-                "SafetensorsWriter::add: the format has no such scalar. Give a matrix of float, "
-                "double, Eigen::half or Eigen::bfloat16, for instance x.cast<double>().");
+                "SafetensorsWriter::add: expected a matrix of float, double, Eigen::half or "
+                "Eigen::bfloat16; give it, for instance, x.cast<double>().");
   detail::json_string("the name", name);
   const auto same_name = [&](const Tensor& tensor) { return tensor.name == name; };
   if (std::any_of(tensors_.begin(), tensors_.end(), same_name) || name == "__metadata__") {
@@ -360,7 +360,7 @@ void SafetensorsWriter::add(const std::string& name, const X& matrix) {
   const TokenMatrix<Scalar> values = matrix.derived().matrix();
   const auto size = static_cast<std::size_t>(values.size());
   Tensor tensor{name, detail::dtype_of<Scalar>, {values.rows(), values.cols()}, {}};
-  if (X::IsVectorAtCompileTime) tensor.shape = {values.size()};
+  if (Derived::IsVectorAtCompileTime) tensor.shape = {values.size()};
   tensor.bytes.assign(reinterpret_cast<const char*>(values.data()), size * sizeof(Scalar));
   const auto narrower = [](const Tensor& one, const Tensor& other) {
     return detail::dtype_bits(one.dtype) > detail::dtype_bits(other.dtype);
