@@ -239,10 +239,9 @@ class HeaderReader final : public JsonEvents {
   Place place_ = Place::outside;
   std::string name_;    // the tensor or "__metadata__" that was opened last
   std::string member_;  // the last key inside it
-  bool has_dtype_ = false, has_shape_ = false;
   bool has_metadata_ = false;
+  bool has_dtype_ = false, has_shape_ = false, has_offsets_ = false;  // the tensor that is open
   std::vector<std::uint64_t> offsets_;
-  bool has_offsets_ = false;
   TensorEntry* entry_ = nullptr;
 };
 
@@ -284,10 +283,6 @@ inline void HeaderReader::close() {
 }
 
 inline void HeaderReader::take_key(std::string& name) {
-  const auto once = [&](bool& seen) {
-    if (seen) fail_tensor(file_, name_, name + " stands there twice; expected once");
-    seen = true;
-  };
   if (place_ == Place::tensors) {
     name_ = std::move(name);
     if (name_ == "__metadata__") {
@@ -303,19 +298,19 @@ inline void HeaderReader::take_key(std::string& name) {
       fail_file(file_, "metadata " + in_quotes(name) + " stands there twice; expected once");
     }
     member_ = std::move(name);
-  } else if (name == "dtype") {
-    once(has_dtype_);
-    member_ = std::move(name);
-  } else if (name == "shape") {
-    once(has_shape_);
-    member_ = std::move(name);
-  } else if (name == "data_offsets") {
-    once(has_offsets_);
-    member_ = std::move(name);
   } else {
-    fail_tensor(
-        file_, name_,
-        "has a member " + in_quotes(name) + "; expected dtype, shape and data_offsets only");
+    bool* const seen = name == "dtype"          ? &has_dtype_
+                       : name == "shape"        ? &has_shape_
+                       : name == "data_offsets" ? &has_offsets_
+                                                : nullptr;
+    if (seen == nullptr) {
+      fail_tensor(
+          file_, name_,
+          "has a member " + in_quotes(name) + "; expected dtype, shape and data_offsets only");
+    }
+    if (*seen) fail_tensor(file_, name_, name + " stands there twice; expected once");
+    *seen = true;
+    member_ = std::move(name);
   }
 }
 
@@ -344,8 +339,6 @@ inline void HeaderReader::number(std::uint64_t value) {
 
 inline void HeaderReader::unexpected(const std::string& found) {
   switch (place_) {
-    case Place::outside:
-      fail_file(file_, "the header is " + found + "; expected an object");
     case Place::tensors:
       if (name_ != "__metadata__")
         fail_tensor(file_, name_, "is " + found + "; expected an object");
@@ -358,6 +351,7 @@ inline void HeaderReader::unexpected(const std::string& found) {
                       (member_ == "dtype" ? "a string" : "an array of whole numbers"));
     case Place::shape:
     case Place::offsets:
+    case Place::outside:  // not met: the text starts with '{'
       break;
   }
   fail_tensor(file_, name_,
