@@ -190,16 +190,10 @@ TEST(BadFiles, AreRefusedWithWordsThatNameTheFault) {
   for (const BadFile& file : files) {
     SCOPED_TRACE(file.bytes.substr(0, 120));
     const auto path = folder.write("bad.safetensors", file.bytes);
-    try {
-      Safetensors::open(path);
-      ADD_FAILURE() << "it opened";
-    } catch (const std::runtime_error& error) {
-      const std::string_view message = error.what();
-      EXPECT_TRUE(message.starts_with("tokennorm: " + path.string() + ": ")) << message;
-      EXPECT_LT(message.size(), 600U);
-      for (const std::string_view word : file.words)
-        EXPECT_NE(message.find(word), message.npos) << message << "\nexpected: " << word;
-    }
+    const std::string name = "tokennorm: " + path.string() + ": ";
+    std::vector<std::string_view> words = file.words;
+    words.push_back(name);
+    expect_error([&] { Safetensors::open(path); }, words);
   }
 }
 
@@ -270,15 +264,7 @@ TEST(BadFiles, IndicesAreRefusedWithWordsThatNameTheFault) {
   for (const BadIndex& index : indices) {
     SCOPED_TRACE(index.text.substr(0, 120));
     const auto path = folder.write("model.safetensors.index.json", index.text);
-    try {
-      Safetensors::open(path);
-      ADD_FAILURE() << "it opened";
-    } catch (const std::runtime_error& error) {
-      const std::string_view message = error.what();
-      EXPECT_TRUE(message.starts_with("tokennorm: " + folder.path().string())) << message;
-      for (const std::string_view word : index.words)
-        EXPECT_NE(message.find(word), message.npos) << message << "\nexpected: " << word;
-    }
+    expect_error([&] { Safetensors::open(path); }, index.words);
   }
 }
 

@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #if __has_include(<sys/resource.h>)
@@ -139,7 +140,7 @@ TEST(SafetensorsWriter, RefusesWhatItCannotWrite) {
   SafetensorsWriter writer;
   writer.add("x", Eigen::Vector2f(1, 2));
   writer.metadata("k", "v");
-  const auto refused = [](const auto& f, std::initializer_list<std::string_view> words) {
+  const auto refused = [](const auto& f, const std::vector<std::string_view>& words) {
     expect_error<std::invalid_argument>(f, words);
   };
   refused([&] { writer.add("x", Eigen::Vector2f(1, 2)); }, {"tensor \"x\"", "already"});
@@ -160,6 +161,9 @@ Index file_count(const TemporaryFolder& folder) {
 }
 
 TEST(SafetensorsWriter, ReplacesAFileAndLeavesOneThatIsOpenAlone) {
+  if (std::is_same_v<detail::RandomAccessFile, detail::StreamedFile>) {
+    GTEST_SKIP() << "files are not mapped here";
+  }
   const TemporaryFolder folder;
   SafetensorsWriter first, second;
   first.add("x", Eigen::Vector2f(1, 2));
