@@ -6,10 +6,10 @@ set(package_dir ${CMAKE_INSTALL_DATADIR}/cmake/tokennorm)
 
 install(TARGETS tokennorm EXPORT tokennorm-targets FILE_SET HEADERS)
 install(EXPORT tokennorm-targets NAMESPACE tokennorm:: DESTINATION ${package_dir})
-# Each adapter is a component, with a file of its own: its dependency is for those who ask for it.
-foreach(adapter IN LISTS tokennorm_adapters)
-  install(TARGETS tokennorm_${adapter} EXPORT tokennorm-${adapter}-targets FILE_SET HEADERS)
-  install(EXPORT tokennorm-${adapter}-targets NAMESPACE tokennorm:: DESTINATION ${package_dir})
+# Each component has a file of its own: its dependency is for those who ask for it.
+foreach(component IN LISTS tokennorm_components)
+  install(TARGETS tokennorm_${component} EXPORT tokennorm-${component}-targets FILE_SET HEADERS)
+  install(EXPORT tokennorm-${component}-targets NAMESPACE tokennorm:: DESTINATION ${package_dir})
 endforeach()
 
 configure_package_config_file(cmake/tokennorm-config.cmake.in tokennorm-config.cmake

@@ -12,7 +12,8 @@ build=$(mkdir -p "$build" && cd "$build" && pwd)
 out=${OUT_DIR:-$root/out}
 
 . "$root/cmake/prepare.sh"
-install_packages g++ cmake ninja=ninja-build ccache libeigen3-dev libcli11-dev gnuplot=gnuplot-nox
+install_packages g++ cmake ninja=ninja-build ccache libeigen3-dev libcli11-dev \
+  nlohmann-json3-dev gnuplot=gnuplot-nox
 use_fast_tools
 
 heading() {

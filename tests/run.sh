@@ -11,7 +11,7 @@ build=${BUILD_DIR:-$root/build-tests}
 
 . "$root/cmake/prepare.sh"
 install_packages g++ cmake ninja=ninja-build ccache pkg-config libeigen3-dev libgtest-dev \
-  libcli11-dev gnuplot=gnuplot-nox
+  libcli11-dev nlohmann-json3-dev gnuplot=gnuplot-nox
 use_fast_tools
 
 cmake -S "$root" -B "$build" -DTOKENNORM_BUILD_BENCHMARKS=OFF "$@"

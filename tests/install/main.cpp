@@ -6,6 +6,10 @@
 #ifdef _OPENMP
 #include <tokennorm/adapters/openmp.hpp>
 #endif
+#if __has_include(<nlohmann/json.hpp>) && __has_include(<tokennorm/checkpoint/safetensors.hpp>)
+#include <tokennorm/checkpoint/safetensors.hpp>
+#define HAS_SAFETENSORS
+#endif
 
 #include <cmath>
 #include <cstdio>
@@ -21,15 +25,28 @@ tokennorm::TokenMatrix<float> normalized_on_threads(const tokennorm::TokenMatrix
 #endif
 }
 
+/// As a file has them, where the component is there.
+tokennorm::TokenMatrix<float> written_and_read(const tokennorm::TokenMatrix<float>& x) {
+#ifdef HAS_SAFETENSORS
+  tokennorm::SafetensorsWriter writer;
+  writer.add("x", x);
+  writer.save("install_test.safetensors");
+  return tokennorm::Safetensors::open("install_test.safetensors").matrix<float>("x");
+#else
+  return x;
+#endif
+}
+
 int main() {
   tokennorm::TokenMatrix<float> x(2, 4);
   x << 1, 2, 3, 4,  //
       -5, 0, 5, 10;
   const tokennorm::TokenMatrix<float> y = tokennorm::LayerNorm<float>(4)(x);
   const tokennorm::TokenMatrix<float> many = x.replicate(40000, 1);
-  const bool right =
-      y == normalized_in_other_unit(x) && normalized_on_threads(many) == y.replicate(40000, 1) &&
-      std::abs(y.row(0).sum()) < 1e-6f && std::abs(y.row(0).squaredNorm() - 4) < 1e-4f;
+  const bool right = y == normalized_in_other_unit(x) &&
+                     normalized_on_threads(many) == y.replicate(40000, 1) &&
+                     written_and_read(x) == x && std::abs(y.row(0).sum()) < 1e-6f &&
+                     std::abs(y.row(0).squaredNorm() - 4) < 1e-4f;
   std::printf("tokennorm %d.%d.%d: %s\n", TOKENNORM_VERSION_MAJOR, TOKENNORM_VERSION_MINOR,
               TOKENNORM_VERSION_PATCH, right ? "right" : "wrong");
   return right ? 0 : 1;

@@ -10,14 +10,14 @@ set_tests_properties(install.clean PROPERTIES FIXTURES_SETUP clean_prefix LABELS
 set_tests_properties(install.to_prefix PROPERTIES
   FIXTURES_REQUIRED clean_prefix FIXTURES_SETUP installed LABELS toolchain)
 
-list(JOIN tokennorm_adapters "," adapters)
+list(JOIN tokennorm_components "," components)
 function(add_consumer_test name)
   set(binary_dir "${CMAKE_CURRENT_BINARY_DIR}/${name}")
   add_test(NAME install.${name}
     COMMAND ${CMAKE_CTEST_COMMAND} --build-and-test "${project}" "${binary_dir}"
       --build-generator ${CMAKE_GENERATOR}
       --build-options "-DCMAKE_CXX_COMPILER=${CMAKE_CXX_COMPILER}" "-DEigen3_DIR=${Eigen3_DIR}"
-        "-DADAPTERS=${adapters}" ${ARGN}
+        "-DCOMPONENTS=${components}" ${ARGN}
       --test-command "${binary_dir}/install_test")
   set_tests_properties(install.${name} PROPERTIES LABELS toolchain)
 endfunction()

@@ -1,0 +1,426 @@
+// SPDX-License-Identifier: MIT
+/// Reads and writes checkpoints in the safetensors format.
+///
+///     const Safetensors file = Safetensors::open("model.safetensors");
+///     const TokenMatrix<float> weight = file.matrix<float>("h.0.ln_1.weight");
+///
+///     SafetensorsWriter writer;
+///     writer.add("h.0.ln_1.weight", norm.scale());
+///     writer.save("norms.safetensors");
+///
+/// Shapes   matrix(name): the leading dimensions are rows: (2, 3, 5) is 6 x 5, (5) is 1 x 5,
+///          () is 1 x 1. add(name, m): what is a vector at compile time is (n), else (rows,
+///          columns)
+/// Values   F64, F32, F16 and BF16 are converted, rounded once to nearest even; each is written as
+///          what it is
+/// Files    opening reads the header and checks it (safetensors_header.hpp says what); a tensor's
+///          bytes are read when it is asked for, from a map of the file where the system can.
+///          "model.safetensors.index.json" opens the shards beside it as one checkpoint
+/// Threads  a Safetensors is const once it is open; copies are cheap and share the files
+/// Throws   std::runtime_error that names the file, the tensor and the fault; of a writer that is
+///          given the same name twice, std::invalid_argument
+/// Not covered: a file that another program shortens or overwrites while it is open
+/// Needs    the CMake target tokennorm::safetensors, or nlohmann-json
+/// Source   github.com/huggingface/safetensors
+#pragma once
+
+#include "tokennorm/checkpoint/config.hpp"  // what reads a model reads its config.json too
+#include "tokennorm/checkpoint/random_access_file.hpp"
+#include "tokennorm/checkpoint/safetensors_header.hpp"
+#include "tokennorm/core/concepts.hpp"
+
+#include <Eigen/Core>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cerrno>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <map>
+#include <memory>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace tokennorm {
+
+/// A checkpoint that is open for reading.
+class Safetensors {
+ public:
+  /// A file of tensors, or, where the name ends in ".json", the index of several. Of their tensors
+  /// those that the index names are there; of their metadata all, the first shard's where two have
+  /// the same key.
+  static Safetensors open(const std::filesystem::path& path);
+
+  /// Sorted.
+  std::vector<std::string> names() const;
+  const std::map<std::string, std::string>& metadata() const { return contents_->metadata; }
+  bool contains(std::string_view name) const { return contents_->tensors.contains(name); }
+
+  const std::vector<Index>& shape(std::string_view name) const { return find(name).entry.shape; }
+  /// As the format writes it: "F32", "BF16", "I64", …
+  const std::string& dtype(std::string_view name) const { return find(name).entry.dtype; }
+  template <class Scalar>
+  TokenMatrix<Scalar> matrix(std::string_view name) const;
+
+ private:
+  struct File {
+    explicit File(const std::filesystem::path& path) : name(path.string()), bytes(path) {}
+    std::string name;
+    detail::RandomAccessFile bytes;
+  };
+  struct Tensor {
+    std::shared_ptr<const File> file;
+    detail::TensorEntry entry;
+  };
+  struct Contents {
+    std::string name;
+    std::map<std::string, Tensor, std::less<>> tensors;
+    std::map<std::string, std::string> metadata;
+  };
+
+  explicit Safetensors(std::shared_ptr<const Contents> contents) : contents_(std::move(contents)) {}
+  static Contents read_file(const std::filesystem::path& path);
+  static Contents read_shards(const std::filesystem::path& index);
+  const Tensor& find(std::string_view name) const;
+
+  std::shared_ptr<const Contents> contents_;
+};
+
+/// Gathers tensors, and writes them as one file. Holds a copy of each.
+class SafetensorsWriter {
+ public:
+  /// An Eigen dense expression of double, float, half or bfloat16.
+  template <class Derived>
+  void add(const std::string& name, const Eigen::DenseBase<Derived>& matrix);
+  void metadata(const std::string& key, const std::string& value);
+
+  /// The file is written under another name in the same folder, then renamed: a reader sees what
+  /// was there before or all of the new one.
+  void save(const std::filesystem::path& path) const;
+
+ private:
+  struct Tensor {
+    std::string name;
+    std::string dtype;
+    std::vector<Index> shape;
+    std::string bytes;
+  };
+
+  std::string header() const;
+
+  std::vector<Tensor> tensors_;  // the widest scalars first, so that each stands aligned
+  std::map<std::string, std::string> metadata_;
+};
+
+// ---- values
+
+namespace detail {
+
+template <class Scalar>
+inline constexpr const char* dtype_of = nullptr;
+template <>
+inline constexpr const char* dtype_of<double> = "F64";
+template <>
+inline constexpr const char* dtype_of<float> = "F32";
+template <>
+inline constexpr const char* dtype_of<Eigen::half> = "F16";
+template <>
+inline constexpr const char* dtype_of<Eigen::bfloat16> = "BF16";
+
+/// Calls f with a value of the scalar type that the dtype names; false where there is none.
+template <class F>
+bool with_scalar_of(std::string_view dtype, const F& f) {
+  const auto if_named = [&](auto scalar) {
+    if (dtype != dtype_of<decltype(scalar)>) return false;
+    f(scalar);
+    return true;
+  };
+  return if_named(double{}) || if_named(float{}) || if_named(Eigen::half{}) ||
+         if_named(Eigen::bfloat16{});
+}
+
+/// `value` as a float whose last bit is odd where it is not exact: rounded further to fewer bits,
+/// it goes where `value` would.
+inline float rounded_to_odd(double value) {
+  const float nearest = static_cast<float>(value);
+  const double back = static_cast<double>(nearest);
+  if (back == value || value != value) return nearest;
+  auto bits = std::bit_cast<std::uint32_t>(nearest);
+  if (std::fabs(back) > std::fabs(value)) --bits;  // the neighbour towards zero
+  return std::bit_cast<float>(bits | 1U);
+}
+
+/// To nearest even, once. (Eigen goes from double to 16 bits through float, and rounds twice.)
+template <class To, class From>
+To rounded(From value) {
+  if constexpr (std::is_same_v<From, double> && sizeof(To) == 2) {
+    return static_cast<To>(rounded_to_odd(value));
+  } else {
+    return static_cast<To>(value);
+  }
+}
+
+/// The tensor's values, from a file of which `bytes` has read(begin, to, count).
+template <class Scalar, class Bytes>
+TokenMatrix<Scalar> read_tensor(const std::string& file, const Bytes& bytes, std::string_view name,
+                                const TensorEntry& tensor) {
+  static_assert(NativeScalar<Scalar>,
+                "tokennorm: a tensor is read as float, double, Eigen::half or Eigen::bfloat16; "
+                "name one of these, and cast from double to any other scalar.");
+  TokenMatrix<Scalar> result;
+  const bool known = with_scalar_of(tensor.dtype, [&](auto scalar) {
+    using Stored = decltype(scalar);
+    result.resize(tensor.rows(), tensor.columns());
+    const auto count = static_cast<std::size_t>(result.size());
+    if constexpr (std::is_same_v<Stored, Scalar>) {
+      bytes.read(tensor.begin, static_cast<void*>(result.data()), count * sizeof(Scalar));
+    } else {
+      std::array<Stored, 2048> some;  // the file's values need not be aligned
+      for (std::size_t first = 0; first < count; first += some.size()) {
+        const std::size_t size = std::min(some.size(), count - first);
+        bytes.read(tensor.begin + first * sizeof(Stored), static_cast<void*>(some.data()),
+                   size * sizeof(Stored));
+        std::transform(some.data(), some.data() + size, result.data() + first,
+                       [](Stored value) { return rounded<Scalar>(value); });
+      }
+    }
+  });
+  if (!known) {
+    fail_tensor(file, name,
+                "dtype is " + tensor.dtype + "; only F64, F32, F16 and BF16 are converted");
+  }
+  return result;
+}
+
+}  // namespace detail
+
+// ---- reading
+
+inline Safetensors Safetensors::open(const std::filesystem::path& path) {
+  const bool sharded = path.extension() == ".json";
+  return Safetensors(
+      std::make_shared<const Contents>(sharded ? read_shards(path) : read_file(path)));
+}
+
+inline std::vector<std::string> Safetensors::names() const {
+  std::vector<std::string> names;
+  names.reserve(contents_->tensors.size());
+  for (const auto& named : contents_->tensors) names.push_back(named.first);
+  return names;
+}
+
+template <class Scalar>
+TokenMatrix<Scalar> Safetensors::matrix(std::string_view name) const {
+  const auto& [file, entry] = find(name);
+  return detail::read_tensor<Scalar>(file->name, file->bytes, name, entry);
+}
+
+inline const Safetensors::Tensor& Safetensors::find(std::string_view name) const {
+  const auto at = contents_->tensors.find(name);
+  if (at == contents_->tensors.end()) {
+    detail::fail_tensor(
+        contents_->name, name,
+        "is not among the " + std::to_string(contents_->tensors.size()) + " that there are");
+  }
+  return at->second;
+}
+
+inline Safetensors::Contents Safetensors::read_file(const std::filesystem::path& path) {
+  const auto file = std::make_shared<File>(path);
+  detail::SafetensorsHeader header = detail::read_header(file->name, file->bytes);
+  Contents contents{file->name, {}, std::move(header.metadata)};
+  for (auto& [name, entry] : header.tensors)
+    contents.tensors.emplace_hint(contents.tensors.end(), name, Tensor{file, std::move(entry)});
+  return contents;
+}
+
+inline Safetensors::Contents Safetensors::read_shards(const std::filesystem::path& index) {
+  const std::string index_name = index.string();
+  const detail::RandomAccessFile file(index);
+  if (file.size() > detail::largest_header) {
+    detail::fail_file(index_name, "the index has " + std::to_string(file.size()) +
+                                      " bytes; expected at most 100000000");
+  }
+  std::string text(file.size(), '\0');
+  file.read(0, text.data(), text.size());
+
+  Contents contents{index_name, {}, {}};
+  std::map<std::string, Contents> shards;
+  for (const auto& [name, shard] : detail::parse_shard_index(index_name, text)) {
+    auto at = shards.find(shard);
+    if (at == shards.end()) {
+      at = shards.emplace(shard, read_file(index.parent_path() / shard)).first;
+    }
+    const auto tensor = at->second.tensors.find(name);
+    if (tensor == at->second.tensors.end()) {
+      detail::fail_tensor(index_name, name, "is not in " + shard + ", where the index has it");
+    }
+    contents.tensors.emplace_hint(contents.tensors.end(), name, tensor->second);
+  }
+  for (const auto& named : shards)
+    contents.metadata.insert(named.second.metadata.begin(), named.second.metadata.end());
+  return contents;
+}
+
+// ---- writing
+
+namespace detail {
+
+/// `text` as JSON writes it. A name that is not UTF-8 has no such form.
+inline std::string json_string(const char* what, const std::string& text) {
+  std::string json = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\') json += '\\';
+    if (static_cast<unsigned char>(c) >= 0x20) {
+      json += c;
+    } else {
+      char escaped[8];
+      std::snprintf(escaped, sizeof escaped, "\\u%04x", static_cast<unsigned>(c));
+      json += escaped;
+    }
+  }
+  json += '"';
+  if (!nlohmann::json::accept(json)) {
+    fail({"SafetensorsWriter"}, {what, " ", in_quotes(text).c_str(), " is not UTF-8"});
+  }
+  return json;
+}
+
+/// A file that is there under another name until it is complete.
+class FileAside {
+ public:
+  explicit FileAside(const std::filesystem::path& path) : path_(path), aside_(path) {
+    std::random_device random;
+    aside_ += "." + std::to_string(random()) + ".part";
+    errno = 0;
+    stream_.open(aside_, std::ios::binary | std::ios::trunc);
+    check("cannot be written");
+  }
+  FileAside(const FileAside&) = delete;
+  FileAside& operator=(const FileAside&) = delete;
+  ~FileAside() {
+    stream_.close();
+    std::error_code ignored;
+    std::filesystem::remove(aside_, ignored);  // no longer there once it is renamed
+  }
+
+  void write(std::string_view bytes) {
+    stream_.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+    check("writing it failed");
+  }
+  void rename() {
+    stream_.close();
+    check("writing it failed");
+    std::error_code error;
+    std::filesystem::rename(aside_, path_, error);
+    if (error) fail("cannot take its name", error);
+  }
+
+ private:
+  void check(const char* fault) {
+    if (!stream_) fail(fault, std::error_code(errno, std::generic_category()));
+  }
+  /// Removes what there is first: without exceptions the program ends here.
+  [[noreturn]] void fail(const char* fault, const std::error_code& error) {
+    stream_.close();
+    std::error_code ignored;
+    std::filesystem::remove(aside_, ignored);
+    fail_system(path_.string(), fault, error);
+  }
+
+  std::filesystem::path path_, aside_;
+  std::ofstream stream_;
+};
+
+}  // namespace detail
+
+template <class Derived>
+void SafetensorsWriter::add(const std::string& name, const Eigen::DenseBase<Derived>& matrix) {
+  using Scalar = typename Derived::Scalar;
+  static_assert(NativeScalar<Scalar>,
+                "SafetensorsWriter::add: expected a matrix of float, double, Eigen::half or "
+                "Eigen::bfloat16; give it, for instance, x.cast<double>().");
+  detail::json_string("the name", name);
+  const auto same_name = [&](const Tensor& tensor) { return tensor.name == name; };
+  if (std::any_of(tensors_.begin(), tensors_.end(), same_name) || name == "__metadata__") {
+    detail::fail({"SafetensorsWriter"}, {"tensor ", detail::in_quotes(name).c_str(),
+                                         " is there already; expected a new name"});
+  }
+
+  const TokenMatrix<Scalar> values = matrix.derived().matrix();
+  const auto size = static_cast<std::size_t>(values.size());
+  Tensor tensor{name, detail::dtype_of<Scalar>, {values.rows(), values.cols()}, {}};
+  if (Derived::IsVectorAtCompileTime) tensor.shape = {values.size()};
+  tensor.bytes.assign(reinterpret_cast<const char*>(values.data()), size * sizeof(Scalar));
+  const auto narrower = [](const Tensor& one, const Tensor& other) {
+    return detail::dtype_bits(one.dtype) > detail::dtype_bits(other.dtype);
+  };
+  tensors_.insert(std::upper_bound(tensors_.begin(), tensors_.end(), tensor, narrower),
+                  std::move(tensor));
+}
+
+inline void SafetensorsWriter::metadata(const std::string& key, const std::string& value) {
+  detail::json_string("the metadata key", key);
+  detail::json_string("the metadata value", value);
+  if (!metadata_.emplace(key, value).second) {
+    detail::fail({"SafetensorsWriter"}, {"metadata ", detail::in_quotes(key).c_str(),
+                                         " is there already; expected a new key"});
+  }
+}
+
+inline std::string SafetensorsWriter::header() const {
+  std::string text = "{";
+  const auto member = [&](const std::string& name) {
+    if (text.back() != '{') text += ',';
+    text += detail::json_string("the name", name) + ":";
+  };
+  if (!metadata_.empty()) {
+    member("__metadata__");
+    text += '{';
+    for (const auto& [key, value] : metadata_) {
+      member(key);
+      text += detail::json_string("the metadata value", value);
+    }
+    text += '}';
+  }
+  std::size_t begin = 0;
+  for (const Tensor& tensor : tensors_) {
+    const std::size_t end = begin + tensor.bytes.size();
+    member(tensor.name);
+    text += "{\"dtype\":\"" + tensor.dtype + "\",\"shape\":[";
+    for (std::size_t i = 0; i < tensor.shape.size(); ++i)
+      text += (i > 0 ? "," : "") + std::to_string(tensor.shape[i]);
+    text += "],\"data_offsets\":[" + std::to_string(begin) + "," + std::to_string(end) + "]}";
+    begin = end;
+  }
+  text += '}';
+  text.resize((text.size() + 7) / 8 * 8, ' ');  // so that data starts at a multiple of 8
+  return text;
+}
+
+inline void SafetensorsWriter::save(const std::filesystem::path& path) const {
+  const std::string text = header();
+  if (text.size() > detail::largest_header) {
+    detail::fail_file(path.string(), "the header would have " + std::to_string(text.size()) +
+                                         " bytes; the format has at most 100000000");
+  }
+  const auto length = std::bit_cast<std::array<char, 8>>(std::uint64_t{text.size()});
+  detail::FileAside file(path);
+  file.write({length.data(), length.size()});
+  file.write(text);
+  for (const Tensor& tensor : tensors_) file.write(tensor.bytes);
+  file.rename();
+}
+
+}  // namespace tokennorm
