@@ -122,6 +122,18 @@ TYPED_TEST(Errors, WrongShapesOfNormalizeSum) {
   untouched();
 }
 
+TYPED_TEST(Errors, AnOutputInTheMemoryOfOneThatWouldBeResized) {
+  using Map = typename TestFixture::Map;
+  const auto& x = this->x_;
+  typename TypeParam::RowMajor resized = TypeParam::RowMajor::Zero(10, 18);
+  Map inside(resized.data(), 4, 18);
+  EXPECT_TRUE(contains(message_of([&] { this->norm_.normalize_sum(x, x, inside, resized); }),
+                       "y shares memory with sum"));
+  EXPECT_TRUE(contains(message_of([&] { this->norm_.normalize_sum(x, x, resized, inside); }),
+                       "sum shares memory with y"));
+  EXPECT_EQ(resized, TypeParam::RowMajor::Zero(10, 18));
+}
+
 TYPED_TEST(Errors, WrongShapesOfBackpropagate) {
   using Tokens = typename TypeParam::RowMajor;
   const Tokens& x = this->x_;

@@ -169,11 +169,11 @@ TOKENNORM_INLINE unsigned finish(const double* pivots, const long double* sums,
                                  const long double* squares, Index n, double epsilon,
                                  Moments<double, N>& moments) {
   using P = long double;
-  const P count = static_cast<P>(n);
+  const P inverse_count = 1 / static_cast<P>(n);
   unsigned bad = 0;
   for (int i = 0; i < N; ++i) {
-    const P mean_square = squares[i] / count;
-    const P delta = Centred ? sums[i] / count : P(0);
+    const P mean_square = squares[i] * inverse_count;
+    const P delta = Centred ? sums[i] * inverse_count : P(0);
     const P radicand = mean_square - delta * delta + static_cast<P>(epsilon);
     const P rstd = P(1) / std::sqrt(radicand);
     moments.precise_rstd[i] = rstd;
@@ -222,19 +222,12 @@ template <int W>
 class Total<double, W> {
  public:
   TOKENNORM_INLINE void add(const Lanes<double, W>& v) {
-    // Knuth's two-sum: high_ + low_ is the exact total but for the rounding of low_ itself.
+    // high_ + low_ is the exact total but for the rounding of low_ itself.
     const auto next = opaque(high_ + v);
-    const auto kept = opaque(next - high_);
-    low_ += opaque(high_ - opaque(next - kept)) + opaque(v - kept);
+    low_ += rounding_error(high_, v, next);
     high_ = next;
   }
-  TOKENNORM_INLINE long double sum() const {
-    Array<long double, W> lanes;
-    write(lanes);
-    long double sum = 0;
-    for (const long double lane : lanes) sum += lane;
-    return sum;
-  }
+  TOKENNORM_INLINE long double sum() const { return sum_of(high_, low_); }
   TOKENNORM_INLINE void write(long double* to) const {
     alignas(64) Array<double, W> high, low;
     store(high, high_);
@@ -244,6 +237,26 @@ class Total<double, W> {
   }
 
  private:
+  /// What the sum a + b lost, exactly: Knuth's two-sum.
+  template <int N>
+  TOKENNORM_INLINE static Lanes<double, N> rounding_error(const Lanes<double, N>& a,
+                                                          const Lanes<double, N>& b,
+                                                          const Lanes<double, N>& sum) {
+    const auto kept = opaque(sum - a);
+    return opaque(a - opaque(sum - kept)) + opaque(b - kept);
+  }
+  template <int N>
+  TOKENNORM_INLINE static long double sum_of(const Lanes<double, N>& high,
+                                             const Lanes<double, N>& low) {
+    if constexpr (N == 2) {
+      return static_cast<long double>(high[0]) + static_cast<long double>(high[1]) +
+             (static_cast<long double>(low[0]) + static_cast<long double>(low[1]));
+    } else {
+      const auto a = lower_half(high), b = upper_half(high), sum = opaque(a + b);
+      return sum_of(sum, lower_half(low) + upper_half(low) + rounding_error(a, b, sum));
+    }
+  }
+
   Lanes<double, W> high_{0.0}, low_{0.0};
 };
 

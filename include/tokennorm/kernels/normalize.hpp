@@ -117,8 +117,8 @@ struct Upcoming {
 };
 
 /// Normalizes N rows. All loads of a vector come before its stores: where there are fewer rows, the
-/// last one stands in the group several times. A single row is a long one, written from where it is
-/// aligned on: a store that crosses cache lines costs two.
+/// last one stands in the group several times. A single row is written from where it is aligned on:
+/// a store that crosses cache lines costs two.
 template <class Level, class A, class Norm, int N, class Source, class Affine, class Sink>
 TOKENNORM_INLINE void normalize_rows(const Group<Source, N> source, const Moments<A, N>& moments,
                                      const Affine affine, const Group<Sink, N> sink, Index channels,
@@ -133,7 +133,7 @@ TOKENNORM_INLINE void normalize_rows(const Group<Source, N> source, const Moment
   }
   Index c = 0;
   if constexpr (N == 1) {
-    const Index n = sink.row[0].unaligned(width);
+    const Index n = std::min(sink.row[0].unaligned(width), channels);
     if (n != 0) {
       const V x = source.row[0].template get_first<A, width>(0, n);
       sink.row[0].put_first(

@@ -365,10 +365,14 @@ void Norm<Kind, Param, Channels>::sum_call(const R& residual, const U& update, S
   const auto u = as_const(view_of(update_operand));
   check_input("residual", h);
   check_shape(who(), "update", u, h.tokens, h.channels);
-  const auto shape = [&](const char* output, auto& out) {
+  const auto shape = [&](const char* output, auto& out, const char* other_output,
+                         const auto& other) {
     shape_output(who(), output, out, h.tokens, channels(), [&](const auto& view) {
       check_overlap(who(), output, view, "residual", h, false);
       check_overlap(who(), output, view, "update", u, false);
+      if constexpr (has_sum) {
+        check_overlap(who(), output, view, other_output, view_of(other), false);
+      }
     });
   };
   // Nothing is resized before every shape is known to fit.
@@ -378,9 +382,9 @@ void Norm<Kind, Param, Channels>::sum_call(const R& residual, const U& update, S
     if (static_cast<const void*>(&sum) == static_cast<const void*>(&y)) {
       fail_overlap(who(), "y", "sum", false);
     }
-    shape("sum", sum);
+    shape("sum", sum, "y", y);
   }
-  shape("y", y);
+  shape("y", y, "sum", sum);
   const auto out = view_of(y);
   check_overlap(who(), "y", out, "residual", h);
   check_overlap(who(), "y", out, "update", u);
