@@ -123,10 +123,9 @@ TYPED_TEST(Errors, WrongShapesOfNormalizeSum) {
 }
 
 TYPED_TEST(Errors, AnOutputInTheMemoryOfOneThatWouldBeResized) {
-  using Map = typename TestFixture::Map;
   const auto& x = this->x_;
   typename TypeParam::RowMajor resized = TypeParam::RowMajor::Zero(10, 18);
-  Map inside(resized.data(), 4, 18);
+  Eigen::Map<typename TypeParam::RowMajor> inside(resized.data(), 4, 18);
   EXPECT_TRUE(contains(message_of([&] { this->norm_.normalize_sum(x, x, inside, resized); }),
                        "y shares memory with sum"));
   EXPECT_TRUE(contains(message_of([&] { this->norm_.normalize_sum(x, x, resized, inside); }),

@@ -213,8 +213,9 @@ class Chain
   void train_connection(TokenMatrix<Param>& h, TokenMatrix<Param>& n, StepNorm<Next>& next,
                         E& executor) {
     auto& c = connections_.template get<I>();
+    constexpr bool has_pre = is_norm<typename std::remove_cvref_t<decltype(c)>::PreNorm>;
     TokenMatrix<Param> u;
-    train_sublayer(who(), names(I).sublayer, c.sublayer, n, u);
+    train_sublayer(who(), names(I).sublayer, c.sublayer, has_pre ? n : h, u);
     if constexpr (I + 1 == count) {
       advance_remembering(h, u, c.alpha, c.post, c.out, next, n, executor);
     } else {
@@ -228,9 +229,15 @@ class Chain
   void retrace_connection(TokenMatrix<Param>& dh, TokenMatrix<Param>& dn, StepNorm<Next>& next,
                           E& executor) {
     auto& c = connections_.template get<I>();
-    TokenMatrix<Param> du;
-    retreat(dh, dn, c.alpha, c.post, c.out, next, du, executor);
-    backpropagate_sublayer(who(), names(I).sublayer, c.sublayer, du, dn);
+    retreat(dh, dn, c.out, next, executor);
+    if constexpr (is_norm<typename std::remove_cvref_t<decltype(c)>::PostNorm>) {
+      TokenMatrix<Param> du;
+      c.post.backpropagate(dh, du, executor);
+      backpropagate_sublayer(who(), names(I).sublayer, c.sublayer, du, dn);
+    } else {
+      backpropagate_sublayer(who(), names(I).sublayer, c.sublayer, dh, dn);
+    }
+    if (c.alpha != 1) dh *= Param(c.alpha);
     if constexpr (I > 0) retrace_connection<I - 1>(dh, dn, c.pre, executor);
   }
 

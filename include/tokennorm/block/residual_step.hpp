@@ -214,7 +214,7 @@ void advance(Stream<S>& stream, const Update& update, double alpha, const StepNo
 }
 
 /// The same in training: everything a backward pass needs is remembered by the norm that needs it.
-/// `h` becomes the new stream, `n` the next sublayer's input.
+/// `h` becomes the new stream, `n` the next sublayer's input where a norm stands before it.
 template <class S, class Update, class Post, class Out, class Next, class E>
 void advance_remembering(TokenMatrix<S>& h, const Update& update, double alpha,
                          StepNorm<Post>& post, StepNorm<Out>& out, StepNorm<Next>& next,
@@ -262,11 +262,7 @@ void advance_remembering(TokenMatrix<S>& h, const Update& update, double alpha,
                                   out.remembering_arguments(tokens),
                                   next.remembering_arguments(tokens), sum, stream_out, normed),
            executor);
-  if constexpr (has_next) {
-    next.memory->x = h;
-  } else {
-    n = h;
-  }
+  if constexpr (has_next) next.memory->x = h;
 }
 
 /// The start of a chain: h ← embedding(x), n ← first(h).
@@ -284,8 +280,6 @@ void enter_remembering(TokenMatrix<S>& h, StepNorm<Embedding>& embedding, StepNo
   StepNorm<NoNorm> none;
   if constexpr (is_norm<Embedding> || is_norm<First>) {
     advance_remembering(h, Absent{}, 1, none, embedding, first, n, executor);
-  } else {
-    n = h;
   }
 }
 
@@ -303,19 +297,13 @@ void gather(TokenMatrix<S>& dh, const TokenMatrix<S>& dn, StepNorm<NormType>& no
   }
 }
 
-/// The gradient of a step. In: dh, of the stream after it, and dn, of the next sublayer's input.
-/// Out: dh, of the stream before it, and du, of the update.
-template <class S, class Post, class Out, class Next, class E>
-void retreat(TokenMatrix<S>& dh, const TokenMatrix<S>& dn, double alpha, StepNorm<Post>& post,
-             StepNorm<Out>& out, StepNorm<Next>& next, TokenMatrix<S>& du, E& executor) {
+/// The gradient of what a step does to the stream. In: dh, of the stream after it, and dn, of the
+/// next sublayer's input. Out: dh, of the sum α·h + post(update).
+template <class S, class Out, class Next, class E>
+void retreat(TokenMatrix<S>& dh, const TokenMatrix<S>& dn, StepNorm<Out>& out, StepNorm<Next>& next,
+             E& executor) {
   gather(dh, dn, next, executor);
   if constexpr (is_norm<Out>) out.backpropagate(dh, dh, executor);
-  if constexpr (is_norm<Post>) {
-    post.backpropagate(dh, du, executor);
-  } else {
-    du = dh;
-  }
-  if (alpha != 1) dh *= S(alpha);
 }
 
 /// The gradient of enter.

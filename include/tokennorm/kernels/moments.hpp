@@ -412,7 +412,8 @@ class RowSums {
   template <class Source, class Sink>
   TOKENNORM_INLINE void one_vector(const Source& source, const Sink& sink, Index c, V& sum,
                                    V& squares) const {
-    const V x = source.template get<A, width>(c);
+    V x;  // assigned, not initialized: GCC would store each one on the stack as well
+    x.native = source.template get<A, width>(c).native;
     if constexpr (is_present<Sink>) sink.put(c, x);
     if constexpr (Centred) {
       accumulate(guarded(x - pivot_), sum, squares);

@@ -250,7 +250,7 @@ struct RowsTask {
   }
 
   /// N rows at a time. From the sums of a row to its root and quotient there is nothing to do but
-  /// wait; the next rows' sums are taken meanwhile.
+  /// wait; where rows are only read, the next ones' sums are taken meanwhile.
   template <class Level, class Affines, int N>
   struct Groups {
     const Step& step;
@@ -268,9 +268,12 @@ struct RowsTask {
         Moments<A, N> moments{};
         for (Index t = first;; t += N) {
           Moments<A, N> posted{};
-          if constexpr (has_post) {
-            if (t < last) posted = post_moments(t, count_at(t));
-            // Here, so that there is something to do until those are finished.
+          if constexpr (has_sum) {
+            if constexpr (has_post) {
+              if (t < last) posted = post_moments(t, count_at(t));
+            }
+            // Not after the next sums: many stores between a sum's store and its load, and the load
+            // waits for them.
             if (t > first) normalize(moments, t - N, count_at(t - N));
             if (t >= last) break;
             take_sums(posted, t, count_at(t), sums);
