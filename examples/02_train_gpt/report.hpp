@@ -30,7 +30,7 @@ struct Result {
 /// Throws std::runtime_error where nothing can be written there.
 void prepare_directory(const std::filesystem::path& directory);
 
-/// The same for one file, in a directory that is made if need be. Leaves no file behind.
+/// The same for one file, which stays as it is, or away.
 void prepare_file(const std::filesystem::path& file);
 
 void write_csv(const std::filesystem::path& directory, const Result& result);
@@ -76,17 +76,15 @@ inline void prepare_directory(const std::filesystem::path& directory) {
 inline void prepare_file(const std::filesystem::path& file) {
   std::error_code error;
   if (file.has_parent_path()) std::filesystem::create_directories(file.parent_path(), error);
-  if (!error && std::filesystem::is_directory(file)) {
-    error = std::make_error_code(std::errc::is_a_directory);
-  }
-  auto probe = file;
-  probe += ".part";
+  const bool is_new = !std::filesystem::exists(file);
   errno = 0;
-  if (!error && !std::ofstream(probe)) error = std::error_code(errno, std::generic_category());
+  if (!error && !std::ofstream(file, std::ios::app)) {
+    error = std::error_code(errno, std::generic_category());
+  }
   if (error) {
     throw std::runtime_error("--save: cannot write " + file.string() + ": " + error.message());
   }
-  std::filesystem::remove(probe);
+  if (is_new) std::filesystem::remove(file);
 }
 
 inline void write_csv(const std::filesystem::path& directory, const Result& result) {

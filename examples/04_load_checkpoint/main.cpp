@@ -83,11 +83,7 @@ std::optional<Options> parse_options(int argc, char** argv, int& exit_code) {
 Family choose_family(const Options& options, const Safetensors& file) {
   if (!options.config.empty()) return tokennorm::family_from_config(options.config);
   if (!options.family.empty()) return gpt::family_of_option(options.family);
-  try {
-    return tokennorm::detect_family(file.names());
-  } catch (const std::runtime_error& error) {
-    throw std::runtime_error(std::string(error.what()) + " (here: --family or --config)");
-  }
+  return tokennorm::detect_family(file.names());
 }
 
 void print_heading(const Options& options, const Safetensors& file, const Family& family) {

@@ -63,7 +63,7 @@ expect_refusal 'none of the families' --file "$scratch/no_norm"
 expect_refusal 'ln_f: the scale is missing' --file "$scratch/no_norm" --family gpt2
 
 llama "$scratch/llama"
-expect_refusal 'name the family.*--family or --config' --file "$scratch/llama"
+expect_refusal 'name the family, or take it from the model.s config.json' --file "$scratch/llama"
 expect_refusal 'only a model that train_gpt saved' --file "$scratch/llama" --family gemma \
   --save "$scratch/x"
 
