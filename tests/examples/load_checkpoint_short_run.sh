@@ -39,7 +39,8 @@ cmp "$scratch/again" "$scratch/new/gpt2"
 for key in h.0.ln_1 h.0.ln_2 h.1.ln_1 h.1.ln_2 ln_f; do
   expect "^$key  *LayerNorm  *1e-05  *16 " "$scratch/gpt2"
 done
-for key in trf_blocks.0.norm1 trf_blocks.0.norm2 trf_blocks.1.norm1 trf_blocks.1.norm2 final_norm; do
+for key in trf_blocks.0.norm1 trf_blocks.0.norm2 trf_blocks.1.norm1 trf_blocks.1.norm2 \
+  final_norm; do
   expect "^$key  *LayerNorm  *1e-05  *16 " "$scratch/llms-from-scratch"
 done
 for output in gpt2 llms-from-scratch; do
