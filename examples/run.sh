@@ -1,8 +1,11 @@
 #!/bin/sh
 # Builds the examples and runs them all: the quick start, a GPT that learns this repository's text,
-# the placements side by side, and a project that uses an installed tokennorm.
+# its checkpoint under the names of two families, the placements side by side, and a project that
+# uses an installed tokennorm.
 #
 #   ./examples/run.sh [options of train_gpt, for every training...]
+#
+# The first training is of GPT-2's kind, Pre-LN with LayerNorm, so that its checkpoint has a family.
 #
 # From the environment: CXX, BUILD_DIR (default build-examples), OUT_DIR (default out).
 set -eu
@@ -28,7 +31,15 @@ heading "Quick start"
 "$build/examples/quick_start"
 
 heading "A GPT, trained from scratch"
-"$build/examples/02_train_gpt/train_gpt" --out "$out/gpt" "$@"
+"$build/examples/02_train_gpt/train_gpt" --out "$out/gpt" "$@" --placement pre --norm layer \
+  --save "$out/gpt/gpt2.safetensors" --family gpt2
+
+heading "Its checkpoint, with GPT-2's names"
+"$build/examples/04_load_checkpoint/load_checkpoint" --file "$out/gpt/gpt2.safetensors" \
+  --save "$out/gpt/llms_from_scratch.safetensors" --save-family llms-from-scratch
+
+heading "The same, with the names of LLMs-from-scratch"
+"$build/examples/04_load_checkpoint/load_checkpoint" --file "$out/gpt/llms_from_scratch.safetensors"
 
 heading "Three placements, the same seed"
 "$root/examples/02_train_gpt/compare_placements.sh" "$build/examples/02_train_gpt/train_gpt" \

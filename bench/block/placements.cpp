@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: MIT
-// The residual step of each placement, and whole blocks. The sublayers do nothing: what is timed
-// is what stands around them.
+// The residual step of each placement, and whole blocks; a Pre-LN one also as folding and centring
+// leave it. The sublayers do nothing: what is timed is what stands around them.
 #include "floors/floors.hpp"
 #include "support/buffers.hpp"
 #include "support/cell.hpp"
 #include "support/suites.hpp"
 #include <tokennorm/block/blocks.hpp>
+#include <tokennorm/norm/rms_norm.hpp>
 
 namespace tokennorm::bench {
 namespace {
 
 using Norm = LayerNorm<float>;
 using Affine = floors::Affine<float, true, true>;
+using NoAffine = floors::Affine<float, false, false>;
 
 /// Leaves the update as it is: random, from the workspace.
 struct Nothing {
@@ -36,10 +38,15 @@ struct Placement {
         workspace{random_matrix(s), random_matrix(s), random_matrix(s)} {}
 
   // Floors of the steps, and what each moves: `steps` counts the steps, `operands` the matrices.
-  void norm_floor() { run(floors::Norm<float, Affine>{x.data(), normed(), affine(), channels()}); }
-  void add_norm_floor(const float* residual) {
-    run(floors::AddNorm<float, Affine>{residual, update(), stream(), normed(), affine(),
-                                       channels()});
+  void norm_floor() { norm_floor(affine()); }
+  template <class A>
+  void norm_floor(const A& affine) {
+    run(floors::Norm<float, A>{x.data(), normed(), affine, channels()});
+  }
+  void add_norm_floor(const float* residual) { add_norm_floor(residual, affine()); }
+  template <class A>
+  void add_norm_floor(const float* residual, const A& affine) {
+    run(floors::AddNorm<float, A>{residual, update(), stream(), normed(), affine, channels()});
   }
   void norm_of_sum_floor(const float* residual, float* to) {
     run(floors::NormOfSum<float, Affine>{residual, update(), to, affine(), channels()});
@@ -117,6 +124,21 @@ struct PreLNBlock : Steps<3, 9> {
   PreLN<Norm, Nothing, Norm, Nothing> block{norm, Nothing{}, norm, Nothing{}};
 };
 
+/// What fold_norms and center_writers make of PreLNBlock.
+struct FoldedPreLNBlock : Steps<3, 9> {
+  using Steps::Steps;
+  void tokennorm() { block(x, y, workspace); }
+  void floor() {
+    norm_floor(NoAffine{});
+    add_norm_floor(x.data(), NoAffine{});
+    add_floor();
+  }
+
+  RMSNorm<float> folded{shape.channels, {.epsilon = 1e-5, .scale = false}};
+  PreLN<RMSNorm<float>, Nothing, RMSNorm<float>, Nothing> block{folded, Nothing{}, folded,
+                                                                Nothing{}};
+};
+
 struct PostLNBlock : Steps<2, 6> {
   using Steps::Steps;
   void tokennorm() { block(x, y, workspace); }
@@ -148,6 +170,7 @@ void add_placements() {
   add_cells<PostLNStep>("post_ln_step", some_shapes);
   add_cells<SandwichLNSteps>("sandwich_ln_steps", some_shapes);
   add_cells<PreLNBlock>("pre_ln_block", some_shapes);
+  add_cells<FoldedPreLNBlock>("pre_ln_block_folded", some_shapes);
   add_cells<PostLNBlock>("post_ln_block", some_shapes);
   add_cells<SandwichLNBlock>("sandwich_ln_block", some_shapes);
 }

@@ -32,6 +32,7 @@ class Vocabulary {
   explicit Vocabulary(std::u32string characters);
 
   Index size() const { return static_cast<Index>(characters_.size()); }
+  const std::u32string& characters() const { return characters_; }  // by number
   bool contains(char32_t character) const;
   int number(char32_t character) const;  // of a character that it contains
   std::vector<int> encode(std::u32string_view text) const;

@@ -30,12 +30,11 @@ class Embedding {
   void visit_parameters(Visitor&& visitor);
   void zero_gradients();
 
-  Tokens& token() { return token_.value; }        // E
-  Tokens& position() { return position_.value; }  // P
+  Index context() const { return position_.value.rows(); }  // N
+  Tokens& token() { return token_.value; }                  // E
+  Tokens& position() { return position_.value; }            // P
 
  private:
-  Index context() const { return position_.value.rows(); }
-
   Parameter<Tokens> token_;
   Parameter<Tokens> position_;
   std::vector<int> ids_;  // what forward was given

@@ -62,12 +62,13 @@ class Gpt {
       std::declval<const Shape&>(), std::declval<std::mt19937_64&>()));
 
   Gpt(const Shape& shape, std::mt19937_64& rng)
-      : context_(shape.context),
-        embedding_(shape.vocabulary, shape.context, shape.channels, rng),
+      : embedding_(shape.vocabulary, shape.context, shape.channels, rng),
         stack_(Placement::template make_stack<Norm, Scalar>(shape, rng)),
         head_(shape.channels, shape.vocabulary, rng) {}
+  Gpt(Embedding<Scalar> embedding, Stack stack, Linear<Scalar> head)
+      : embedding_(std::move(embedding)), stack_(std::move(stack)), head_(std::move(head)) {}
 
-  Index context() const { return context_; }
+  Index context() const { return embedding_.context(); }
   Embedding<Scalar>& embedding() { return embedding_; }
   Stack& stack() { return stack_; }
   Linear<Scalar>& head() { return head_; }
@@ -96,7 +97,6 @@ class Gpt {
   }
 
  private:
-  Index context_;
   Embedding<Scalar> embedding_;
   Stack stack_;
   Linear<Scalar> head_;

@@ -9,11 +9,13 @@
 ///     trainer.hpp         the training loop, validation, generation
 ///     adamw.hpp           the optimizer and its schedule            gradient_norms.hpp
 ///     corpus.hpp          files to batches                          bigram.hpp
+///     checkpoint.hpp      the trained model as a file, under the names of a known family
 ///     options.hpp, progress_bar.hpp, history.hpp, report.hpp, plot.gp
 ///
 /// Every part states its equations, its shapes and its gradient; tests/examples checks each
 /// gradient, and that of the whole model, against central differences.
 #include "bigram.hpp"
+#include "checkpoint.hpp"
 #include "corpus.hpp"
 #include "gpt.hpp"
 #include "options.hpp"
@@ -26,6 +28,7 @@
 #include <new>
 #include <optional>
 #include <string>
+#include <type_traits>
 
 namespace {
 
@@ -65,6 +68,14 @@ Result run(const Options& options, const Corpus& corpus) {
   std::printf("validation loss   %.3f nats per character\n", result.validation_loss);
   std::printf("bigram model      %.3f nats per character\n", result.bigram_loss);
   std::printf("training time     %.0f s\n", result.history.seconds);
+  if constexpr (std::is_same_v<decltype(model), SavableGpt>) {
+    if (!options.save.empty()) {
+      save_gpt(options.save, model, options.shape.heads, corpus.vocabulary,
+               family_of_option(options.family));
+      std::printf("checkpoint        %s, with the names of %s\n", options.save.string().c_str(),
+                  options.family.c_str());
+    }
+  }
   std::fflush(stdout);
   return result;
 }
@@ -88,6 +99,7 @@ Corpus prepare(Options& options) {
   require_length(corpus, options.shape.context);
   options.shape.vocabulary = corpus.vocabulary.size();
   if (!options.out.empty()) prepare_directory(options.out);
+  if (!options.save.empty()) prepare_file(options.save);
   std::printf("corpus    %zu files, %zu characters to train, %zu to validate, %ld different\n",
               options.corpus.size(), corpus.training.size(), corpus.validation.size(),
               static_cast<long>(options.shape.vocabulary));

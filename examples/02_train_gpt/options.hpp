@@ -2,6 +2,7 @@
 /// The command line.
 #pragma once
 
+#include "checkpoint.hpp"
 #include "gpt.hpp"
 #include "trainer.hpp"
 
@@ -24,7 +25,9 @@ struct Options {
   std::string norm = "layer";
   Shape shape{};
   TrainingOptions training;
-  std::filesystem::path out;  // empty: write no files
+  std::filesystem::path out;   // empty: write no files
+  std::filesystem::path save;  // empty: write no checkpoint
+  std::string family = "gpt2";
 };
 
 /// The options, or, in `exit_code`, that there is nothing more to do: 0 after --help, 2 after one
@@ -124,9 +127,19 @@ inline ParsedOptions parse_options(int argc, const char* const* argv) {
       ->capture_default_str();
   app.add_option("--out", options.out, "write CSV files and plots into this directory")
       ->type_name("DIR");
+  app.add_option("--save", options.save, "write the model as a safetensors checkpoint")
+      ->type_name("FILE");
+  app.add_option("--family", options.family, "whose names the checkpoint's tensors have")
+      ->check(CLI::IsMember({"gpt2", "llms-from-scratch"}))
+      ->capture_default_str();
 
   try {
     app.parse(argc, argv);
+    if (!options.save.empty() && (options.placement != "pre" || options.norm != "layer")) {
+      throw CLI::ValidationError("--save",
+                                 "the families of --family have --placement pre and "
+                                 "--norm layer, so no other model can be saved");
+    }
     if (shape.channels % shape.heads != 0) {
       throw CLI::ValidationError("--heads", std::to_string(shape.heads) + " does not divide " +
                                                 std::to_string(shape.channels) + " channels");

@@ -9,12 +9,14 @@
 
 #include "history.hpp"
 
+#include <cerrno>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 
 namespace gpt {
 
@@ -27,6 +29,9 @@ struct Result {
 /// Makes the directory, before the training, so that a bad path does not cost a training run.
 /// Throws std::runtime_error where nothing can be written there.
 void prepare_directory(const std::filesystem::path& directory);
+
+/// The same for one file, which stays as it is, or away.
+void prepare_file(const std::filesystem::path& file);
 
 void write_csv(const std::filesystem::path& directory, const Result& result);
 
@@ -66,6 +71,20 @@ inline void prepare_directory(const std::filesystem::path& directory) {
     throw std::runtime_error("--out: cannot make " + directory.string() + ": " + error.message());
   }
   detail::open_for_writing(directory / "loss.csv");
+}
+
+inline void prepare_file(const std::filesystem::path& file) {
+  std::error_code error;
+  if (file.has_parent_path()) std::filesystem::create_directories(file.parent_path(), error);
+  const bool is_new = !std::filesystem::exists(file);
+  errno = 0;
+  if (!error && !std::ofstream(file, std::ios::app)) {
+    error = std::error_code(errno, std::generic_category());
+  }
+  if (error) {
+    throw std::runtime_error("--save: cannot write " + file.string() + ": " + error.message());
+  }
+  if (is_new) std::filesystem::remove(file);
 }
 
 inline void write_csv(const std::filesystem::path& directory, const Result& result) {

@@ -291,5 +291,33 @@ TEST(SaveNorms, WritesWhatLoadNormsReads) {
   EXPECT_TRUE(file.names().empty());
 }
 
+TEST(FindNorms, ListsThemInDataOrderAndNothingElse) {
+  TensorFile file;
+  for (const char* name :
+       {"transformer.ln_f.weight", "transformer.ln_f.bias", "transformer.word_embeddings.weight",
+        "transformer.word_embeddings_layernorm.weight",
+        "transformer.word_embeddings_layernorm.bias", "transformer.h.10.input_layernorm.bias",
+        "transformer.h.10.input_layernorm.weight",
+        "transformer.h.2.post_attention_layernorm.weight", "transformer.h.2.input_layernorm.weight",
+        "transformer.h.2.self_attention.dense.weight"}) {
+    file.add(name, {4}, 0);
+  }
+  file.add("transformer.h.3.input_layernorm.weight", {2, 5}, 0);  // for load_norm to refuse
+  std::vector<std::string> found;
+  for (const NormInFile& norm : find_norms(file, families::bloom)) {
+    found.push_back(norm.prefix + " " + std::to_string(norm.layer) + " " +
+                    detail::name_of(norm.role) + " " + std::to_string(norm.channels));
+  }
+  const std::vector<std::string> expected = {
+      "transformer.word_embeddings_layernorm 0 embedding 4",
+      "transformer.h.2.input_layernorm 2 attention 4",
+      "transformer.h.2.post_attention_layernorm 2 feed_forward 4",
+      "transformer.h.3.input_layernorm 3 attention 10",
+      "transformer.h.10.input_layernorm 10 attention 4",
+      "transformer.ln_f 0 final 4"};
+  EXPECT_EQ(found, expected);
+  EXPECT_TRUE(find_norms(file, families::bert).empty());
+}
+
 }  // namespace
 }  // namespace tokennorm::test

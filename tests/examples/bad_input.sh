@@ -5,27 +5,10 @@
 #   bad_input.sh PROGRAM
 set -u
 program=$1
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
+. "$(dirname "$0")/expect_refusal.sh"
 printf '' >"$scratch/empty"
 printf 'too short for the context' >"$scratch/short"
 yes 'enough text to learn from' | head -n 200 >"$scratch/text"
-failures=0
-
-# expect_refusal WORD ARGUMENTS...: refused, in one line that has WORD in it.
-expect_refusal() {
-  word=$1
-  shift
-  timeout 10 "$program" "$@" >"$scratch/stdout" 2>"$scratch/stderr"
-  code=$?
-  lines=$(wc -l <"$scratch/stderr")
-  if [ "$code" -ne 2 ] || [ "$lines" -ne 1 ] || [ -s "$scratch/stdout" ] ||
-    ! grep -q -e "$word" "$scratch/stderr"; then
-    echo "train_gpt $*: exit code $code, expected 2 and one line with '$word'; stderr:"
-    cat "$scratch/stderr"
-    failures=$((failures + 1))
-  fi
-}
 
 expect_refusal missing --corpus "$scratch/missing"
 expect_refusal missing --corpus "$scratch/text" "$scratch/missing"
@@ -50,8 +33,12 @@ done
 expect_refusal seed --seed x
 expect_refusal seed --seed -1
 expect_refusal out --corpus "$scratch/text" --out "$scratch/text/below_a_file"
+expect_refusal save --corpus "$scratch/text" --save "$scratch/text/below_a_file"
+expect_refusal save --corpus "$scratch/text" --save "$scratch"
+for model in '--placement post' '--placement sandwich' '--norm rms'; do
+  # shellcheck disable=SC2086 # an option and its value
+  expect_refusal save $model --save "$scratch/model.safetensors"
+done
+expect_refusal family --family bert --save "$scratch/model.safetensors"
 
-if [ "$failures" -ne 0 ]; then
-  echo "$failures failures"
-  exit 1
-fi
+report_refusals

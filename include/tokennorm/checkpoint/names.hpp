@@ -5,6 +5,7 @@
 ///     save_norm(norm, writer, "h.0.ln_1", Naming::weight_bias);
 ///     load_norms(stack, file, families::gpt2);               // every norm of a Stack
 ///     save_norms(stack, writer, families::gpt2);
+///     for (const NormInFile& norm : find_norms(file, families::gpt2)) …      // without a stack
 ///
 /// scale/shift, weight/bias, gamma/beta, g/b and w/b are read, of shape (C) or 1 x C. γ is stored
 /// without the scale offset, which the norm's options have, so values are taken as they are.
@@ -23,9 +24,11 @@
 #include "tokennorm/block/stack.hpp"
 #include "tokennorm/checkpoint/families.hpp"
 
+#include <algorithm>
 #include <concepts>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -65,6 +68,18 @@ void load_norms(Stack<EmbeddingNorm, Block, FinalNorm>& stack, const File& file,
 template <class EmbeddingNorm, class Block, class FinalNorm, class Writer>
 void save_norms(const Stack<EmbeddingNorm, Block, FinalNorm>& stack, Writer& writer,
                 const Family& family);
+
+/// A norm that a file has.
+struct NormInFile {
+  NormRole role;
+  Index layer;         // 0 for the embedding norm and the final norm
+  std::string prefix;  // as the file has it: "transformer.h.3.ln_1"
+  Index channels;
+};
+
+/// All norms under the family's names, in data order.
+template <TensorSource File>
+std::vector<NormInFile> find_norms(const File& file, const Family& family);
 
 // ---------------------------------------------------------------------------------------------
 
@@ -328,23 +343,6 @@ void check_fits(const AnyStack& stack, const Family& family) {
   });
 }
 
-/// The layers of the family that a file has norms of: one more than the highest number.
-template <class File>
-Index count_layers(const File& file, const Family& family) {
-  Index count = 0;
-  for (const auto& name : file.names()) {
-    const NormName parts(name);
-    if (!parts.is_scale && !parts.is_shift) continue;
-    for (std::size_t i = 0; i < role_count; ++i) {
-      const auto role = static_cast<NormRole>(i);
-      if (!is_of_layer(role)) continue;
-      const Index layers = layer_of(family, role, parts.norm) + 1;
-      if (layers > count) count = layers;
-    }
-  }
-  return count;
-}
-
 }  // namespace detail
 
 template <class EmbeddingNorm, class Block, class FinalNorm, TensorSource File>
@@ -352,7 +350,10 @@ void load_norms(Stack<EmbeddingNorm, Block, FinalNorm>& stack, const File& file,
                 const Family& family) {
   detail::check_fits(stack, family);
   const Index layers = static_cast<Index>(stack.blocks().size());
-  const Index layers_there = detail::count_layers(file, family);
+  Index layers_there = 0;
+  for (const NormInFile& norm : find_norms(file, family)) {
+    if (detail::is_of_layer(norm.role)) layers_there = std::max(layers_there, norm.layer + 1);
+  }
   if (layers_there != layers) {
     detail::fail_in_file(stack.who(), "the file has norms of " + std::to_string(layers_there) +
                                           " layers under " + std::string(family.name) +
@@ -375,6 +376,33 @@ void save_norms(const Stack<EmbeddingNorm, Block, FinalNorm>& stack, Writer& wri
   detail::each_norm(stack, [&](NormRole role, Index layer, const auto& norm) {
     save_norm(norm, writer, family.key(role, layer), family.naming);
   });
+}
+
+template <TensorSource File>
+std::vector<NormInFile> find_norms(const File& file, const Family& family) {
+  std::vector<NormInFile> norms;
+  for (const auto& name : file.names()) {
+    const detail::NormName parts(name);
+    if (!parts.is_scale && !parts.is_shift) continue;
+    for (std::size_t i = 0; i < detail::role_count; ++i) {
+      const auto role = static_cast<NormRole>(i);
+      const Index layer = detail::layer_of(family, role, parts.norm);
+      if (layer < 0) continue;
+      const auto is_same = [&](const NormInFile& norm) { return norm.prefix == parts.norm; };
+      if (std::any_of(norms.begin(), norms.end(), is_same)) continue;  // its other parameter
+      Index channels = 1;
+      for (const auto extent : file.shape(name)) channels *= static_cast<Index>(extent);
+      norms.push_back({role, layer, std::string(parts.norm), channels});
+    }
+  }
+  const auto place = [](const NormInFile& norm) {
+    const int part = norm.role == NormRole::embedding ? 0 : norm.role == NormRole::final ? 2 : 1;
+    return std::tuple(part, norm.layer, norm.role);
+  };
+  std::stable_sort(norms.begin(), norms.end(), [&](const NormInFile& one, const NormInFile& other) {
+    return place(one) < place(other);
+  });
+  return norms;
 }
 
 }  // namespace tokennorm
