@@ -265,12 +265,11 @@ struct RowsTask {
         for (Index t = first; t < last; t += N) store_sums(t, count_at(t));
       } else {
         SumsOfRows<A, N> sums;
-        Moments<A, N> moments{};
+        Moments<A, N> moments{}, posted{};
         for (Index t = first;; t += N) {
-          Moments<A, N> posted{};
           if constexpr (has_sum) {
             if constexpr (has_post) {
-              if (t < last) posted = post_moments(t, count_at(t));
+              if (t < last) take_post_moments(t, count_at(t), posted);
             }
             // Not after the next sums: many stores between a sum's store and its load, and the load
             // waits for them.
@@ -329,14 +328,12 @@ struct RowsTask {
     TOKENNORM_INLINE auto updates(Index t, int count) const {
       return step::stored(step::rows_of<N>(step.update, t, count));
     }
-    TOKENNORM_INLINE Moments<A, N> post_moments(Index t, int count) const {
+    TOKENNORM_INLINE void take_post_moments(Index t, int count, Moments<A, N>& moments) const {
       using Post = std::remove_cvref_t<decltype(step.post)>;
       const auto update = updates(t, count);
       using Source = std::remove_cvref_t<decltype(update.row[0])>;
-      Moments<A, N> moments;
       Level::call(step::MomentsTask<A, Post, N, Source>{step.post, update, t, count,
                                                         step.channels.get(), moments});
-      return moments;
     }
     /// post(update), of rows that need the wider type or of those that do not.
     template <bool Slow>
@@ -369,7 +366,7 @@ struct RowsTask {
           take(sum_of(t, count, normalized<false>(posted, t, count)),
                step::rows_of<N>(step.sum, t, count));
         } else {
-          Level::call(SlowPostTask{*this, posted, t, count, sums});
+          Level::call(SlowPostSumsTask{{*this, posted, t, count}, sums});
         }
       } else if constexpr (has_sum) {
         take(source(t, count), step::rows_of<N>(step.sum, t, count));
@@ -381,42 +378,61 @@ struct RowsTask {
     /// The sums alone, where no norm follows.
     TOKENNORM_INLINE void store_sums(Index t, int count) const {
       if constexpr (has_post) {
-        store_posted(post_moments(t, count), t, count);
-      } else {
-        const auto sum = source(t, count);
-        for (int r = 0; r < count; ++r) {
-          transfer<Level, A>(sum.row[r], row_of(step.sum, t + r), 0, step.channels.get());
+        Moments<A, N> posted;
+        take_post_moments(t, count, posted);
+        if (posted.slow == 0) [[likely]] {
+          store(sum_of(t, count, normalized<false>(posted, t, count)), t, count);
+        } else {
+          Level::call(SlowPostTask{*this, posted, t, count});
         }
+      } else {
+        store(source(t, count), t, count);
       }
     }
-    TOKENNORM_INLINE void store_posted(const Moments<A, N>& posted, Index t, int count) const {
-      const Index channels = step.channels.get();
-      const auto fast = sum_of(t, count, normalized<false>(posted, t, count));
-      const auto slow = sum_of(t, count, normalized<true>(posted, t, count));
+    template <class Source>
+    TOKENNORM_INLINE void store(const Group<Source, N>& sums, Index t, int count) const {
       for (int r = 0; r < count; ++r) {
-        const auto sum = row_of(step.sum, t + r);
-        if (posted.is_slow(r)) [[unlikely]] {
-          transfer<Level, A>(slow.row[r], sum, 0, channels);
-        } else {
-          transfer<Level, A>(fast.row[r], sum, 0, channels);
-        }
+        transfer<Level, A>(sums.row[r], row_of(step.sum, t + r), 0, step.channels.get());
       }
     }
 
-    /// A group of which a row needs the wider type in its norm on the update: stored one by one, so
-    /// that the other rows have the bits that they always have, and then read again.
+    /// Stores the sums of a group of which a row needs the wider type in its norm on the update:
+    /// one by one, so that the other rows have the bits that they always have.
     struct SlowPostTask {
       const Groups& groups;
       const Moments<A, N>& posted;
       Index t;
       int count;
+
+      template <class>
+      TOKENNORM_INLINE void run() const {
+        const Index channels = groups.step.channels.get();
+        const auto fast =
+            groups.sum_of(t, count, groups.template normalized<false>(posted, t, count));
+        const auto slow =
+            groups.sum_of(t, count, groups.template normalized<true>(posted, t, count));
+        for (int r = 0; r < count; ++r) {
+          const auto sum = row_of(groups.step.sum, t + r);
+          if (posted.is_slow(r)) {
+            transfer<Level, A>(slow.row[r], sum, 0, channels);
+          } else {
+            transfer<Level, A>(fast.row[r], sum, 0, channels);
+          }
+        }
+      }
+    };
+    /// The same, and then what is taken from the sums that are stored.
+    struct SlowPostSumsTask {
+      SlowPostTask store;
       SumsOfRows<A, N>& sums;
 
       template <class>
       TOKENNORM_INLINE void run() const {
-        groups.store_posted(posted, t, count);
-        step::take_sums<Level, A>(groups.first_norm(), groups.again(t, count), Group<Absent, N>{},
-                                  Ahead{}, count, groups.step.channels.get(), sums);
+        store.template run<Level>();
+        const Groups& groups = store.groups;
+        step::take_sums<Level, A>(groups.first_norm(), groups.again(store.t, store.count),
+                                  Group<Absent, N>{}, Ahead{}, store.count,
+                                  groups.step.channels.get(), sums);
       }
     };
 
