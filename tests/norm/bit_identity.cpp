@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 namespace tokennorm::test {
@@ -134,6 +135,30 @@ TYPED_TEST(BitIdentity, TokenAloneEqualsTokenInAnyBatch) {
     SCOPED_TRACE(channels);
     this->template check_batches<typename TypeParam::RowMajor>(channels);
     this->template check_batches<typename TypeParam::ColMajor>(channels);
+  }
+}
+
+// The sums of a row are added up in one order whether it is alone or one of four, also where their
+// terms cancel: copies of a token have the same gradient.
+TYPED_TEST(BitIdentity, CopiesOfATokenHaveTheSameGradientWhereItsSumsCancel) {
+  using Matrix = typename TypeParam::RowMajor;
+  using Scalar = typename TypeParam::Scalar;
+  for (const Index channels : {16, 40, 768}) {
+    SCOPED_TRACE(channels);
+    Matrix x = random_normal<Matrix>({1, channels}, Seed{611}).replicate(5, 1);
+    Matrix dy = random_normal<Matrix>({1, channels}, Seed{612}).replicate(5, 1);
+    x.col(2) = x.col(0);
+    x.col(1) = x.col(0) * Scalar(0.5f);
+    const float large = std::is_same_v<Scalar, Eigen::half> ? 0x1p14f : 0x1p60f;
+    dy.col(0).setConstant(Scalar(large));
+    dy.col(2).setConstant(Scalar(-large));
+    const CompiledNorm<TypeParam> norm(channels);
+    Matrix y, dx;
+    typename TypeParam::Statistics stats;
+    typename TypeParam::Gradients g;
+    norm.normalize(x, y, stats);
+    norm.backpropagate(x, stats, dy, dx, g);
+    EXPECT_TRUE(same_bits(dx, dx.row(0).replicate(5, 1).eval()));
   }
 }
 

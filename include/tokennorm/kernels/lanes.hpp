@@ -109,7 +109,12 @@ template <class T, int W>
 TOKENNORM_INLINE Lanes<T, W> multiply_add(const Lanes<T, W>& a, const Lanes<T, W>& b,
                                           const Lanes<T, W>& c) {
 #if defined(__x86_64__)
-  if constexpr (W * sizeof(T) >= 32) {
+#if defined(__FMA__)
+  constexpr int smallest = 16;
+#else
+  constexpr int smallest = 32;
+#endif
+  if constexpr (W * sizeof(T) >= smallest) {
     Lanes<T, W> result = c;
     fuse(a.native, b.native, result.native);
     return result;
@@ -200,20 +205,23 @@ TOKENNORM_INLINE Lanes<T, 2 * W> join(const Lanes<T, W>& low, const Lanes<T, W>&
   return join(low, high, std::make_integer_sequence<int, 2 * W>{});
 }
 
-/// The sum of all lanes, by halving.
-template <class T, int W>
-TOKENNORM_INLINE T horizontal_sum(const Lanes<T, W>& v) {
-  if constexpr (W == 2) {
-    return v[0] + v[1];
-  } else {
-    return horizontal_sum(lower_half(v) + upper_half(v));
-  }
-}
-
 /// Some lanes of a and b, numbered through.
 template <int... I, class T, int W>
 TOKENNORM_INLINE Lanes<T, int{sizeof...(I)}> shuffle(const Lanes<T, W>& a, const Lanes<T, W>& b) {
   return Lanes<T, int{sizeof...(I)}>(__builtin_shufflevector(a.native, b.native, I...));
+}
+
+/// The sum of all lanes: by halving down to four, then of neighbours. That is the order of
+/// sums_of_four too: a row has the same sum alone and among others.
+template <class T, int W>
+TOKENNORM_INLINE T horizontal_sum(const Lanes<T, W>& v) {
+  if constexpr (W == 2) {
+    return v[0] + v[1];
+  } else if constexpr (W == 4) {
+    return horizontal_sum(shuffle<0, 2>(v, v) + shuffle<1, 3>(v, v));
+  } else {
+    return horizontal_sum(lower_half(v) + upper_half(v));
+  }
 }
 
 /// The sums of the quads of two vectors.

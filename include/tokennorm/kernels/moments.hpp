@@ -76,10 +76,10 @@ TOKENNORM_INLINE P reciprocal_root(P value) {
   return value == 0 ? P(0) : P(1) / std::sqrt(value);
 }
 
-/// N tokens in lanes of double, so many at a time; a single one stands in both lanes.
+/// N tokens in lanes of double, so many at a time; a single one stands in all lanes.
 template <class Level, int N>
 struct TokenLanes {
-  static constexpr int width = N == 1 ? 2 : std::min(4, Level::template lanes<double>);
+  static constexpr int width = std::min(4, Level::template lanes<double>);
   using V = Lanes<double, width>;
   using Bits = Lanes<std::int64_t, width>;
 
@@ -133,10 +133,11 @@ TOKENNORM_INLINE unsigned finish(const float* pivots, const double* sums, const 
   unsigned bad = 0;
   TOKENNORM_UNROLL
   for (int i = 0; i < N; i += T::width) {
-    const V mean_square = T::get(squares + i) * inverse_count;
+    // Not to be contracted in one kernel and not in another.
+    const V mean_square = opaque(T::get(squares + i) * inverse_count);
     V delta(0.0), variance = mean_square;
     if constexpr (Centred) {
-      delta = T::get(sums + i) * inverse_count;
+      delta = opaque(T::get(sums + i) * inverse_count);
       variance = multiply_add(delta, V(0.0) - delta, mean_square);
     }
     const V radicand = variance + added;
@@ -342,13 +343,13 @@ inline constexpr int accumulators = 4;
 inline constexpr Index vectors_per_fold = 4;  // for each accumulator
 
 /// Rows of so many vectors are few channels: they are swept together, four rows at once, each into
-/// one accumulator.
+/// one accumulator at a time.
 inline constexpr Index few_vectors = 8;
 template <class Level, class A>
 inline constexpr Index few_channels = few_vectors* Level::template lanes<A>;
 
 /// Sums of one row about the pivot; stores the row into the sink on the way, if there is one, and
-/// fetches what comes after it.
+/// fetches where its results will go.
 template <class Level, bool Centred, class A>
 class RowSums {
  public:

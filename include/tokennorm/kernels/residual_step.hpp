@@ -468,7 +468,7 @@ struct RowsTask {
       if (moments.slow != 0) [[unlikely]] {
         return normalize_one_by_one<Level>(norm, source, moments, sink, count, channels);
       }
-      Upcoming upcoming;  // the next row's sums are taken already
+      Upcoming upcoming;  // the next row is under way already, or soon
       if (to != step::Reach::cache) {
         upcoming = {ahead(row_of(step.stream, t + 2)), ahead(row_of(step.update, t + 2))};
       }
