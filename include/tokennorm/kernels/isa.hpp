@@ -93,7 +93,7 @@ TOKENNORM_INLINE Isa isa() {
   return static_cast<Isa>(std::min(level, TOKENNORM_MAX_ISA));
 }
 
-/// Lowers the level to `level`, or leaves it where the machine has no more than that.
+/// Sets the level to `level`, or to what the machine and the environment allow where that is lower.
 inline void limit_isa(Isa level) {
   detail::chosen_isa.store(static_cast<int>(detail::lower(level, detail::highest_isa())),
                            std::memory_order_relaxed);

@@ -4,11 +4,11 @@
 ///     deviations from a pivot p near the mean:   s₁ = Σ(x − p),  s₂ = Σ(x − p)²
 ///     δ = s₁/C,   σ² = s₂/C − δ²,   μ = p + δ,   rstd = 1/√(σ² + ε)          (RMSNorm: p = δ = 0)
 ///
-/// Error    σ² is as good as s₂ where three quarters of s₂/C are left after subtracting δ². Where
-///          fewer are, the sweep is repeated once about p + δ; where that does not help, or the
-///          sums overflow or underflow, the row is redone in the wider type. x̂ is built from (x −
-///          μ̂)·rstd − (μ − μ̂)·rstd with μ̂ the mean rounded to the arithmetic type, so that the
-///          rounding of the mean costs nothing.
+/// Error    σ² + ε is as good as s₂ where it is at least three quarters of s₂/C. Where it is less,
+///          the sweep is repeated once about p + δ; where that does not help, or the sums overflow
+///          or underflow, the row is redone in the wider type. x̂ is built from (x − μ̂)·rstd −
+///          (μ − μ̂)·rstd with μ̂ the mean rounded to the arithmetic type, so that the rounding of
+///          the mean costs nothing.
 /// Source   shifted-data variance: Chan, Golub, LeVeque 1983, "Algorithms for Computing the Sample
 ///          Variance", eq. 2.3 (with the correction term)
 #pragma once
