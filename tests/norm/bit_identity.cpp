@@ -142,16 +142,16 @@ TYPED_TEST(BitIdentity, TokenAloneEqualsTokenInAnyBatch) {
 // terms cancel: copies of a token have the same gradient.
 TYPED_TEST(BitIdentity, CopiesOfATokenHaveTheSameGradientWhereItsSumsCancel) {
   using Matrix = typename TypeParam::RowMajor;
-  using Scalar = typename TypeParam::Scalar;
+  using S = typename TypeParam::Scalar;
   for (const Index channels : {16, 40, 768}) {
     SCOPED_TRACE(channels);
     Matrix x = random_normal<Matrix>({1, channels}, Seed{611}).replicate(5, 1);
     Matrix dy = random_normal<Matrix>({1, channels}, Seed{612}).replicate(5, 1);
     x.col(2) = x.col(0);
-    x.col(1) = x.col(0) * Scalar(0.5f);
-    const float large = std::is_same_v<Scalar, Eigen::half> ? 0x1p14f : 0x1p60f;
-    dy.col(0).setConstant(Scalar(large));
-    dy.col(2).setConstant(Scalar(-large));
+    x.col(1) = x.col(0) * S(0.5f);
+    const float large = std::is_same_v<S, Eigen::half> ? 0x1p14f : 0x1p60f;
+    dy.col(0).setConstant(S(large));
+    dy.col(2).setConstant(S(-large));
     const CompiledNorm<TypeParam> norm(channels);
     Matrix y, dx;
     typename TypeParam::Statistics stats;
