@@ -44,6 +44,8 @@ TEST_F(FamilyFromConfig, TakesTheModelTypeAndItsEpsilon) {
   };
   expect(R"({"model_type": "gpt2", "layer_norm_epsilon": 1e-05})", families::gpt2, 1e-5);
   expect(R"({"model_type": "bert", "layer_norm_eps": 1e-12})", families::bert, 1e-12);
+  expect(R"({"model_type": "roberta", "layer_norm_eps": 1e-05})", families::bert, 1e-5);
+  expect(R"({"model_type": "xlm-roberta", "layer_norm_eps": 1e-05})", families::bert, 1e-5);
   expect(R"({"model_type": "bloom", "layer_norm_epsilon": 1e-05})", families::bloom, 1e-5);
   expect(R"({"model_type": "llama", "rms_norm_eps": 1e-05})", families::llama, 1e-5);
   expect(R"({"rms_norm_eps": 1e-06, "model_type": "mistral"})", families::llama, 1e-6);
@@ -56,7 +58,9 @@ TEST_F(FamilyFromConfig, TakesTheModelTypeAndItsEpsilon) {
 }
 
 TEST_F(FamilyFromConfig, TakesTheFamilysEpsilonWhereItDoesNotVary) {
-  EXPECT_EQ(family(R"({"model_type": "bert"})").epsilon, 1e-12);
+  EXPECT_EQ(family(R"({"model_type": "gpt2"})").epsilon, 1e-5);
+  EXPECT_EQ(error(R"({"model_type": "roberta"})").substr(0, 44),
+            "has no epsilon, which differs between models");
   EXPECT_EQ(error(R"({"model_type": "llama", "vocab_size": 32000})"),
             "has no epsilon, which differs between models of llama; expected rms_norm_eps, "
             "layer_norm_eps or layer_norm_epsilon");
@@ -64,18 +68,25 @@ TEST_F(FamilyFromConfig, TakesTheFamilysEpsilonWhereItDoesNotVary) {
 
 TEST_F(FamilyFromConfig, SaysWhichModelTypesAreKnown) {
   const std::string known =
-      "expected one of gpt2 bert bloom llama mistral mixtral qwen2 qwen3 gemma gemma2 gemma3_text "
-      "olmo2 t5";
-  EXPECT_EQ(error(R"({"model_type": "opt"})"), "model_type is opt; " + known);
-  EXPECT_EQ(error(R"({"model_type": "llama mistral"})"), "model_type is llama mistral; " + known);
-  EXPECT_EQ(error(R"({"model_type": ""})"), "model_type is ; " + known);
+      "expected one of gpt2 bert roberta xlm-roberta bloom llama mistral mixtral qwen2 qwen3 gemma "
+      "gemma2 gemma3_text olmo2 t5";
+  EXPECT_EQ(error(R"({"model_type": "opt"})"), "model_type is \"opt\"; " + known);
+  EXPECT_EQ(error(R"({"model_type": "llama mistral"})"),
+            "model_type is \"llama mistral\"; " + known);
+  EXPECT_EQ(error(R"({"model_type": "\u001b[31mred\n"})"),
+            R"(model_type is "\x1b[31mred\x0a"; )" + known);
+  EXPECT_EQ(error(R"({"model_type": ""})"), "model_type is \"\"; " + known);
   EXPECT_EQ(error(R"({"model_type": 2})"), "has no model_type; " + known);
   EXPECT_EQ(error("{}"), "has no model_type; " + known);
 }
 
 TEST_F(FamilyFromConfig, RefusesWhatIsNoConfig) {
-  for (const std::string text : {"", "{", "[]", "7", "\"gpt2\"", "{\"model_type\": \"gpt2\"} x"}) {
+  for (const std::string text : {"[]", "7", "\"gpt2\""}) {
     EXPECT_EQ(error(text), "is not a JSON object") << text;
+  }
+  for (const std::string text : {"", "{", "{\"model_type\": \"gpt2\"} x",
+                                 R"({"model_type": "llama", "rms_norm_eps": 1e999})"}) {
+    EXPECT_EQ(error(text), "is not JSON, or has a number beyond those of double") << text;
   }
   EXPECT_EQ(error(R"({"model_type": "gpt2", "layer_norm_epsilon": "1e-5"})"),
             "layer_norm_epsilon is \"1e-5\"; expected a number, 0 or more");
@@ -84,7 +95,22 @@ TEST_F(FamilyFromConfig, RefusesWhatIsNoConfig) {
   EXPECT_EQ(error(R"({"model_type": "t5", "layer_norm_epsilon": 1e-6, "rms_norm_eps": 1e-5})"),
             "rms_norm_eps and layer_norm_epsilon differ");
   EXPECT_EQ(message_of<std::runtime_error>([] { family_from_config("no/such/config.json"); }),
-            "tokennorm: family_from_config: no/such/config.json: cannot be opened");
+            "tokennorm: no/such/config.json: cannot be opened: No such file or directory");
+}
+
+TEST_F(FamilyFromConfig, ReadsFilesOnlyAndNotWithoutEnd) {
+  const std::string folder = std::filesystem::temp_directory_path().string();
+  EXPECT_EQ(message_of<std::runtime_error>([&] { family_from_config(folder); }),
+            "tokennorm: " + folder + ": is not a file; expected one");
+  if (std::filesystem::exists("/dev/zero")) {
+    EXPECT_EQ(message_of<std::runtime_error>([] { family_from_config("/dev/zero"); }),
+              "tokennorm: /dev/zero: is not a file; expected one");
+  }
+  std::ofstream(path_, std::ios::binary) << "{";
+  std::filesystem::resize_file(path_, 10'000'001);
+  EXPECT_EQ(message_of<std::runtime_error>([&] { family_from_config(path_); }),
+            "tokennorm: " + path_.string() +
+                ": the config has 10000001 bytes; expected at most 10000000");
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace tokennorm::test {
@@ -48,6 +49,12 @@ std::vector<Published> published() {
         "encoder.layer.0.attention.output.LayerNorm.gamma",
         "encoder.layer.0.attention.output.LayerNorm.beta", "encoder.layer.0.output.LayerNorm.gamma",
         "encoder.layer.0.output.LayerNorm.beta"}},
+      {families::bert,
+       {"roberta.embeddings.LayerNorm.weight", "roberta.embeddings.LayerNorm.bias",
+        "roberta.encoder.layer.0.attention.output.LayerNorm.weight",
+        "roberta.encoder.layer.0.attention.output.LayerNorm.bias",
+        "roberta.encoder.layer.0.output.LayerNorm.weight",
+        "roberta.encoder.layer.0.output.LayerNorm.bias", "lm_head.layer_norm.weight"}},
       {families::bloom,
        {"word_embeddings_layernorm.weight", "word_embeddings_layernorm.bias",
         "h.0.input_layernorm.weight", "h.0.input_layernorm.bias",
@@ -135,14 +142,68 @@ TEST(DetectFamily, DoesNotGuessBetweenFamiliesWithTheSameNames) {
     EXPECT_EQ(error_of(names),
               "tokennorm: detect_family: the names fit llama (llama, mistral, mixtral, qwen2, "
               "qwen3) and gemma, whose keys are the same; name the family, or take it from the "
-              "model's config.json with family_from_config(path)");
+              "model's config.json with family_from_config(path) of "
+              "tokennorm/checkpoint/config.hpp");
   }
+}
+
+Names with_suffixes(const Names& norms, const Names& suffixes) {
+  Names names;
+  for (const std::string& norm : norms) {
+    for (const std::string& suffix : suffixes) names.push_back(norm + suffix);
+  }
+  return names;
+}
+
+TEST(DetectFamily, TakesNoModelThatHasANormMore) {
+  // Gemma 2 and BLOOM as TransformerLens names them; GLM-4; a GPT-2 and a BERT that also attend to
+  // an encoder.
+  const std::pair<Names, std::string> examples[] = {
+      {with_suffixes(
+           {"blocks.0.ln1", "blocks.0.ln1_post", "blocks.0.ln2", "blocks.0.ln2_post", "ln_final"},
+           {".w"}),
+       "transformer_lens_rms has no blocks.0.ln1_post"},
+      {with_suffixes({"blocks.0.ln1", "blocks.0.ln2", "ln_final", "embed.ln"}, {".w", ".b"}),
+       "transformer_lens has no embed.ln"},
+      {with_suffixes({"model.layers.0.input_layernorm", "model.layers.0.post_attention_layernorm",
+                      "model.layers.0.post_self_attn_layernorm",
+                      "model.layers.0.post_mlp_layernorm", "model.norm"},
+                     {".weight"}),
+       "llama has no model.layers.0.post_self_attn_layernorm. gemma has no model.layers.0"},
+      {with_suffixes({"h.0.ln_1", "h.0.ln_2", "h.0.ln_cross_attn", "ln_f"}, {".weight", ".bias"}),
+       "gpt2 has no h.0.ln_cross_attn"},
+      {with_suffixes({"bert.embeddings.LayerNorm", "bert.encoder.layer.0.output.LayerNorm",
+                      "bert.encoder.layer.0.attention.output.LayerNorm",
+                      "bert.encoder.layer.0.crossattention.output.LayerNorm"},
+                     {".weight", ".bias"}),
+       "bert has no bert.encoder.layer.0.crossattention.output.LayerNorm"}};
+  for (const auto& [names, words] : examples) {
+    expect_words(error_of(names), {"none of the families fits", words});
+  }
+}
+
+TEST(DetectFamily, NeedsEveryNormInEveryLayer) {
+  const Names first = with_suffixes({"h.0.ln_1", "h.0.ln_2", "ln_f"}, {".weight", ".bias"});
+  EXPECT_EQ(detect_family(first).name, "gpt2");
+  for (const std::string missing : {"h.1.ln_1.weight", "h.1.ln_2.bias"}) {
+    Names names = first;
+    for (const std::string& name : with_suffixes({"h.1.ln_1", "h.1.ln_2"}, {".weight", ".bias"})) {
+      if (name != missing) names.push_back(name);
+    }
+    expect_words(error_of(names), {"none of the families fits the file's 9 names"});
+  }
+  expect_words(error_of({"model.layers.0.input_layernorm.weight", "model.norm.weight",
+                         "model.layers.1.post_attention_layernorm.weight"}),
+               {"none of the families fits the file's 3 names"});
 }
 
 TEST(DetectFamily, SaysWhatItLookedForWhereNothingFits) {
   expect_words(error_of({}), {"fits the file's 0 names", "gpt2", "transformer_lens"});
   expect_words(error_of({"encoder.layers.0.norm.a_2", "encoder.layers.0.norm.b_2"}),
                {"a_2 and b_2", "another formula"});
+  for (const char* other : {"norm.gamma_2", "norm.lora_2", "norm.data_2"}) {
+    EXPECT_EQ(error_of({other}).find("another formula"), std::string::npos) << other;
+  }
   // GPT-J has one norm for both sublayers, GPT-NeoX another prefix.
   expect_words(error_of({"transformer.h.0.ln_1.weight", "transformer.h.0.ln_1.bias",
                          "transformer.ln_f.weight", "transformer.ln_f.bias"}),
@@ -178,6 +239,7 @@ TEST(Families, HaveTheKeysOfTheirCheckpoints) {
 
 TEST(Families, HaveTheNormsOfTheirModels) {
   EXPECT_EQ(families::bert.epsilon, 1e-12);
+  EXPECT_TRUE(families::bert.epsilon_varies) << "RoBERTa has the same names, and 1e-5";
   EXPECT_EQ(families::bert.placement, Placement::post_ln);
   EXPECT_EQ(families::gpt2.epsilon, 1e-5);
   EXPECT_EQ(families::gpt2.norm, NormKind::layer_norm);
@@ -202,6 +264,12 @@ TEST(Families, RefuseARoleThatTheyDoNotHave) {
             "tokennorm: bert: the family has no final norm");
   EXPECT_THROW(families::olmo2.key(NormRole::attention, 0), std::invalid_argument);
   EXPECT_THROW(families::gpt2.key(NormRole::attention, -1), std::invalid_argument);
+  Family no_number = families::gpt2;
+  no_number.layer = "h.";
+  expect_words(
+      message_of<std::invalid_argument>([&] { no_number.key(NormRole::attention, 0); }),
+      {"tokennorm: Family::key: what stands before the keys of a layer is h.; expected {} in it"});
+  EXPECT_EQ(detail::layer_of(no_number, NormRole::attention, "h.0.ln_1"), -1);
 }
 
 }  // namespace

@@ -151,6 +151,28 @@ TEST(FoldNormParts, KeepsEpsilonAndStatisticsChannels) {
   EXPECT_EQ(norm.options().scale_offset, 0);
 }
 
+/// 1 + 2⁻¹¹ and a little: half rounds it up, but the float next to it lies half-way, and goes to 1.
+constexpr double above_half_way = 1 + 0x1p-11 + 0x1p-40, half_above_one = 1 + 0x1p-10;
+
+TEST(FoldNormParts, RoundsEachWeightAndBiasOnce) {
+  RMSNorm<double> norm(1, {.shift = true});
+  norm.scale()(0) = above_half_way;
+  norm.shift()(0) = above_half_way - 1;
+  TokenMatrix<Eigen::half> weight = TokenMatrix<Eigen::half>::Ones(1, 1);
+  Eigen::Matrix<Eigen::half, 1, 1> bias(Eigen::half(1.0f));
+  fold_norm(norm, OutIn{weight, bias});
+  EXPECT_EQ(static_cast<double>(weight(0, 0)), half_above_one);
+  EXPECT_EQ(static_cast<double>(bias(0)), half_above_one);
+}
+
+TEST(CenterReader, RoundsEachWeightOnce) {
+  const LayerNorm<float> norm(4, {.scale = false, .shift = false});
+  TokenMatrix<Eigen::half> weight(1, 4);  // the mean is -2⁻¹¹ - 2⁻²⁶
+  weight << Eigen::half(1.0f), Eigen::half(-1.0f), Eigen::half(-0x1p-9f), Eigen::half(-0x1p-24f);
+  center_reader(norm, OutIn{weight});
+  EXPECT_EQ(static_cast<double>(weight(0, 0)), half_above_one);
+}
+
 TEST(CenterReader, TakesTheMeanThatALayerNormGivesNoWeight) {
   auto norm = random_norm<Case<LayerKind, float>>(channels, Seed{4});
   const ExactMatrix x = exact(random_normal<TokenMatrix<double>>({tokens, channels}, Seed{1}));

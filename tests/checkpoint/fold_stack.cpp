@@ -326,6 +326,32 @@ struct Nothing {
   void visit_readers(auto&&) {}
 };
 
+/// y = relu(x·Wᵀ)·W
+struct Tied {
+  TokenMatrix<float> weight = TokenMatrix<float>::Ones(hidden, channels);
+  TokenMatrix<float> operator()(const TokenMatrix<float>& x) const {
+    return (x * weight.transpose()).cwiseMax(0.0f) * weight;
+  }
+  void visit_readers(auto&& visitor) { visitor(OutIn{weight}); }
+  void visit_writers(auto&& visitor) { visitor(InOut{weight}); }
+};
+
+TEST(FoldNorms, RefusesAReaderThatIsAlsoAWriter) {
+  PreLNResidual connection(rms(1), Tied{});
+  const auto weight = connection.sublayer().weight;
+  const std::string message = message_of<std::invalid_argument>([&] { fold_norms(connection); });
+  EXPECT_NE(message.find("sublayer: reader 0 shares memory with a writer"), std::string::npos)
+      << message;
+  EXPECT_EQ(connection.sublayer().weight, weight);
+  EXPECT_FALSE(is_folded(connection));
+
+  auto stack = pre_ln(rms, false);
+  Ends ends(true, false);
+  auto& out = stack.blocks()[1].feed_forward().out.weight;
+  expect_refused(stack, ends, "the unembedding: reader 0 shares memory with a writer",
+                 [&] { fold_norms(stack, OutIn{out.transpose()}); });
+}
+
 TEST(FoldNorms, RefusesASublayerThatNamesNoReader) {
   PreLNResidual connection(rms(1), Nothing{});
   const std::string message = message_of<std::invalid_argument>([&] { fold_norms(connection); });
@@ -378,6 +404,19 @@ TEST(CenterWriters, ChangesNothingWhereAWriterDoesNotFit) {
   out.bias.setZero(channels);
   expect_refused(stack, ends, "an embedding has 24 inputs and 11 outputs",
                  [&] { center_writers(stack, ends.positions, ends.embedding.transpose()); });
+}
+
+struct NoWriter : GatedFeedForward {
+  using GatedFeedForward::GatedFeedForward;
+  void visit_writers(auto&&) {}
+};
+
+TEST(CenterWriters, RefusesASublayerThatNamesNoWriter) {
+  const PreLN block(layer(1), Attention(true, 10), layer(2), NoWriter(true, 20));
+  Stack stack(NoNorm{}, std::vector{block}, layer(3));
+  Ends ends(false, true);
+  expect_refused(stack, ends, "blocks.0.feed_forward: it names no writer of its output",
+                 [&] { center_writers(stack, ends.embedding, ends.positions); });
 }
 
 TEST(CenterWriters, RefusesAnEmbeddingNormThatWritesAMean) {

@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstddef>
 #include <string>
 #include <utility>
 #include <vector>
@@ -181,10 +182,12 @@ TEST(LoadNorms, FillsAResidualPostNormStackAndLeavesTheNormsOfQAndKAlone) {
   EXPECT_EQ(stack.final_norm().scale()(0), 1040);
 }
 
-TEST(LoadNorms, SkipsANormThatIsLeftOut) {
+TEST(LoadNorms, SkipsANormThatACopyOfTheFamilyLeavesOut) {
   const auto norm = layer();
   Stack stack(NoNorm{}, std::vector(layers, PreLN(norm, Same{}, norm, Same{})), NoNorm{});
-  load_norms(stack, file_of(gpt2_names), families::gpt2);
+  Family without_final = families::gpt2;
+  without_final.keys[static_cast<std::size_t>(NormRole::final)] = "";
+  load_norms(stack, file_of(gpt2_names), without_final);
   EXPECT_EQ(firsts(stack), Firsts(gpt2_firsts.begin(), gpt2_firsts.end() - 2));
 }
 
@@ -195,6 +198,64 @@ void expect_refused(AnyStack stack, const TensorFile& file, const Family& family
   const std::string message = message_of<Exception>([&] { load_norms(stack, file, family); });
   EXPECT_NE(message.find(words), std::string::npos) << message << "\n  lacks: " << words;
   EXPECT_EQ(firsts(stack), before);
+}
+
+std::vector<std::string> gemma2_names() {
+  std::vector<std::string> names = {"model.norm.weight"};
+  for (const std::string n : {"0", "1"}) {
+    for (const std::string key : {"input_layernorm", "post_attention_layernorm",
+                                  "pre_feedforward_layernorm", "post_feedforward_layernorm"}) {
+      names.push_back("model.layers." + n + "." + key + ".weight");
+    }
+  }
+  return names;
+}
+
+TEST(LoadNorms, RefusesAFileThatIsNotTheFamilys) {
+  expect_refused(pre_ln(rms(1)), file_of(gemma2_names()), families::gemma,
+                 "Stack(3): the file has model.layers.0.post_feedforward_layernorm, which gemma "
+                 "has not");
+  std::vector<std::string> names = gpt2_names;
+  names.push_back("transformer.h.1.ln_cross_attn.weight");
+  expect_refused(pre_ln(layer()), file_of(names), families::gpt2,
+                 "the file has transformer.h.1.ln_cross_attn, which gpt2 has not");
+}
+
+TEST(LoadNorms, RefusesANormThatTheStackHasNot) {
+  const auto norm = layer();
+  const std::vector blocks(layers, PreLN(norm, Same{}, norm, Same{}));
+  expect_refused(Stack(NoNorm{}, blocks, NoNorm{}), file_of(gpt2_names), families::gpt2,
+                 "the file has transformer.ln_f, and the stack no final norm");
+  std::vector<std::string> bloom;
+  for (const std::string prefix :
+       {"word_embeddings_layernorm", "h.0.input_layernorm", "h.0.post_attention_layernorm",
+        "h.1.input_layernorm", "h.1.post_attention_layernorm", "ln_f"}) {
+    bloom.push_back(prefix + ".weight");
+    bloom.push_back(prefix + ".bias");
+  }
+  expect_refused(Stack(NoNorm{}, blocks, norm), file_of(bloom), families::bloom,
+                 "the file has word_embeddings_layernorm, and the stack no embedding norm");
+  Stack complete(norm, blocks, norm);
+  load_norms(complete, file_of(bloom), families::bloom);
+  EXPECT_EQ(complete.embedding_norm().scale()(0), 1000);
+}
+
+TEST(LoadNorms, RefusesAPartialRMSNorm) {
+  const RMSNorm<float> partial(channels,
+                               {.epsilon = 1e-6, .scale_offset = 1, .statistics_channels = 1});
+  expect_refused(sandwich_ln(partial), file_of(gemma2_names()), families::gemma2,
+                 "attention_norm of layer 0 has statistics_channels 1; expected 0 for gemma2");
+}
+
+TEST(LoadNorms, ComparesEpsilonAsAFloatAndShowsTheDigitsThatDiffer) {
+  const TensorFile file = file_of(gpt2_names);
+  auto stack = pre_ln(layer(static_cast<double>(1e-5f)));
+  load_norms(stack, file, families::gpt2);
+  EXPECT_EQ(firsts(stack), gpt2_firsts);
+  expect_refused(pre_ln(layer(1.0000007e-5)), file, families::gpt2,
+                 "has epsilon 1.0000007e-05; expected 1e-05 (if");
+  expect_refused(Stack(NoNorm{}, std::vector(layers, PostNorm(rms(), 1 + 0x1p-20)), NoNorm{}), file,
+                 families::olmo2, "with alpha 1.00000095;");
 }
 
 TEST(LoadNorms, IsAllOrNothing) {
@@ -218,14 +279,14 @@ TEST(LoadNorms, RefusesAnotherNumberOfLayers) {
                  "Stack(3): the file has norms of 3 layers under gpt2's names; expected the 2");
   names = gpt2_names;
   names.erase(names.begin() + 4, names.begin() + 8);
-  expect_refused(pre_ln(layer()), file_of(names), families::gpt2, "norms of 1 layers");
+  expect_refused(pre_ln(layer()), file_of(names), families::gpt2, "norms of 1 layer under");
   expect_refused(pre_ln(layer()), file_of({"ln_f.weight"}), families::gpt2, "norms of 0 layers");
 }
 
 TEST(LoadNorms, RefusesAStackThatIsNotTheFamilys) {
   const TensorFile file = file_of(gpt2_names);
   expect_refused(pre_ln(rms(0, 1e-5)), file, families::gpt2,
-                 "attention_norm of layer 0 is a RMSNorm; expected a LayerNorm for gpt2");
+                 "attention_norm of layer 0 is an RMSNorm; expected a LayerNorm for gpt2");
   expect_refused(pre_ln(layer(1e-6)), file, families::gpt2,
                  "attention_norm of layer 0 has epsilon 1e-06; expected 1e-05");
   expect_refused(post_ln(layer()), file, families::gpt2,

@@ -76,6 +76,42 @@ TEST(LoadNorm, TakesARowAndEveryScalar) {
   EXPECT_EQ(widest.scale().cast<float>(), values(1));
 }
 
+TEST(LoadNorm, RoundsOnce) {
+  TensorFile file;
+  file.add("half.weight", {1}, 1 + 0x1p-11 + 0x1p-40)
+      .add("brain.weight", {1}, 1 + 0x1p-8 + 0x1p-40);
+  RMSNorm<Eigen::half> half(1);
+  RMSNorm<Eigen::bfloat16> brain(1);
+  load_norm(half, file, "half");
+  load_norm(brain, file, "brain");
+  EXPECT_EQ(static_cast<float>(half.scale()(0)), 1 + 0x1p-10f) << "not to the even 1";
+  EXPECT_EQ(static_cast<float>(brain.scale()(0)), 1 + 0x1p-7f);
+}
+
+TEST(LoadNorm, TakesANormThatWasSavedAlone) {
+  TensorFile file;
+  file.add("weight", {channels}, 1).add("bias", {channels}, 5);
+  LayerNorm<float> norm = untouched();
+  load_norm(norm, file, "");
+  EXPECT_EQ(norm.scale(), values(1));
+  EXPECT_EQ(norm.shift(), values(5));
+  TensorFile saved;
+  save_norm(norm, saved, "", Naming::weight_bias);
+  EXPECT_EQ(saved.names(), file.names());
+  file.remove("bias");
+  expect_refused(file, "", norm, {"LayerNorm(3): the shift is missing; found weight [3];"});
+}
+
+TEST(LoadNorm, ShowsNamesWithoutControlCharactersAndNotWithoutEnd) {
+  TensorFile file;
+  file.add("n.\x1b[31m" + std::string(2000, 'x'), {channels}, 1);
+  RMSNorm<float> norm(channels);
+  const std::string message = message_of<Error>([&] { load_norm(norm, file, "n"); });
+  EXPECT_NE(message.find("found n.\\x1b[31mxxx"), std::string::npos) << message;
+  EXPECT_EQ(message.find('\x1b'), std::string::npos);
+  EXPECT_LT(message.size(), 500U);
+}
+
 TEST(LoadNorm, TakesValuesAsTheyAreWhateverTheOffset) {
   TensorFile file;
   file.add("norm.weight", {channels}, 1);
@@ -102,7 +138,8 @@ TEST(LoadNorm, FindsItWithAndWithoutAnOptionalPrefix) {
   for (const auto& [there, asked] :
        {std::pair("transformer.h.0.ln_1", "h.0.ln_1"), std::pair("norm", "model.norm"),
         std::pair("bert.embeddings.LayerNorm", "embeddings.LayerNorm"),
-        std::pair("model.norm", "bert.norm")}) {
+        std::pair("model.norm", "bert.norm"),
+        std::pair("roberta.embeddings.LayerNorm", "embeddings.LayerNorm")}) {
     TensorFile file;
     file.add(std::string(there) + ".weight", {channels}, 1);
     file.add(std::string(there) + ".bias", {channels}, 2);

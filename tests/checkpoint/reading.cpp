@@ -68,6 +68,14 @@ TEST(Safetensors, OpensAHandMadeFile) {
   EXPECT_EQ(file.matrix<double>("b.bias"), bias);
 }
 
+TEST(Safetensors, IsStillOpenWhenMovedFrom) {
+  const TemporaryFolder folder;
+  auto file = Safetensors::open(folder.write("model.safetensors", hand_made_file()));
+  const auto other = std::move(file);
+  EXPECT_EQ(file.names(), other.names());
+  EXPECT_TRUE(file.contains("flag"));
+}
+
 TEST(Safetensors, OpensAFileWithoutTensors) {
   const TemporaryFolder folder;
   EXPECT_TRUE(Safetensors::open(folder.write("a", file_bytes("{}"))).names().empty());

@@ -144,7 +144,8 @@ TEST(SafetensorsWriter, RefusesWhatItCannotWrite) {
     expect_error<std::invalid_argument>(f, words);
   };
   refused([&] { writer.add("x", Eigen::Vector2f(1, 2)); }, {"tensor \"x\"", "already"});
-  refused([&] { writer.add("__metadata__", Eigen::Vector2f(1, 2)); }, {"\"__metadata__\""});
+  refused([&] { writer.add("__metadata__", Eigen::Vector2f(1, 2)); },
+          {"\"__metadata__\" is reserved"});
   refused([&] { writer.add("a\xff", Eigen::Vector2f(1, 2)); }, {"UTF-8"});
   refused([&] { writer.metadata("k", "w"); }, {"metadata \"k\"", "already"});
   refused([&] { writer.metadata("\xff", "w"); }, {"UTF-8"});

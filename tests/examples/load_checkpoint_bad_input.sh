@@ -43,7 +43,7 @@ expect_refusal family --file "$gpt" --family nonsense
 expect_refusal 'no norm under the names of bert' --file "$gpt" --family bert
 expect_refusal 'no norm under the names of llms_from_scratch' --file "$gpt" \
   --family llms-from-scratch
-expect_refusal config --file "$gpt" --config "$scratch/missing"
+expect_refusal 'missing: cannot be opened' --file "$gpt" --config "$scratch/missing"
 expect_refusal JSON --file "$gpt" --config "$scratch/text"
 expect_refusal excludes --file "$gpt" --config "$scratch/text" --family gpt2
 expect_refusal save-family --file "$gpt" --save "$scratch/x" --save-family bert

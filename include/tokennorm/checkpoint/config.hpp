@@ -9,13 +9,14 @@
 /// Throws   std::runtime_error, naming the file, what it has and the model types that are known
 #pragma once
 
+#include "tokennorm/checkpoint/errors.hpp"
 #include "tokennorm/checkpoint/families.hpp"
+#include "tokennorm/checkpoint/random_access_file.hpp"
 
 #include <nlohmann/json.hpp>
 
+#include <cstdint>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <string>
 #include <string_view>
 
@@ -51,11 +52,10 @@ inline Family family_from_config(const std::filesystem::path& path) {
   const auto fail_because = [&](const std::string& what) {
     detail::fail_in_file({"family_from_config"}, path.string() + ": " + what);
   };
-  std::ifstream stream(path, std::ios::binary);
-  if (!stream) fail_because("cannot be opened");
-  const std::string text{std::istreambuf_iterator<char>(stream), {}};
-  if (!stream && !stream.eof()) fail_because("cannot be read");
+  constexpr std::uint64_t most = 10'000'000;
+  const std::string text = detail::read_text(path, "the config", most);
   const auto config = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (config.is_discarded()) fail_because("is not JSON, or has a number beyond those of double");
   if (!config.is_object()) fail_because("is not a JSON object");
 
   std::string known;
@@ -71,7 +71,7 @@ inline Family family_from_config(const std::filesystem::path& path) {
   const auto& model_type = type->get_ref<const std::string&>();
   const Family* row = detail::family_of_model_type(model_type);
   if (row == nullptr) {
-    fail_because("model_type is " + model_type + "; expected one of " + known);
+    fail_because("model_type is " + detail::in_quotes(model_type) + "; expected one of " + known);
   }
 
   Family family = *row;
@@ -80,7 +80,8 @@ inline Family family_from_config(const std::filesystem::path& path) {
     const auto value = config.find(key);
     if (value == config.end()) continue;
     if (!value->is_number() || !(value->get<double>() >= 0)) {
-      fail_because(std::string(key) + " is " + value->dump() + "; expected a number, 0 or more");
+      fail_because(std::string(key) + " is " + detail::printable(value->dump()) +
+                   "; expected a number, 0 or more");
     }
     if (!found.empty() && value->get<double>() != family.epsilon) {
       fail_because(found + " and " + key + " differ");

@@ -13,11 +13,13 @@
 ///          std::invalid_argument for a role or a family that there is not
 #pragma once
 
+#include "tokennorm/checkpoint/errors.hpp"
 #include "tokennorm/core/checks.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
-#include <stdexcept>
+#include <map>
 #include <string>
 #include <string_view>
 
@@ -71,7 +73,8 @@ struct Family {
 namespace detail {
 
 /// What some files have before every name and others do not; keys are compared without it.
-inline constexpr std::string_view optional_prefixes[] = {"transformer.", "model.", "bert."};
+inline constexpr std::string_view optional_prefixes[] = {"transformer.", "model.", "bert.",
+                                                         "roberta."};
 
 constexpr std::string_view without_optional_prefix(std::string_view name) {
   for (const std::string_view prefix : optional_prefixes) {
@@ -111,10 +114,6 @@ inline constexpr const char* foreign_reason =
     "outside the root: The Annotated Transformer, old OpenNMT-py), which LayerNorm does not "
     "compute";
 
-[[noreturn, gnu::cold, gnu::noinline]] inline void fail_in_file(Who who, const std::string& what) {
-  fail_with<std::runtime_error>(who, {what.c_str()});
-}
-
 /// "llama" or "llama (llama, mistral)", as errors name a family.
 [[gnu::cold, gnu::noinline]] inline std::string described(const Family& family) {
   std::string text(family.name);
@@ -144,7 +143,7 @@ inline constexpr auto all = [] {
      "model/h{}/", {"", "ln_1", "", "ln_2", "", "model/ln_f"}},
     {"llms_from_scratch", "",                 layer_norm, 1e-5,  fixed,  0, pre_ln,  scale_shift,
      "trf_blocks.{}.", {"", "norm1", "", "norm2", "", "final_norm"}},
-    {"bert", "bert",                          layer_norm, 1e-12, fixed,  0, post_ln, weight_bias,
+    {"bert", "bert roberta xlm-roberta",      layer_norm, 1e-12, varies, 0, post_ln, weight_bias,
      "encoder.layer.{}.", {"embeddings.LayerNorm", "attention.output.LayerNorm", "",
                            "output.LayerNorm", "", ""}},
     {"bloom", "bloom",                        layer_norm, 1e-5,  fixed,  0, pre_ln,  weight_bias,
@@ -236,21 +235,27 @@ inline std::string Family::key(NormRole role, Index layer_number) const {
     detail::fail({"Family::key"}, {"the layer is ", layer_number, "; expected 0 or more"});
   }
   std::string result(layer);
-  return result.replace(result.find("{}"), 2, std::to_string(layer_number)).append(own);
+  const std::size_t number = result.find("{}");
+  if (number == std::string::npos) {
+    detail::fail({"Family::key"}, {"what stands before the keys of a layer is ", result.c_str(),
+                                   "; expected {} in it, for the layer's number"});
+  }
+  return result.replace(number, 2, std::to_string(layer_number)).append(own);
 }
 
 namespace detail {
 
-/// A tensor's name that ends like a norm's parameter, taken apart.
+/// A tensor's name taken apart, and whether it ends like a norm's parameter.
 struct NormName {
-  std::string_view norm;  // "transformer.h.3.ln_1"
+  std::string_view norm;       // "transformer.h.3.ln_1"
+  std::string_view parameter;  // "weight"
   bool is_scale = false, is_shift = false;
 
-  explicit NormName(std::string_view name) {
+  explicit NormName(std::string_view name) : parameter(name) {
     const std::size_t end = name.find_last_of("./");
     if (end == std::string_view::npos) return;
     norm = name.substr(0, end);
-    const std::string_view parameter = name.substr(end + 1);
+    parameter = name.substr(end + 1);
     for (const ParameterNames& names : parameter_names) {
       is_scale = is_scale || parameter == names.scale;
       is_shift = is_shift || parameter == names.shift;
@@ -258,28 +263,81 @@ struct NormName {
   }
 };
 
-/// The number of the layer if this is the family's name for a norm in this role; else −1. Norms
-/// outside the layers have 0.
-[[gnu::noinline]] inline Index layer_of(const Family& family, NormRole role,
-                                        std::string_view norm) {
-  const std::string_view own = family.own_key(role);
-  if (own.empty()) return -1;
+/// A name inside a layer of the family: the layer's number, or −1 where it is outside, and the
+/// rest.
+struct InLayer {
+  Index layer = -1;
+  std::string_view own;  // "ln_1"
+};
+
+[[gnu::noinline]] inline InLayer in_layer(const Family& family, std::string_view norm) {
   std::string_view rest = without_optional_prefix(norm);
-  if (!is_of_layer(role)) return rest == without_optional_prefix(own) ? 0 : -1;
   const std::string_view layer = without_optional_prefix(family.layer);
   const std::size_t number = layer.find("{}");
-  if (!rest.starts_with(layer.substr(0, number))) return -1;
+  if (number == std::string_view::npos || !rest.starts_with(layer.substr(0, number))) return {};
   rest.remove_prefix(number);
   std::size_t digits = 0;
   Index result = 0;
   while (digits < rest.size() && digits < 9 && rest[digits] >= '0' && rest[digits] <= '9') {
     result = 10 * result + (rest[digits++] - '0');
   }
-  if (digits == 0) return -1;
+  if (digits == 0) return {};
   rest.remove_prefix(digits);
   const std::string_view before_own = layer.substr(number + 2);
-  if (!rest.starts_with(before_own)) return -1;
-  return rest.substr(before_own.size()) == own ? result : -1;
+  if (!rest.starts_with(before_own)) return {};
+  return {result, rest.substr(before_own.size())};
+}
+
+/// The number of the layer if this is the family's name for a norm in this role; else −1. Norms
+/// outside the layers have 0.
+[[gnu::noinline]] inline Index layer_of(const Family& family, NormRole role,
+                                        std::string_view norm) {
+  const std::string_view own = family.own_key(role);
+  if (own.empty()) return -1;
+  if (!is_of_layer(role)) {
+    return without_optional_prefix(norm) == without_optional_prefix(own) ? 0 : -1;
+  }
+  const InLayer place = in_layer(family, norm);
+  return place.own == own ? place.layer : -1;
+}
+
+/// Norms of the residual stream that no row has, in models whose other names a row has: those of
+/// TransformerLens' BLOOM, and of a BERT that is a decoder.
+struct OtherNorm {
+  std::string_view layer, key;
+};
+inline constexpr OtherNorm other_norms[] = {
+    {"blocks.{}.", "embed.ln"}, {"encoder.layer.{}.", "crossattention.output.LayerNorm"}};
+
+/// Whether a model that has this norm is not of the family, though it may have all the family's
+/// norms: the norm is one that another family with such layers has, or stands right in a layer
+/// ("model.layers.3.post_mlp_layernorm"; norms of q and k stand deeper). A key that was taken from
+/// a copy of a row stays known.
+[[gnu::noinline]] inline bool is_of_another(const Family& family, std::string_view norm) {
+  const InLayer place = in_layer(family, norm);
+  const bool is_in_layer = place.layer >= 0;
+  const std::string_view own = is_in_layer ? place.own : without_optional_prefix(norm);
+  const auto has_key = [&](const Family& row) {
+    for (const std::string_view key : row.keys) {
+      if (!key.empty() && (is_in_layer ? key : without_optional_prefix(key)) == own) return true;
+    }
+    return false;
+  };
+  bool elsewhere = false;
+  if (has_key(family)) return false;
+  for (const Family& row : families::all) {
+    if (!has_key(row)) continue;
+    if (row.name == family.name) return false;
+    elsewhere = elsewhere || row.layer == family.layer;
+  }
+  for (const OtherNorm& other : other_norms) {
+    elsewhere = elsewhere || (other.layer == family.layer && other.key == own);
+  }
+  const bool looks_like_norm = own.starts_with("ln") ||
+                               own.find("norm") != std::string_view::npos ||
+                               own.find("Norm") != std::string_view::npos;
+  return elsewhere ||
+         (is_in_layer && looks_like_norm && own.find_first_of("./") == std::string_view::npos);
 }
 
 /// Gathers which norms of which family a file's names could be.
@@ -288,13 +346,20 @@ class FamilySearch {
   void add(std::string_view name) {
     const NormName parts(name);
     ++names_;
-    foreign_ = foreign_ || name.ends_with(foreign_scale);
+    foreign_ = foreign_ || parts.parameter == foreign_scale;
     if (!parts.is_scale && !parts.is_shift) return;
     for (std::size_t f = 0; f < family_count; ++f) {
-      for (std::size_t role = 0; role < role_count; ++role) {
-        if (layer_of(families::all[f], static_cast<NormRole>(role), parts.norm) < 0) continue;
-        if (parts.is_scale) seen_[f].scale[role] = true;
-        if (parts.is_shift) seen_[f].shift[role] = true;
+      const Family& family = families::all[f];
+      if (parts.is_scale && other_[f].empty() && is_of_another(family, parts.norm)) {
+        other_[f] = parts.norm;
+      }
+      for (std::size_t i = 0; i < role_count; ++i) {
+        const auto role = static_cast<NormRole>(i);
+        const Index layer = layer_of(family, role, parts.norm);
+        if (layer < 0) continue;
+        Seen& seen = is_of_layer(role) ? layers_[f][layer] : outside_[f];
+        if (parts.is_scale) seen.scale[i] = true;
+        if (parts.is_shift) seen.shift[i] = true;
       }
     }
   }
@@ -306,7 +371,7 @@ class FamilySearch {
     std::string candidates;
     for (std::size_t f = 0; f < family_count; ++f) {
       const Family& family = families::all[f];
-      if (!fits(f)) continue;
+      if (!has_all(f) || !other_[f].empty()) continue;
       if (found == nullptr) {
         found = &family;
         candidates = described(family);
@@ -325,27 +390,22 @@ class FamilySearch {
     bool scale[role_count] = {}, shift[role_count] = {};
   };
 
-  /// Whether all the family's norms are there, with the parameters of its kind of norm, and none
-  /// that other families have beside them.
-  bool fits(std::size_t f) const {
+  /// Whether all the family's norms are there, with the parameters of its kind of norm, in every
+  /// layer of which there is one.
+  bool has_all(std::size_t f) const {
     const Family& family = families::all[f];
-    for (std::size_t role = 0; role < role_count; ++role) {
-      if (!family.has(static_cast<NormRole>(role))) continue;
-      const bool expected_shift = family.norm == NormKind::layer_norm;
-      if (!seen_[f].scale[role] || seen_[f].shift[role] != expected_shift) return false;
-    }
-    for (std::size_t other = 0; other < family_count; ++other) {
-      if (families::all[other].layer != family.layer) continue;
-      for (std::size_t role = 0; role < role_count; ++role) {
-        if (!seen_[other].scale[role]) continue;
-        bool known = false;
-        for (const std::string_view key : family.keys) {
-          known = known || key == families::all[other].keys[role];
-        }
-        if (!known) return false;
+    const auto fits = [&](const Seen& seen, bool of_layer) {
+      for (std::size_t i = 0; i < role_count; ++i) {
+        const auto role = static_cast<NormRole>(i);
+        if (!family.has(role) || is_of_layer(role) != of_layer) continue;
+        const bool expected_shift = family.norm == NormKind::layer_norm;
+        if (!seen.scale[i] || seen.shift[i] != expected_shift) return false;
       }
-    }
-    return true;
+      return true;
+    };
+    return fits(outside_[f], false) && !layers_[f].empty() &&
+           std::all_of(layers_[f].begin(), layers_[f].end(),
+                       [&](const auto& layer) { return fits(layer.second, true); });
   }
 
   [[noreturn, gnu::cold, gnu::noinline]] void fail_without(const std::string& candidates) const {
@@ -353,19 +413,24 @@ class FamilySearch {
       fail_in_file({"detect_family"},
                    "the names fit " + candidates +
                        ", whose keys are the same; name the family, or take it from the model's "
-                       "config.json with family_from_config(path)");
+                       "config.json with family_from_config(path) of "
+                       "tokennorm/checkpoint/config.hpp");
     }
-    std::string looked_for;
-    for (const Family& family : families::all) {
-      looked_for += (looked_for.empty() ? "" : ", ") + std::string(family.name);
+    std::string looked_for, but_for;
+    for (std::size_t f = 0; f < family_count; ++f) {
+      const std::string name(families::all[f].name);
+      looked_for += (looked_for.empty() ? "" : ", ") + name;
+      if (has_all(f)) but_for += ". " + name + " has no " + printable(other_[f]);
     }
     fail_in_file({"detect_family"}, "none of the families fits the file's " +
                                         std::to_string(names_) +
-                                        " names; looked for the norms of " + looked_for +
+                                        " names; looked for the norms of " + looked_for + but_for +
                                         (foreign_ ? ". " + std::string(foreign_reason) : ""));
   }
 
-  Seen seen_[family_count];
+  Seen outside_[family_count];
+  std::map<Index, Seen> layers_[family_count];
+  std::string other_[family_count];  // a norm that speaks against the family
   std::size_t names_ = 0;
   bool foreign_ = false;
 };
@@ -373,7 +438,7 @@ class FamilySearch {
 }  // namespace detail
 
 /// The family whose norms these are, from the names of a file's tensors. Tensors of other kinds do
-/// not disturb.
+/// not disturb, but a norm beside the family's does: such a model computes something else.
 template <class Names>
 const Family& detect_family(const Names& names) {
   detail::FamilySearch search;

@@ -10,9 +10,8 @@
 /// A stack folds as one when its sublayers say which linear maps read their input and which write
 /// their output. It is trained by then; this is for inference.
 ///
-///     template <class V> void visit_readers(V&& visitor) { visitor(OutIn{weight_, bias_}); }
-///     template <class V> void visit_writers(V&& visitor) { visitor(OutIn{output_, output_bias_});
-///     }
+///     void visit_readers(auto&& visitor) { visitor(OutIn{weight_, bias_}); }
+///     void visit_writers(auto&& visitor) { visitor(OutIn{output_, output_bias_}); }
 ///
 ///     TokenMatrix<float> unembedding = embedding;         // a tied one gets a matrix of its own
 ///     Eigen::VectorXf bias = Eigen::VectorXf::Zero(unembedding.rows());      // for the final β
@@ -21,7 +20,9 @@
 ///
 /// Readers are all that use the sublayer's input: what else it did with it would lose γ and β.
 /// The final norm's reader is the unembedding. One that is tied to the embedding cannot stay so,
-/// since only one of the two uses takes γ: give a copy, and keep the embedding for the input.
+/// since only one of the two uses takes γ: give a copy, and keep the embedding for the input. Then
+/// center_writers: it centres the embedding where it stands, and an unembedding still tied to it
+/// would read a final norm that has γ or β with other weights.
 ///
 /// Centring the writers takes from each vector that is written into the residual stream its mean
 /// over the channels. Every LayerNorm subtracts that mean anyway, and as it is zero then, does what
@@ -29,8 +30,8 @@
 ///
 /// Error    the arithmetic is in double for float, half and bfloat16; each result is rounded once
 /// Throws   std::invalid_argument, before anything is written: where a shape does not fit; where
-/// the
-///          norm has a shift and a reader no bias; where two readers share memory; where an
+///          the norm has a shift and a reader no bias; where a reader shares memory with another
+///          one, or with a writer; where a sublayer names no reader, or no writer; where an
 ///          embedding norm writes into the stream that is to be centred
 /// What would change the model in any case does not compile.
 /// Source   the weight processing of TransformerLens: folding, centring of readers and of writers
@@ -38,6 +39,8 @@
 
 #include "tokennorm/block/stack.hpp"
 #include "tokennorm/checkpoint/linear_map.hpp"
+#include "tokennorm/checkpoint/reader_checks.hpp"
+#include "tokennorm/checkpoint/rounding.hpp"
 
 #include <cstddef>
 #include <string>
@@ -68,18 +71,14 @@ void fold_norms(Stack<EmbeddingNorm, Block, FinalNorm>& stack, Unembeddings&&...
 
 /// Centres all that writes into the residual stream: the embeddings, in place, and the sublayers'
 /// writers. The result computes what the stack did, with an RMSNorm for each LayerNorm. An
-/// embedding norm may only be a LayerNorm without parameters, and stays.
+/// embedding norm may only be a LayerNorm without parameters, and stays. Where the unembedding is
+/// the embedding, fold first.
 template <class EmbeddingNorm, class Block, class FinalNorm, class... Embeddings>
 auto center_writers(Stack<EmbeddingNorm, Block, FinalNorm> stack, Embeddings&&... embeddings);
 
 // ---- folding ------------------------------------------------------------------------------------
 
 namespace detail {
-
-template <class Norm>
-bool has_parameters(const Norm& norm) {
-  return norm.options().scale || norm.options().shift;
-}
 
 /// b' = b + W·β, W' = W·diag(o + γ)
 template <class Norm, class Reader>
@@ -97,7 +96,7 @@ void fold_into(const Norm& norm, Reader& reader) {
   each_weight(reader, [&](Index output, Index input, Scalar& weight) {
     const A value = static_cast<A>(weight);
     gains(output) += value * shift(input);
-    weight = static_cast<Scalar>(value * factor(input));
+    weight = rounded<Scalar>(value * factor(input));
   });
   if (norm.options().shift) add_to_bias<A>(reader, gains);
 }
@@ -112,73 +111,6 @@ void remove_parameters(Norm& norm) {
   norm = Norm(norm.channels(), options);
 }
 
-/// Checks readers before any of them is written.
-class ReaderChecks {
- public:
-  explicit ReaderChecks(Who who) : who_(who) {}
-
-  /// `where` is "blocks.3.attention", or empty.
-  template <class Norm, class Reader>
-  void add(const Norm& norm, const std::string& where, std::size_t number, const Reader& reader) {
-    check_linear_map<Reader>();
-    const std::string name =
-        (where.empty() ? "" : where + ": ") + "reader " + std::to_string(number);
-    check_shape(name, inputs_of(reader), norm.channels(), outputs_of(reader), bias_size(reader),
-                norm.options().shift);
-    norm.check_parameters();
-    if (!has_parameters(norm)) return;  // it will not be written
-    see(name, Footprint(view_of(const_cast<Reader&>(reader).weight)));
-    if constexpr (has_bias<Reader>) {
-      if (norm.options().shift) see(name, Footprint(view_of(const_cast<Reader&>(reader).bias)));
-    }
-  }
-
-  /// After the last reader of a norm.
-  template <class Norm>
-  void end_of_readers(const Norm& norm, const std::string& where, std::size_t readers) const {
-    if (readers == 0 && has_parameters(norm)) {
-      fail(who_, {where.c_str(),
-                  ": it names no reader of its input; expected all linear maps that "
-                  "the parameters of its norm are to be folded into"});
-    }
-  }
-
- private:
-  [[gnu::noinline]] void check_shape(const std::string& name, Index inputs, Index channels,
-                                     Index outputs, Index bias, bool shift) const {
-    if (inputs != channels) {
-      fail(who_, {name.c_str(), " has ", inputs, " inputs and ", outputs, " outputs; expected the ",
-                  channels,
-                  " channels of the norm as inputs (OutIn is W (outputs, inputs), InOut "
-                  "is W (inputs, outputs))"});
-    }
-    if (bias != 0 && bias != outputs) {
-      fail(who_, {name.c_str(), "'s bias has ", bias, " values; expected one for each of the ",
-                  outputs, " outputs, or none"});
-    }
-    if (shift && bias == 0) {
-      fail(who_, {name.c_str(),
-                  " has no bias, and the norm's shift has nowhere to go; give it a "
-                  "bias of ",
-                  outputs, " zeros"});
-    }
-  }
-
-  [[gnu::noinline]] void see(const std::string& name, const Footprint& memory) {
-    for (const Footprint& other : seen_) {
-      if (share_memory(memory, other)) {
-        fail(who_, {name.c_str(),
-                    " shares memory with another reader, and would be folded into "
-                    "twice; give each reader once, of one norm"});
-      }
-    }
-    seen_.push_back(memory);
-  }
-
-  Who who_;
-  std::vector<Footprint> seen_;
-};
-
 }  // namespace detail
 
 template <class Norm, class... Readers>
@@ -186,40 +118,45 @@ void fold_norm(Norm& norm, Readers&&... readers) {
   static_assert(sizeof...(Readers) > 0,
                 "tokennorm: fold_norm: there is no reader to fold the norm into. Give all linear "
                 "maps that read its result: fold_norm(norm, OutIn{weight, bias}, …).");
-  detail::ReaderChecks checks(norm.who());
-  std::size_t number = 0;
-  (checks.add(norm, "", number++, readers), ...);
-  if (!detail::has_parameters(norm)) return;
-  (detail::fold_into(norm, readers), ...);
-  detail::remove_parameters(norm);
+  if constexpr (sizeof...(Readers) > 0 && detail::check_arguments<Norm, Readers...>()) {
+    detail::ReaderChecks checks(norm.who());
+    std::size_t number = 0;
+    (checks.add(norm, "", number++, readers), ...);
+    if (!detail::has_parameters(norm)) return;
+    (detail::fold_into(norm, readers), ...);
+    detail::remove_parameters(norm);
+  }
 }
 
 template <class Norm, class... Readers>
 void center_reader(const Norm& norm, Readers&&... readers) {
-  static_assert(Norm::centred,
-                "tokennorm: center_reader: the result of an RMSNorm has a mean, which the reader's "
-                "mean weight multiplies: the model would change. Only what reads a LayerNorm can "
-                "be centred.");
-  if (detail::has_parameters(norm)) {
-    detail::fail(norm.who(), {"its result has a mean, from its scale or shift; fold them into the "
-                              "reader first, with fold_norm"});
+  if constexpr (detail::check_arguments<Norm, Readers...>()) {
+    static_assert(Norm::centred,
+                  "tokennorm: center_reader: the result of an RMSNorm has a mean, which the "
+                  "reader's mean weight multiplies: the model would change. Only what reads a "
+                  "LayerNorm can be centred.");
+    if (detail::has_parameters(norm)) {
+      detail::fail(norm.who(),
+                   {"its result has a mean, from its scale or shift; fold them into the "
+                    "reader first, with fold_norm"});
+    }
+    detail::ReaderChecks checks(norm.who());
+    std::size_t number = 0;
+    (checks.add(norm, "", number++, readers), ...);
+    const auto center = [](auto& reader) {
+      using Scalar = detail::WeightScalar<std::remove_cvref_t<decltype(reader)>>;
+      using A = detail::FoldScalar<Scalar>;
+      detail::FoldVector<A> means = detail::FoldVector<A>::Zero(detail::outputs_of(reader));
+      detail::each_weight(reader, [&](Index output, Index, const Scalar& weight) {
+        means(output) += static_cast<A>(weight);
+      });
+      means /= static_cast<A>(detail::inputs_of(reader));
+      detail::each_weight(reader, [&](Index output, Index, Scalar& weight) {
+        weight = detail::rounded<Scalar>(static_cast<A>(weight) - means(output));
+      });
+    };
+    (center(readers), ...);
   }
-  detail::ReaderChecks checks(norm.who());
-  std::size_t number = 0;
-  (checks.add(norm, "", number++, readers), ...);
-  const auto center = [](auto& reader) {
-    using Scalar = detail::WeightScalar<std::remove_cvref_t<decltype(reader)>>;
-    using A = detail::FoldScalar<Scalar>;
-    detail::FoldVector<A> means = detail::FoldVector<A>::Zero(detail::outputs_of(reader));
-    detail::each_weight(reader, [&](Index output, Index, const Scalar& weight) {
-      means(output) += static_cast<A>(weight);
-    });
-    means /= static_cast<A>(detail::inputs_of(reader));
-    detail::each_weight(reader, [&](Index output, Index, Scalar& weight) {
-      weight = static_cast<Scalar>(static_cast<A>(weight) - means(output));
-    });
-  };
-  (center(readers), ...);
 }
 
 // ---- blocks and stacks --------------------------------------------------------------------------
@@ -280,6 +217,9 @@ void check_readers(ReaderChecks& checks, Block& block, const std::string& where)
       checks.add(connection.pre.norm, sublayer, number++, reader);
     });
     checks.end_of_readers(connection.pre.norm, sublayer, number);
+    if constexpr (HasWriters<SublayerOf<decltype(connection)>>) {
+      unwrap(connection.sublayer).visit_writers([&](auto&& writer) { checks.add_writer(writer); });
+    }
   });
 }
 
@@ -288,7 +228,11 @@ void fold_readers(Block& block) {
   block.each([](auto& connection, const ConnectionNames&) {
     auto& norm = connection.pre.norm;
     if (!has_parameters(norm)) return;
-    unwrap(connection.sublayer).visit_readers([&](auto&& reader) { fold_into(norm, reader); });
+    unwrap(connection.sublayer).visit_readers([&](auto&& reader) {
+      if constexpr (check_linear_map<std::remove_cvref_t<decltype(reader)>>()) {
+        fold_into(norm, reader);
+      }
+    });
     remove_parameters(norm);
   });
 }
@@ -300,6 +244,7 @@ void fold_norms(detail::Chain<Kind, First, Rest...>& block) {
   if constexpr (detail::is_foldable<detail::Chain<Kind, First, Rest...>>) {
     detail::ReaderChecks checks(block.who());
     detail::check_readers(checks, block, "");
+    checks.end();
     detail::fold_readers(block);
   }
 }
@@ -321,6 +266,7 @@ void fold_norms(Stack<EmbeddingNorm, Block, FinalNorm>& stack, Unembeddings&&...
       std::size_t number = 0;
       (checks.add(stack.final_norm(), "the unembedding", number++, unembeddings), ...);
     }
+    checks.end();
     for (auto& block : stack.blocks()) detail::fold_readers(block);
     if constexpr (has_final) {
       if (!detail::has_parameters(stack.final_norm())) return;
@@ -378,7 +324,6 @@ inline constexpr bool is_centrable = check_centrable(static_cast<const Block*>(n
 
 template <class Writer>
 void check_writer(Who who, const std::string& name, const Writer& writer) {
-  check_linear_map<Writer>();
   if (outputs_of(writer) != who.channels) {
     fail(who, {name.c_str(), " has ", inputs_of(writer), " inputs and ", outputs_of(writer),
                " outputs; expected the ", who.channels,
@@ -402,7 +347,7 @@ void center_outputs(Writer& writer) {
   });
   means /= static_cast<A>(outputs_of(writer));
   each_weight(writer, [&](Index, Index input, Scalar& weight) {
-    weight = static_cast<Scalar>(static_cast<A>(weight) - means(input));
+    weight = rounded<Scalar>(static_cast<A>(weight) - means(input));
   });
   if constexpr (has_bias<Writer>) {
     if (writer.bias.size() == 0) return;
@@ -461,17 +406,29 @@ auto center_writers(Stack<EmbeddingNorm, Block, FinalNorm> stack, Embeddings&&..
     }
     (detail::check_linear_map<InOut<Embeddings>>(), ...);
     const auto each_writer = [&](const auto& f) {
+      const auto visit = [&](const std::string& name, auto& writer) {
+        if constexpr (detail::check_linear_map<std::remove_cvref_t<decltype(writer)>>()) {
+          f(name, writer);
+        }
+      };
       for (std::size_t i = 0; i < stack.blocks().size(); ++i) {
         stack.blocks()[i].each([&](auto& connection, const detail::ConnectionNames& names) {
           const std::string name = "blocks." + std::to_string(i) + "." + names.sublayer;
+          bool any = false;
           detail::unwrap(connection.sublayer).visit_writers([&](auto&& writer) {
-            f(name + ": a writer", writer);
+            visit(name + ": a writer", writer);
+            any = true;
           });
+          if (!any) {
+            detail::fail(who, {name.c_str(),
+                               ": it names no writer of its output; expected all "
+                               "linear maps that write it"});
+          }
         });
       }
       [[maybe_unused]] const auto visit_embedding = [&](auto& embedding) {
         InOut writer{embedding};
-        f(std::string("an embedding"), writer);
+        visit("an embedding", writer);
       };
       (visit_embedding(embeddings), ...);
     };

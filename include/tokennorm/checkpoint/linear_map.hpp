@@ -7,6 +7,7 @@
 ///     OutIn{weight}           without bias; an empty bias is none too
 #pragma once
 
+#include "tokennorm/checkpoint/rounding.hpp"
 #include "tokennorm/core/concepts.hpp"
 
 #include <Eigen/Core>
@@ -55,24 +56,31 @@ template <class Map>
 inline constexpr bool has_bias = !std::is_same_v<decltype(Map::bias), NoBias>;
 
 template <class Part>
-constexpr void check_part() {
-  static_assert(is_writable<std::remove_reference_t<Part>&>,
+constexpr bool check_part() {
+  constexpr bool writable = is_writable<std::remove_reference_t<Part>&>;
+  constexpr bool kept = std::is_reference_v<Part> || !is_plain<Part>;
+  static_assert(writable,
                 "tokennorm: the weight or bias of a linear map cannot be written to. Give a matrix "
                 "or vector, or a Map, Block or Ref of non-const memory.");
-  static_assert(std::is_reference_v<Part> || !is_plain<Part>,
+  static_assert(kept,
                 "tokennorm: a linear map is given a temporary matrix or vector, whose change would "
                 "be lost. Give the one that the model uses, or a view of it.");
+  return writable && kept;
 }
 
-/// What can be known of a linear map from its type.
+/// What can be known of a linear map from its type. Where this is false it has said why, and what
+/// follows is left out, so that the compiler says nothing more.
 template <class Map>
-constexpr void check_linear_map() {
+constexpr bool check_linear_map() {
   static_assert(is_linear_map<Map>,
                 "tokennorm: a reader or writer is not a linear map. Give OutIn{weight, bias} or "
                 "InOut{weight, bias}, as the weight is (outputs, inputs) or (inputs, outputs).");
-  if constexpr (is_linear_map<Map>) {
-    check_part<decltype(Map::weight)>();
-    if constexpr (has_bias<Map>) check_part<decltype(Map::bias)>();
+  if constexpr (!is_linear_map<Map>) {
+    return false;
+  } else if constexpr (has_bias<Map>) {
+    return check_part<decltype(Map::weight)>() && check_part<decltype(Map::bias)>();
+  } else {
+    return check_part<decltype(Map::weight)>();
   }
 }
 
@@ -119,7 +127,7 @@ void add_to_bias(Map& map, const FoldVector<A>& gains) {
   if constexpr (has_bias<Map>) {
     using Scalar = ScalarOf<decltype(Map::bias)>;
     for (Index o = 0; o < map.bias.size(); ++o) {
-      map.bias(o) = static_cast<Scalar>(static_cast<A>(map.bias(o)) + gains(o));
+      map.bias(o) = rounded<Scalar>(static_cast<A>(map.bias(o)) + gains(o));
     }
   }
 }

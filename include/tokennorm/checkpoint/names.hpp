@@ -11,21 +11,26 @@
 /// without the scale offset, which the norm's options have, so values are taken as they are.
 ///
 /// Where there is nothing under a prefix it is looked for with and without `transformer.`,
-/// `model.` and `bert.` before it.
+/// `model.`, `bert.` and `roberta.` before it. The prefix "" is that of a norm saved alone.
 ///
 /// Loading is all or nothing: where it fails, no norm has changed.
 ///
 /// Throws   std::runtime_error where a parameter is missing, has no place in the norm or another
 ///          shape, or where two namings or `a_2`, `b_2` are there: it lists what was found and what
-///          was looked for; where a stack's norms are not those of the family;
+///          was looked for; where a stack's norms, or the file's, are not those of the family;
 ///          std::invalid_argument where the family has no norm in a role that the stack has
 #pragma once
 
 #include "tokennorm/block/stack.hpp"
+#include "tokennorm/checkpoint/errors.hpp"
 #include "tokennorm/checkpoint/families.hpp"
+#include "tokennorm/checkpoint/rounding.hpp"
 
 #include <algorithm>
+#include <array>
 #include <concepts>
+#include <cstddef>
+#include <cstdio>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -41,7 +46,7 @@ concept TensorSource = requires(const File& file, const std::string& name) {
   file.names().begin() != file.names().end();  // of strings
   { file.contains(name) } -> std::convertible_to<bool>;
   file.shape(name).size();  // of numbers
-  file.template matrix<float>(name)(0, 0);
+  file.template matrix<double>(name)(0, 0);
 };
 
 /// What norms are saved to.
@@ -58,9 +63,13 @@ void load_norm(Norm& norm, const File& file, const std::string& prefix);
 template <class Norm, TensorSink<typename Norm::Vector> Writer>
 void save_norm(const Norm& norm, Writer& writer, const std::string& prefix, Naming naming);
 
-/// Every norm of the stack, by its role. A NoNorm is left alone; a file with more layers than the
-/// stack has, or fewer, is refused. The norms must be those of the family, ε included unless it
-/// varies in the family.
+/// Every norm of the stack, by its role. The norms must be those of the family, ε included unless
+/// it varies in the family. Refused is a file with more layers than the stack has, or fewer; with a
+/// norm that the family does not have; or with one where the stack has a NoNorm. To leave that one
+/// out, take its key from a copy of the family:
+///
+///     Family mine = families::gpt2;
+///     mine.keys[static_cast<std::size_t>(NormRole::final)] = "";
 template <class EmbeddingNorm, class Block, class FinalNorm, TensorSource File>
 void load_norms(Stack<EmbeddingNorm, Block, FinalNorm>& stack, const File& file,
                 const Family& family);
@@ -90,6 +99,7 @@ inline constexpr std::size_t naming_count = sizeof parameter_names / sizeof *par
 /// "h.0.ln_1.weight"; names of the original GPT-2 have slashes.
 [[gnu::noinline]] inline std::string parameter_key(const std::string& prefix,
                                                    std::string_view parameter) {
+  if (prefix.empty()) return std::string(parameter);
   std::string key = prefix;
   key += prefix.find('/') == std::string::npos ? '.' : '/';
   return key.append(parameter);
@@ -145,14 +155,6 @@ std::string locate_norm(const File& file, const std::string& prefix) {
   return found.empty() ? prefix : found.front();
 }
 
-/// "[768]"
-template <class Shape>
-std::string shape_text(const Shape& shape) {
-  std::string text;
-  for (const auto size : shape) text += (text.empty() ? "[" : ", ") + std::to_string(size);
-  return text.empty() ? "[]" : text + "]";
-}
-
 /// What a norm's parameters are called, and why they could not be had from the file.
 template <class Norm, class File>
 [[noreturn, gnu::cold, gnu::noinline]] void fail_load(const Norm& norm, const File& file,
@@ -162,13 +164,14 @@ template <class Norm, class File>
   for (const auto& name : file.names()) {
     const std::string_view view(name);
     if (!view.starts_with(prefix) || view.size() <= prefix.size()) continue;
-    if (view[prefix.size()] != '.' && view[prefix.size()] != '/') continue;
+    const char next = view[prefix.size()];
+    if (!prefix.empty() && next != '.' && next != '/') continue;
     if (!found.empty()) found += ", ";
     if (found.size() > 300) {
       found += "…";
       break;
     }
-    found.append(view) += " " + shape_text(file.shape(std::string(view)));
+    found += printable(view) + " " + shape_text(file.shape(std::string(view)));
   }
   const auto& options = norm.options();
   const std::string wanted = options.scale && options.shift ? "a scale and a shift"
@@ -180,7 +183,7 @@ template <class Norm, class File>
     namings += (namings.empty() ? "" : ", ");
     namings.append(names.scale).append("/").append(names.shift);
   }
-  fail_in_file(norm.who(), prefix + ": " + reason + "; found " +
+  fail_in_file(norm.who(), (prefix.empty() ? "" : prefix + ": ") + reason + "; found " +
                                (found.empty() ? "nothing under it" : found) + "; looked for " +
                                wanted + " of " + std::to_string(norm.channels()) +
                                " values, called as in " + namings);
@@ -226,9 +229,11 @@ LoadedParameters<typename Norm::ParamScalar> read_parameters(const Norm& norm, c
   check("shift", found.shift, norm.options().shift);
 
   const auto read = [&](const std::string& key) -> typename Norm::Vector {
-    using Read = std::conditional_t<NativeScalar<Param>, Accumulator<Param>, double>;
     if (key.empty()) return {};
-    return file.template matrix<Read>(key).row(0).transpose().template cast<Param>();
+    const auto values = file.template matrix<double>(key);
+    typename Norm::Vector result(norm.channels());
+    for (Index i = 0; i < result.size(); ++i) result(i) = rounded<Param>(values(0, i));
+    return result;
   };
   return {read(found.scale), read(found.shift)};
 }
@@ -293,10 +298,15 @@ void each_norm(AnyStack& stack, const F& f) {
   visit(NormRole::final, 0, stack.final_norm());
 }
 
-[[gnu::cold, gnu::noinline]] inline std::string short_number(double value) {
-  char digits[32];
-  std::snprintf(digits, sizeof digits, "%.6g", value);
-  return digits;
+/// The number, with as many digits as tell it from the other one.
+[[gnu::cold, gnu::noinline]] inline std::string number_text(double value, double other) {
+  std::array<char, 32> digits, others;
+  for (const int precision : {6, 9, 17}) {
+    std::snprintf(digits.data(), digits.size(), "%.*g", precision, value);
+    std::snprintf(others.data(), others.size(), "%.*g", precision, other);
+    if (std::string_view(digits.data()) != others.data()) break;
+  }
+  return digits.data();
 }
 
 /// Fails unless the norm is of the family's kind.
@@ -307,19 +317,28 @@ void check_kind(Who who, const Family& family, NormRole role, Index layer, const
                           (is_of_layer(role) ? " of layer " + std::to_string(layer) : "") + " " +
                           is + "; expected " + expected + " for " + std::string(family.name));
   };
+  const auto check_number = [&](const char* what, double value, double expected,
+                                const char* advice) {
+    // A config that was written from float has 9.999999747378752e-06 for 1e-5.
+    if (static_cast<float>(value) == static_cast<float>(expected)) return;
+    fail_because(std::string("has ") + what + " " + number_text(value, expected),
+                 number_text(expected, value) + advice);
+  };
+  const auto with_article = [](NormKind kind) {
+    return (kind == NormKind::rms_norm ? "an " : "a ") + std::string(name_of(kind));
+  };
   const NormKind kind = Norm::centred ? NormKind::layer_norm : NormKind::rms_norm;
   const auto& options = norm.options();
-  if (kind != family.norm) {
-    fail_because(std::string("is a ") + name_of(kind), std::string("a ") + name_of(family.norm));
+  if (kind != family.norm) fail_because("is " + with_article(kind), with_article(family.norm));
+  if constexpr (!Norm::centred) {
+    if (options.statistics_channels != 0 && options.statistics_channels != norm.channels()) {
+      fail_because("has statistics_channels " + std::to_string(options.statistics_channels), "0");
+    }
   }
-  if (options.scale_offset != family.scale_offset) {
-    fail_because("has scale_offset " + short_number(options.scale_offset),
-                 short_number(family.scale_offset));
-  }
-  if (!family.epsilon_varies && options.epsilon != family.epsilon) {
-    fail_because("has epsilon " + short_number(options.epsilon),
-                 short_number(family.epsilon) +
-                     " (if the model has another, give a copy of the family with that epsilon)");
+  check_number("scale_offset", options.scale_offset, family.scale_offset, "");
+  if (!family.epsilon_varies) {
+    check_number("epsilon", options.epsilon, family.epsilon,
+                 " (if the model has another, give a copy of the family with that epsilon)");
   }
 }
 
@@ -331,7 +350,7 @@ void check_fits(const AnyStack& stack, const Family& family) {
       const Placement placement = placement_of<std::remove_cvref_t<decltype(connection)>>;
       if (placement != family.placement || connection.alpha != 1) {
         const std::string alpha =
-            connection.alpha == 1 ? "" : " with alpha " + short_number(connection.alpha);
+            connection.alpha == 1 ? "" : " with alpha " + number_text(connection.alpha, 1);
         fail_in_file(stack.who(), std::string("the blocks are ") + name_of(placement) + alpha +
                                       "; expected " + name_of(family.placement) + " for " +
                                       std::string(family.name));
@@ -343,23 +362,47 @@ void check_fits(const AnyStack& stack, const Family& family) {
   });
 }
 
+/// Fails unless the file's norms are those of the family, in the stack's roles and layers.
+template <class AnyStack, class File>
+void check_file(const AnyStack& stack, const File& file, const Family& family) {
+  const auto fail_because = [&](const std::string& what) { fail_in_file(stack.who(), what); };
+  const std::string family_name(family.name);
+  for (const auto& name : file.names()) {
+    const NormName parts(name);
+    if (!parts.is_scale || !is_of_another(family, parts.norm)) continue;
+    fail_because("the file has " + printable(parts.norm) + ", which " + family_name +
+                 " has not; expected the file of such a model (detect_family(file.names()) says "
+                 "what it fits)");
+  }
+  bool in_stack[role_count] = {};
+  each_norm(stack, [&](NormRole role, Index, const auto&) {
+    in_stack[static_cast<std::size_t>(role)] = true;
+  });
+  const Index layers = static_cast<Index>(stack.blocks().size());
+  Index layers_there = 0;
+  for (const NormInFile& norm : find_norms(file, family)) {
+    if (is_of_layer(norm.role)) {
+      layers_there = std::max(layers_there, norm.layer + 1);
+    } else if (!in_stack[static_cast<std::size_t>(norm.role)]) {
+      fail_because("the file has " + printable(norm.prefix) + ", and the stack no " +
+                   name_of(norm.role) + " norm; expected one, or a copy of the family without " +
+                   "its key");
+    }
+  }
+  if (layers_there != layers) {
+    fail_because("the file has norms of " + std::to_string(layers_there) +
+                 (layers_there == 1 ? " layer" : " layers") + " under " + family_name +
+                 "'s names; expected the " + std::to_string(layers) + " of the stack");
+  }
+}
+
 }  // namespace detail
 
 template <class EmbeddingNorm, class Block, class FinalNorm, TensorSource File>
 void load_norms(Stack<EmbeddingNorm, Block, FinalNorm>& stack, const File& file,
                 const Family& family) {
   detail::check_fits(stack, family);
-  const Index layers = static_cast<Index>(stack.blocks().size());
-  Index layers_there = 0;
-  for (const NormInFile& norm : find_norms(file, family)) {
-    if (detail::is_of_layer(norm.role)) layers_there = std::max(layers_there, norm.layer + 1);
-  }
-  if (layers_there != layers) {
-    detail::fail_in_file(stack.who(), "the file has norms of " + std::to_string(layers_there) +
-                                          " layers under " + std::string(family.name) +
-                                          "'s names; expected the " + std::to_string(layers) +
-                                          " of the stack");
-  }
+  detail::check_file(stack, file, family);
   using Param = typename Stack<EmbeddingNorm, Block, FinalNorm>::Param;
   std::vector<detail::LoadedParameters<Param>> loaded;
   detail::each_norm(stack, [&](NormRole role, Index layer, const auto& norm) {

@@ -129,4 +129,19 @@ using RandomAccessFile = MappedFile;
 using RandomAccessFile = StreamedFile;
 #endif
 
+/// The whole of a file of text; `what` it is, "the index", in the error for a file that is longer
+/// than such a file can be.
+inline std::string read_text(const std::filesystem::path& path, const char* what,
+                             std::uint64_t most) {
+  const RandomAccessFile file(path);
+  if (file.size() > most) {
+    fail_with<std::runtime_error>({path.string().c_str()},
+                                  {what, " has ", static_cast<Index>(file.size()),
+                                   " bytes; expected at most ", static_cast<Index>(most)});
+  }
+  std::string text(file.size(), '\0');
+  file.read(0, text.data(), text.size());
+  return text;
+}
+
 }  // namespace tokennorm::detail

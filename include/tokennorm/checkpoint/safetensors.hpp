@@ -26,6 +26,7 @@
 
 #include "tokennorm/checkpoint/config.hpp"  // what reads a model reads its config.json too
 #include "tokennorm/checkpoint/random_access_file.hpp"
+#include "tokennorm/checkpoint/rounding.hpp"
 #include "tokennorm/checkpoint/safetensors_header.hpp"
 #include "tokennorm/core/concepts.hpp"
 
@@ -35,7 +36,6 @@
 #include <array>
 #include <bit>
 #include <cerrno>
-#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
@@ -61,6 +61,10 @@ class Safetensors {
   /// those that the index names are there; of their metadata all, the first shard's where two have
   /// the same key.
   static Safetensors open(const std::filesystem::path& path);
+
+  // Without a move, which would leave a checkpoint that has not even an empty list of names.
+  Safetensors(const Safetensors&) = default;
+  Safetensors& operator=(const Safetensors&) = default;
 
   /// Sorted.
   std::vector<std::string> names() const;
@@ -150,27 +154,6 @@ bool with_scalar_of(std::string_view dtype, const F& f) {
          if_named(Eigen::bfloat16{});
 }
 
-/// `value` as a float whose last bit is odd where it is not exact: rounded further to fewer bits,
-/// it goes where `value` would.
-inline float rounded_to_odd(double value) {
-  const float nearest = static_cast<float>(value);
-  const double back = static_cast<double>(nearest);
-  if (back == value || value != value) return nearest;
-  auto bits = std::bit_cast<std::uint32_t>(nearest);
-  if (std::fabs(back) > std::fabs(value)) --bits;  // the neighbour towards zero
-  return std::bit_cast<float>(bits | 1U);
-}
-
-/// To nearest even, once. (Eigen goes from double to 16 bits through float, and rounds twice.)
-template <class To, class From>
-To rounded(From value) {
-  if constexpr (std::is_same_v<From, double> && sizeof(To) == 2) {
-    return static_cast<To>(rounded_to_odd(value));
-  } else {
-    return static_cast<To>(value);
-  }
-}
-
 /// The tensor's values, from a file of which `bytes` has read(begin, to, count).
 template <class Scalar, class Bytes>
 TokenMatrix<Scalar> read_tensor(const std::string& file, const Bytes& bytes, std::string_view name,
@@ -247,13 +230,7 @@ inline Safetensors::Contents Safetensors::read_file(const std::filesystem::path&
 
 inline Safetensors::Contents Safetensors::read_shards(const std::filesystem::path& index) {
   const std::string index_name = index.string();
-  const detail::RandomAccessFile file(index);
-  if (file.size() > detail::largest_header) {
-    detail::fail_file(index_name, "the index has " + std::to_string(file.size()) +
-                                      " bytes; expected at most 100000000");
-  }
-  std::string text(file.size(), '\0');
-  file.read(0, text.data(), text.size());
+  const std::string text = detail::read_text(index, "the index", detail::largest_header);
 
   Contents contents{index_name, {}, {}};
   std::map<std::string, Contents> shards;
@@ -352,8 +329,12 @@ void SafetensorsWriter::add(const std::string& name, const Eigen::DenseBase<Deri
                 "SafetensorsWriter::add: expected a matrix of float, double, Eigen::half or "
                 "Eigen::bfloat16; give it, for instance, x.cast<double>().");
   detail::json_string("the name", name);
+  if (name == "__metadata__") {
+    detail::fail({"SafetensorsWriter"},
+                 {"the name \"__metadata__\" is reserved by the format; expected another"});
+  }
   const auto same_name = [&](const Tensor& tensor) { return tensor.name == name; };
-  if (std::any_of(tensors_.begin(), tensors_.end(), same_name) || name == "__metadata__") {
+  if (std::any_of(tensors_.begin(), tensors_.end(), same_name)) {
     detail::fail({"SafetensorsWriter"}, {"tensor ", detail::in_quotes(name).c_str(),
                                          " is there already; expected a new name"});
   }
@@ -399,8 +380,10 @@ inline std::string SafetensorsWriter::header() const {
     const std::size_t end = begin + tensor.bytes.size();
     member(tensor.name);
     text += "{\"dtype\":\"" + tensor.dtype + "\",\"shape\":[";
-    for (std::size_t i = 0; i < tensor.shape.size(); ++i)
-      text += (i > 0 ? "," : "") + std::to_string(tensor.shape[i]);
+    for (std::size_t i = 0; i < tensor.shape.size(); ++i) {
+      if (i > 0) text += ',';
+      text += std::to_string(tensor.shape[i]);
+    }
     text += "],\"data_offsets\":[" + std::to_string(begin) + "," + std::to_string(end) + "]}";
     begin = end;
   }

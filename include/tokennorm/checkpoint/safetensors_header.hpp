@@ -17,6 +17,7 @@
 /// Source   github.com/huggingface/safetensors, README.md, "Format"
 #pragma once
 
+#include "tokennorm/checkpoint/errors.hpp"
 #include "tokennorm/core/checks.hpp"
 
 #include <nlohmann/json.hpp>
@@ -73,22 +74,6 @@ std::map<std::string, std::string> parse_shard_index(const std::string& file,
 /// A header, or an index, is this long at most.
 inline constexpr std::uint64_t largest_header = 100'000'000;
 
-/// Text from a file as an error quotes it: on one line, not without end.
-[[gnu::cold]] inline std::string in_quotes(std::string_view text) {
-  constexpr std::size_t longest = 200;
-  std::string result = "\"";
-  for (const char c : text.substr(0, longest)) {
-    const auto code = static_cast<unsigned char>(c);
-    if (code < 0x20 || code == 0x7f) {
-      constexpr std::string_view digits = "0123456789abcdef";
-      result += {'\\', 'x', digits[code / 16], digits[code % 16]};
-    } else {
-      result += c;
-    }
-  }
-  return result + (text.size() > longest ? "…\"" : "\"");
-}
-
 /// "tokennorm: model.safetensors: tensor "x": no shape"
 [[noreturn, gnu::cold, gnu::noinline]] inline void fail_file(const std::string& file,
                                                              const std::string& fault) {
@@ -98,15 +83,6 @@ inline constexpr std::uint64_t largest_header = 100'000'000;
                                                                std::string_view tensor,
                                                                const std::string& fault) {
   fail_file(file, "tensor " + in_quotes(tensor) + ": " + fault);
-}
-
-/// "[2, 3]"
-[[gnu::cold]] inline std::string shape_text(const std::vector<Index>& shape) {
-  std::string text = "[";
-  constexpr std::size_t longest = 16;
-  for (std::size_t i = 0; i < std::min(shape.size(), longest); ++i)
-    text += (i > 0 ? ", " : "") + std::to_string(shape[i]);
-  return text + (shape.size() > longest ? ", …]" : "]");
 }
 
 /// The bits of one element, 0 for a dtype that the format does not have.

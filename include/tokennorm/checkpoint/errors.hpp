@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: MIT
+/// How errors speak of files: what a file has is quoted on one line, without control characters and
+/// not without end.
+#pragma once
+
+#include "tokennorm/core/checks.hpp"
+
+#include <cstddef>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+
+namespace tokennorm::detail {
+
+[[noreturn, gnu::cold, gnu::noinline]] inline void fail_in_file(Who who, const std::string& what) {
+  fail_with<std::runtime_error>(who, {what.c_str()});
+}
+
+/// Text from a file as an error shows it.
+[[gnu::cold, gnu::noinline]] inline std::string printable(std::string_view text) {
+  constexpr std::size_t longest = 200;
+  std::string result;
+  for (const char c : text.substr(0, longest)) {
+    const auto code = static_cast<unsigned char>(c);
+    if (code < 0x20 || code == 0x7f) {
+      constexpr std::string_view digits = "0123456789abcdef";
+      result += {'\\', 'x', digits[code / 16], digits[code % 16]};
+    } else {
+      result += c;
+    }
+  }
+  return result + (text.size() > longest ? "…" : "");
+}
+
+[[gnu::cold, gnu::noinline]] inline std::string in_quotes(std::string_view text) {
+  return '"' + printable(text) + '"';
+}
+
+/// "[2, 3]"
+template <class Shape>
+[[gnu::cold]] std::string shape_text(const Shape& shape) {
+  constexpr std::size_t longest = 16;
+  std::string text = "[";
+  std::size_t count = 0;
+  for (const auto size : shape) {
+    if (count++ == longest) return text + ", …]";
+    text += (count > 1 ? ", " : "") + std::to_string(size);
+  }
+  return text + "]";
+}
+
+}  // namespace tokennorm::detail
