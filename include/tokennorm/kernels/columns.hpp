@@ -72,7 +72,7 @@ class ColumnMoments {
     TOKENNORM_INLINE void run() const {
       unsigned still_bad = bad;
       if constexpr (Centred) {
-        Moments<A, width> revised;
+        Moments<A, width> revised{};
         still_bad &=
             columns.sweep(again, Absent{}, get(columns.moments_.center), n, epsilon, revised);
         for (int i = 0; i < columns.count_; ++i) {
@@ -83,7 +83,7 @@ class ColumnMoments {
       for (int i = 0; i < columns.count_; ++i) {
         if ((still_bad >> i & 1u) == 0) continue;
         const auto token = again.one(i);
-        Moments<A, 1> revised;
+        Moments<A, 1> revised{};
         call_rarely<Level, Again>(
             PreciseMomentsTask<Centred, A, std::remove_const_t<decltype(token)>>{token, n, epsilon,
                                                                                  revised});

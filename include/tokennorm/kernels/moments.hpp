@@ -609,7 +609,7 @@ struct SumsOfRows {
     if (bad != 0) [[unlikely]] {
       for (int r = 0; r < N; ++r) {
         if (((bad >> r) & 1u) == 0) continue;
-        Moments<A, 1> revised;
+        Moments<A, 1> revised{};
         Level::call(
             ReviseRowTask<Centred, A, Again>{again.row[r], moments.center[r], n, epsilon, revised});
         moments.copy(r, revised, 0);

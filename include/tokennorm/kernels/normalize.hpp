@@ -228,7 +228,7 @@ TOKENNORM_INLINE void normalize_one_by_one(const Norm& norm, const Group<Source,
                                            const Moments<A, N>& moments, const Group<Sink, N>& sink,
                                            int count, Index channels) {
   for (int r = 0; r < count; ++r) {
-    Moments<A, 1> moments_of_row;
+    Moments<A, 1> moments_of_row{};
     moments_of_row.copy(0, moments, r);
     if (N == 1 || moments.is_slow(r)) {
       call_rarely<Level, Source>(PreciseNormalizeTask<A, Norm, Source, Sink>{
