@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: MIT
+/// Sums over the channels of rows: Σ(x − p) and Σ(x − p)² about a pivot p, and the pivots. A
+/// handful of vectors is added up in the arithmetic type, and those sums in a wider or compensated
+/// one.
+///
+/// Error    of a sum of squares over any number of channels: the rounding of a few additions
+#pragma once
+
+#include "tokennorm/kernels/arguments.hpp"
+
+#include <algorithm>
+#include <cstddef>
+#include <type_traits>
+
+namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
+
+/// Sums of lanes over many channels: a handful of vectors is added up in the arithmetic type, then
+/// folded into a wider or compensated total, so that the error does not grow with their number.
+template <class A, int W>
+class Total;
+
+template <int W>
+class Total<float, W> {
+ public:
+  TOKENNORM_INLINE void add(const Lanes<float, W>& v) {
+    low_ += convert<double>(lower_half(v));
+    high_ += convert<double>(upper_half(v));
+  }
+  /// The sum of each lane.
+  TOKENNORM_INLINE void write(double* to) const {
+    store(to, low_);
+    store(to + W / 2, high_);
+  }
+
+ private:
+  Lanes<double, W / 2> low_{0.0}, high_{0.0};
+};
+
+template <int W>
+class Total<double, W> {
+ public:
+  TOKENNORM_INLINE void add(const Lanes<double, W>& v) {
+    // high_ + low_ is the exact total but for the rounding of low_ itself.
+    const auto next = opaque(high_ + v);
+    low_ += rounding_error(high_, v, next);
+    high_ = next;
+  }
+  TOKENNORM_INLINE long double sum() const { return sum_of(high_, low_); }
+  TOKENNORM_INLINE void write(long double* to) const {
+    alignas(64) Array<double, W> high, low;
+    store(high, high_);
+    store(low, low_);
+    for (int i = 0; i < W; ++i)
+      to[i] = static_cast<long double>(high[i]) + static_cast<long double>(low[i]);
+  }
+
+ private:
+  /// What the sum a + b lost, exactly: Knuth's two-sum.
+  template <int N>
+  TOKENNORM_INLINE static Lanes<double, N> rounding_error(const Lanes<double, N>& a,
+                                                          const Lanes<double, N>& b,
+                                                          const Lanes<double, N>& sum) {
+    const auto kept = opaque(sum - a);
+    return opaque(a - opaque(sum - kept)) + opaque(b - kept);
+  }
+  template <int N>
+  TOKENNORM_INLINE static long double sum_of(const Lanes<double, N>& high,
+                                             const Lanes<double, N>& low) {
+    if constexpr (N == 2) {
+      return static_cast<long double>(high[0]) + static_cast<long double>(high[1]) +
+             (static_cast<long double>(low[0]) + static_cast<long double>(low[1]));
+    } else {
+      const auto a = lower_half(high), b = upper_half(high), sum = opaque(a + b);
+      return sum_of(sum, lower_half(low) + upper_half(low) + rounding_error(a, b, sum));
+    }
+  }
+
+  Lanes<double, W> high_{0.0}, low_{0.0};
+};
+
+/// The same where only the sum over all lanes counts: two lanes are added before they are widened.
+template <class A, int W>
+class RowTotal : public Total<A, W> {};
+
+template <int W>
+class RowTotal<float, W> {
+ public:
+  TOKENNORM_INLINE void add(const Lanes<float, W>& v) {
+    lanes_ += convert<double>(lower_half(v) + upper_half(v));
+  }
+  TOKENNORM_INLINE double sum() const { return horizontal_sum(lanes_); }
+  TOKENNORM_INLINE const Lanes<double, W / 2>& lanes() const { return lanes_; }
+
+ private:
+  Lanes<double, W / 2> lanes_{0.0};
+};
+
+/// The totals of some rows.
+template <class A, int W, std::size_t N>
+TOKENNORM_INLINE void write_sums(const RowTotal<A, W> (&totals)[N], Precise<A>* to) {
+  if constexpr (std::is_same_v<A, float> && int{N} == rows_together) {
+    const Lanes<double, W / 2> lanes[] = {totals[0].lanes(), totals[1].lanes(), totals[2].lanes(),
+                                          totals[3].lanes()};
+    sums_of_four(lanes, to);
+  } else {
+    TOKENNORM_UNROLL
+    for (std::size_t r = 0; r < N; ++r) to[r] = totals[r].sum();
+  }
+}
+
+/// The lanes of four vectors, summed up in the wider type.
+template <class A, int W>
+TOKENNORM_INLINE void precise_sums(const Lanes<A, W> (&v)[rows_together], Precise<A>* to) {
+  if constexpr (std::is_same_v<A, float>) {
+    sums_of_four(v, to);
+  } else {
+    for (int r = 0; r < rows_together; ++r) {
+      Total<A, W> total;
+      total.add(v[r]);
+      to[r] = total.sum();
+    }
+  }
+}
+
+/// A pivot is the mean of so many values: with half as many, one row of ordinary data in fifty
+/// would need a second sweep, with these one in a thousand.
+inline constexpr Index pivot_values = 32;
+
+/// The means of the first values of some rows: pivots near the means of the rows.
+template <class Level, class A, class Source, int N>
+TOKENNORM_INLINE void first_means(const Group<Source, N>& source, Index n, A* pivots) {
+  constexpr int width = Level::template lanes<A>;
+  const Index count = std::min(n, pivot_values);
+  Array<Lanes<A, width>, N> sums;
+  TOKENNORM_UNROLL
+  for (int r = 0; r < N; ++r) sums[r] = Lanes<A, width>(A(0));
+  Index c = 0;
+  for (; c + width <= count; c += width) {
+    TOKENNORM_UNROLL
+    for (int r = 0; r < N; ++r) sums[r] += source.row[r].template get<A, width>(c);
+  }
+  if (c < count) {
+    TOKENNORM_UNROLL
+    for (int r = 0; r < N; ++r) {
+      sums[r] += source.row[r].template get_first<A, width>(c, count - c);
+    }
+  }
+  const A inverse_count = 1 / static_cast<A>(count);
+  if constexpr (N == 1) {
+    pivots[0] = opaque(horizontal_sum(sums[0]) * inverse_count);
+  } else if constexpr (std::is_same_v<A, float>) {
+    store(pivots, rough_sums_of_four(sums) * Lanes<A, N>(inverse_count));
+  } else {
+    TOKENNORM_UNROLL
+    for (int r = 0; r < N; ++r) pivots[r] = opaque(horizontal_sum(sums[r]) * inverse_count);
+  }
+}
+
+inline constexpr int accumulators = 4;
+inline constexpr Index vectors_per_fold = 4;  // for each accumulator
+
+/// Rows of so many vectors are few channels: they are swept together, four rows at once, each into
+/// one accumulator at a time.
+inline constexpr Index few_vectors = 8;
+template <class Level, class A>
+inline constexpr Index few_channels = few_vectors* Level::template lanes<A>;
+
+/// Sums of one row about the pivot; stores the row into the sink on the way, if there is one, and
+/// fetches where its results will go.
+template <class Level, bool Centred, class A>
+class RowSums {
+ public:
+  static constexpr int width = Level::template lanes<A>;
+  using V = Lanes<A, width>;
+
+  template <class Source, class Sink>
+  TOKENNORM_INLINE RowSums(const Source source, const Sink sink, const Ahead ahead, A pivot,
+                           Index n)
+      : pivot_(pivot) {
+    constexpr Index step = accumulators * width;
+    Index c = 0;
+    while (c + step <= n) {
+      const Index stop = std::min(n - step, c + (vectors_per_fold - 1) * step);
+      ahead.template fetch<1>(c, stop + step);
+      V sums[accumulators], squares[accumulators];
+      TOKENNORM_UNROLL
+      for (int k = 0; k < accumulators; ++k) sums[k] = squares[k] = V(A(0));
+      for (; c <= stop; c += step) {
+        TOKENNORM_UNROLL
+        for (int k = 0; k < accumulators; ++k) {
+          one_vector(source, sink, c + k * width, sums[k], squares[k]);
+        }
+      }
+      fold(sums, squares);
+    }
+    if (c < n) {
+      V sums[accumulators], squares[accumulators];
+      TOKENNORM_UNROLL
+      for (int k = 0; k < accumulators; ++k) sums[k] = squares[k] = V(A(0));
+      if (c + 2 * width <= n) {
+        TOKENNORM_UNROLL
+        for (int k = 0; k < 2; ++k, c += width) one_vector(source, sink, c, sums[k], squares[k]);
+      }
+      if (c + width <= n) {
+        one_vector(source, sink, c, sums[2], squares[2]);
+        c += width;
+      }
+      if (c < n) {
+        const V x = source.template get_first<A, width>(c, n - c);
+        if constexpr (is_present<Sink>) sink.put_first(c, x, n - c);
+        if constexpr (Centred) {
+          accumulate(first_lanes(guarded(x - pivot_), n - c), sums[3], squares[3]);
+        } else {
+          accumulate(x, sums[3], squares[3]);  // the other lanes are zero
+        }
+      }
+      fold(sums, squares);
+    }
+  }
+
+  TOKENNORM_INLINE const RowTotal<A, width>& sum() const { return sum_; }
+  TOKENNORM_INLINE const RowTotal<A, width>& sum_of_squares() const { return squares_; }
+
+  TOKENNORM_INLINE static void accumulate(const V& d, V& sum, V& squares) {
+    if constexpr (Centred) sum += d;
+    squares = multiply_add(d, d, squares);
+  }
+
+ private:
+  template <class Source, class Sink>
+  TOKENNORM_INLINE void one_vector(const Source& source, const Sink& sink, Index c, V& sum,
+                                   V& squares) const {
+    V x;  // assigned, not initialized: GCC would store each one on the stack as well
+    x.native = source.template get<A, width>(c).native;
+    if constexpr (is_present<Sink>) sink.put(c, x);
+    if constexpr (Centred) {
+      accumulate(guarded(x - pivot_), sum, squares);
+    } else {
+      accumulate(x, sum, squares);
+    }
+  }
+  TOKENNORM_INLINE void fold(const V (&sums)[accumulators], const V (&squares)[accumulators]) {
+    if constexpr (Centred) sum_.add((sums[0] + sums[1]) + (sums[2] + sums[3]));
+    squares_.add((squares[0] + squares[1]) + (squares[2] + squares[3]));
+  }
+
+  V pivot_;
+  RowTotal<A, width> sum_, squares_;
+};
+
+/// Sums of four rows of few channels.
+template <class Level, bool Centred, class A, class Source, class Sink>
+TOKENNORM_INLINE void sums_together(const Group<Source, rows_together> source,
+                                    const Group<Sink, rows_together> sink, const A* pivots, Index n,
+                                    Precise<A>* sums, Precise<A>* squares) {
+  constexpr int width = Level::template lanes<A>;
+  using V = Lanes<A, width>;
+  V pivot[rows_together], sum[rows_together], square[rows_together];
+  V first_sum[rows_together], first_square[rows_together];
+  TOKENNORM_UNROLL
+  for (int r = 0; r < rows_together; ++r) {
+    if constexpr (Centred) pivot[r] = V(pivots[r]);
+    sum[r] = square[r] = first_sum[r] = first_square[r] = V(A(0));
+  }
+  Index c = 0;
+  for (; c + width <= n; c += width) {
+    if (c == few_vectors / 2 * width) {  // two halves have half the rounding error
+      TOKENNORM_UNROLL
+      for (int r = 0; r < rows_together; ++r) {
+        first_sum[r] = sum[r];
+        first_square[r] = square[r];
+        sum[r] = square[r] = V(A(0));
+      }
+    }
+    V x[rows_together];
+    TOKENNORM_UNROLL
+    for (int r = 0; r < rows_together; ++r) x[r] = source.row[r].template get<A, width>(c);
+    if constexpr (is_present<Sink>) {
+      TOKENNORM_UNROLL
+      for (int r = 0; r < rows_together; ++r) sink.row[r].put(c, x[r]);
+    }
+    TOKENNORM_UNROLL
+    for (int r = 0; r < rows_together; ++r) {
+      if constexpr (Centred) x[r] = guarded(x[r] - pivot[r]);
+      RowSums<Level, Centred, A>::accumulate(x[r], sum[r], square[r]);
+    }
+  }
+  if (c < n) {
+    V x[rows_together];
+    TOKENNORM_UNROLL
+    for (int r = 0; r < rows_together; ++r) {
+      x[r] = source.row[r].template get_first<A, width>(c, n - c);
+    }
+    if constexpr (is_present<Sink>) {
+      TOKENNORM_UNROLL
+      for (int r = 0; r < rows_together; ++r) sink.row[r].put_first(c, x[r], n - c);
+    }
+    TOKENNORM_UNROLL
+    for (int r = 0; r < rows_together; ++r) {
+      if constexpr (Centred) x[r] = first_lanes(guarded(x[r] - pivot[r]), n - c);
+      RowSums<Level, Centred, A>::accumulate(x[r], sum[r], square[r]);
+    }
+  }
+  TOKENNORM_UNROLL
+  for (int r = 0; r < rows_together; ++r) {
+    if constexpr (Centred) sum[r] += first_sum[r];
+    square[r] += first_square[r];
+  }
+  if constexpr (Centred) precise_sums(sum, sums);
+  precise_sums(square, squares);
+}
+
+}  // namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH
