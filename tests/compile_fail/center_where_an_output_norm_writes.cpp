@@ -1,24 +1,9 @@
 // SPDX-License-Identifier: MIT
 // What a Sandwich's output norm writes has a mean.
 // EXPECT: tokennorm: center_writers: the output norm of a Sandwich-LN or residual-post-norm writes
-#include <tokennorm/tokennorm.hpp>
+#include "linear.hpp"
 
 #include <vector>
-
-using Tokens = tokennorm::TokenMatrix<float>;
-
-struct Linear {
-  Tokens weight = Tokens::Identity(8, 8);
-  Tokens operator()(const Tokens& x) const { return x * weight.transpose(); }
-  template <class V>
-  void visit_readers(V&& visitor) {
-    visitor(tokennorm::OutIn{weight});
-  }
-  template <class V>
-  void visit_writers(V&& visitor) {
-    visitor(tokennorm::OutIn{weight});
-  }
-};
 
 int main() {
   const tokennorm::LayerNorm<float> norm(8);

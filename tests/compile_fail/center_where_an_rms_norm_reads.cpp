@@ -1,24 +1,9 @@
 // SPDX-License-Identifier: MIT
 // An RMSNorm's result depends on the mean of the stream.
 // EXPECT: tokennorm: center_writers: an RMSNorm reads the residual stream
-#include <tokennorm/tokennorm.hpp>
+#include "linear.hpp"
 
 #include <vector>
-
-using Tokens = tokennorm::TokenMatrix<float>;
-
-struct Linear {
-  Tokens weight = Tokens::Identity(8, 8);
-  Tokens operator()(const Tokens& x) const { return x * weight.transpose(); }
-  template <class V>
-  void visit_readers(V&& visitor) {
-    visitor(tokennorm::OutIn{weight});
-  }
-  template <class V>
-  void visit_writers(V&& visitor) {
-    visitor(tokennorm::OutIn{weight});
-  }
-};
 
 int main() {
   const tokennorm::LayerNorm<float> norm(8);

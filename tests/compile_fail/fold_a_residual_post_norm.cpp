@@ -1,24 +1,9 @@
 // SPDX-License-Identifier: MIT
 // A residual-post-norm's result goes into the stream, which every later sublayer reads.
 // EXPECT: tokennorm: fold_norms: the result of a residual-post-norm is added to the residual stream
-#include <tokennorm/tokennorm.hpp>
+#include "linear.hpp"
 
 #include <utility>
-
-using Tokens = tokennorm::TokenMatrix<float>;
-
-struct Linear {
-  Tokens weight = Tokens::Identity(8, 8);
-  Tokens operator()(const Tokens& x) const { return x * weight.transpose(); }
-  template <class V>
-  void visit_readers(V&& visitor) {
-    visitor(tokennorm::OutIn{weight});
-  }
-  template <class V>
-  void visit_writers(V&& visitor) {
-    visitor(tokennorm::OutIn{weight});
-  }
-};
 
 struct Kind {
   static constexpr const char* name = "PostNormResidual";

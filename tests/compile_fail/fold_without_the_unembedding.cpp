@@ -1,24 +1,9 @@
 // SPDX-License-Identifier: MIT
 // The final norm's parameters would have nowhere to go.
 // EXPECT: tokennorm: fold_norms: the stack's final norm needs its reader
-#include <tokennorm/tokennorm.hpp>
+#include "linear.hpp"
 
 #include <vector>
-
-using Tokens = tokennorm::TokenMatrix<float>;
-
-struct Linear {
-  Tokens weight = Tokens::Identity(8, 8);
-  Tokens operator()(const Tokens& x) const { return x * weight.transpose(); }
-  template <class V>
-  void visit_readers(V&& visitor) {
-    visitor(tokennorm::OutIn{weight});
-  }
-  template <class V>
-  void visit_writers(V&& visitor) {
-    visitor(tokennorm::OutIn{weight});
-  }
-};
 
 int main() {
   const tokennorm::RMSNorm<float> norm(8);
