@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What a block refuses, and what it says.
 #include "../support/exact_bits.hpp"
+#include "../support/message_of.hpp"
 #include "../support/random_tokens.hpp"
 #include <tokennorm/block/stack.hpp>
 
@@ -14,17 +15,6 @@ namespace tokennorm::test {
 namespace {
 
 using Tokens = TokenMatrix<float>;
-
-/// The message of the exception, or that there was none.
-template <class Exception = std::invalid_argument, class Call>
-std::string message_of(const Call& call) {
-  try {
-    call();
-  } catch (const Exception& exception) {
-    return exception.what();
-  }
-  return "nothing was thrown";
-}
 
 LayerNorm<float> layer(Index channels) { return LayerNorm<float>(channels); }
 

@@ -2,6 +2,7 @@
 // A checkpoint in memory: what load_norm reads and save_norm writes, without a file format.
 #pragma once
 
+#include "../support/message_of.hpp"
 #include <tokennorm/core/concepts.hpp>
 
 #include <Eigen/Core>
@@ -52,16 +53,5 @@ class TensorFile {
   };
   std::map<std::string, Tensor> tensors_;
 };
-
-/// What was thrown says; fails the test's expectation where nothing was.
-template <class Exception, class Call>
-std::string message_of(const Call& call) {
-  try {
-    call();
-  } catch (const Exception& error) {
-    return error.what();
-  }
-  return "nothing was thrown";
-}
 
 }  // namespace tokennorm::test

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What is refused, in which words, and that nothing has been written by then.
 #include "../support/exact_bits.hpp"
+#include "../support/message_of.hpp"
 #include "../support/random_tokens.hpp"
 #include "norm_kinds.hpp"
 
@@ -12,16 +13,6 @@
 
 namespace tokennorm::test {
 namespace {
-
-template <class Exception = std::invalid_argument, class Call>
-std::string message_of(const Call& call) {
-  try {
-    call();
-  } catch (const Exception& error) {
-    return error.what();
-  }
-  return "nothing was thrown";
-}
 
 bool contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
