@@ -9,6 +9,10 @@
 /// a few rows before they touch memory, and over chunks of tokens whose borders do not depend on
 /// who computes them.
 ///
+/// Stores to several places in turn are slow where they miss the first cache. So rows that are long
+/// or far away are worked on one by one, and dx of some channels is written before their parameter
+/// gradients are touched.
+///
 /// Source   Ba, Kiros, Hinton 2016, arXiv:1607.06450, eq. 4, differentiated
 #pragma once
 
@@ -25,6 +29,27 @@ namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_
 /// Vectors of a row that are added up in the arithmetic type.
 inline constexpr Index vectors_per_total = 16;
 
+/// How the rows of an operand are worked on. The sums of four are taken together and gathered
+/// before they touch memory, but where x, dy and dx do not fit into the second cache, rows that fit
+/// into the first are faster alone.
+template <class A>
+struct Grouping {
+  bool alone;  // every row
+  bool apart;  // of a row alone: dx of some channels is written, then their sums are touched
+
+  template <class T>
+  TOKENNORM_INLINE explicit Grouping(const TokenView<T>& x) {
+    constexpr Index kib = 1024;
+    const Index row = x.channels * Index{sizeof(A)};
+    const bool is_long = row > 6 * kib;  // all that belongs to it does not fit into the first cache
+    alone = !is_long && row >= kib && x.tokens * x.channels * Index{sizeof(T)} >= 1024 * kib;
+    apart = alone || is_long;
+  }
+};
+
+/// The channels that are worked on apart.
+inline constexpr Index channels_apart = 512;
+
 template <class A, int Channels, class X, class DY, class DSum, class DX, class Norm>
 struct Backward {
   Extent<Channels> channels;
@@ -35,7 +60,16 @@ struct Backward {
   Norm norm;                  // mean and rstd are read
   ChannelSums<A> scale_sums;  // Σ dy·x̂, chunks × channels, if wanted
   ChannelSums<A> shift_sums;  // Σ dy
+  Index* added_up;            // chunks of which the sums are added up in the first slot, if any are
 };
+
+template <class A, int Channels, class... Operands>
+TOKENNORM_INLINE auto in_registers(const Backward<A, Channels, Operands...>& args) {
+  return Backward<A, Channels, Operands...>{
+      in_registers(args.channels),   in_registers(args.x),          in_registers(args.dy),
+      in_registers(args.dsum),       in_registers(args.dx),         in_registers(args.norm),
+      in_registers(args.scale_sums), in_registers(args.shift_sums), args.added_up};
+}
 
 namespace backward {
 
@@ -136,7 +170,7 @@ struct PreciseTask {
   DX dx;
   Index channels;
   ChannelSums<A> scale_sums, shift_sums;
-  bool start;  // of the sums
+  bool at_first;  // token of a fold
 
   template <class Level>
   TOKENNORM_INLINE void run() const {
@@ -161,9 +195,10 @@ struct PreciseTask {
       if constexpr (is_present<DSum>) result += static_cast<P>(dsum.template at<A>(c));
       dx.set(c, static_cast<A>(result));
       if (scale_sums.wanted()) {
-        scale_sums.add(c, static_cast<A>(static_cast<P>(out) * normalized), start);
+        scale_sums.add(c, static_cast<A>(static_cast<P>(out) * normalized),
+                       scale_sums.is_empty(at_first));
       }
-      if (shift_sums.wanted()) shift_sums.add(c, out, start);
+      if (shift_sums.wanted()) shift_sums.add(c, out, shift_sums.is_empty(at_first));
     }
   }
 
@@ -180,22 +215,30 @@ struct PreciseTask {
 }  // namespace backward
 
 /// Runs the chunks [begin, end): f(first token, token after the last, sums) for a few at a time.
-template <class Level, class Arguments, class F>
+/// Whoever has the first chunks adds them up on the way, so that they share their memory.
+template <class Level, class A, class Arguments, class F>
 TOKENNORM_INLINE void for_each_fold(const Arguments& args, Index begin, Index end, const F& f) {
   const Index channels = args.channels.get();
+  const bool adds_up = begin == 0 && std::is_same_v<Precise<A>, double>;
   for (Index chunk = begin; chunk < end; ++chunk) {
-    const auto scale_sums = args.scale_sums.of_chunk(chunk, channels);
-    const auto shift_sums = args.shift_sums.of_chunk(chunk, channels);
+    const Index slot = adds_up ? std::min<Index>(chunk, 1) : chunk;
+    const auto scale_sums = args.scale_sums.at(begin, slot, channels);
+    const auto shift_sums = args.shift_sums.at(begin, slot, channels);
     const Index first = chunk * tokens_per_chunk;
     const Index last = std::min(args.x.tokens, first + tokens_per_chunk);
     for (Index t = first; t < last; t += tokens_per_fold) {
       f(t, std::min(last, t + tokens_per_fold), scale_sums, shift_sums);
-      if (last - first > tokens_per_fold) {
+      if (args.x.tokens > tokens_per_fold) {
         scale_sums.template fold<Level>(channels, t == first);
         shift_sums.template fold<Level>(channels, t == first);
       }
     }
+    if (adds_up && chunk > 0) {
+      args.scale_sums.template add_next<Level>(channels);
+      args.shift_sums.template add_next<Level>(channels);
+    }
   }
+  if (adds_up) *args.added_up = end;
 }
 
 /// Chunks [begin, end) of operands with contiguous channels.
@@ -206,55 +249,69 @@ struct BackwardRowsTask {
 
   template <class Level>
   TOKENNORM_INLINE void run() const {
-    const Arguments args = arguments;
+    const Arguments args = in_registers(arguments);
     const step::ReadyAffine<Level, A, Norm> ready(args.norm);
     const auto affine = ready.affine;
-    const bool is_far = step::is_far(args.x);
+    const Index channels = args.channels.get();
+    const Grouping<A> grouping(args.x);
     const auto run_fold = [&](Index first, Index last, const ChannelSums<A>& scale_sums,
                               const ChannelSums<A>& shift_sums) __attribute__((always_inline)) {
       const auto run_rows = [&](auto rows, Index t) __attribute__((always_inline)) {
         backward::Tokens<A, rows> tokens;
         tokens.read(args.norm, t, rows);
-        if (is_far) {
-          for (int r = 0; r < rows; ++r) {
-            ahead(row_of(args.dx, t + r)).template fetch<1>(0, args.channels.get());
-          }
-        }
         first_sweep<Level, rows>(args, affine, t, tokens);
-        if (tokens.slow == 0) [[likely]] {
-          second_sweep<Level, rows>(args, affine, tokens, t, scale_sums, shift_sums, t == first);
-        } else {
+        const auto sweep = [&](auto part, const auto& of_tokens, Index token, Index from, Index to)
+            __attribute__((always_inline)) {
+          second_sweep<part(), Level>(args, affine, of_tokens, token, scale_sums, shift_sums,
+                                      token == first, from, to);
+        };
+        if (tokens.slow != 0) [[unlikely]] {
           for (int r = 0; r < rows; ++r) {
             if (tokens.is_slow(r)) {
               precise_row(args, t + r, scale_sums, shift_sums, t + r == first);
             } else {
               backward::Tokens<A, 1> token;
               token.copy(tokens, r);
-              second_sweep<Level, 1>(args, affine, token, t + r, scale_sums, shift_sums,
-                                     t + r == first);
+              sweep(all, token, t + r, 0, channels);
             }
+          }
+        } else if (rows > 1 || !grouping.apart) {
+          sweep(all, tokens, t, 0, channels);
+        } else if constexpr (rows == 1) {
+          for (Index from = 0; from < channels; from += channels_apart) {
+            const Index to = std::min(channels, from + channels_apart);
+            sweep(only_dx, tokens, t, from, to);
+            if (scale_sums.wanted() || shift_sums.wanted()) sweep(only_sums, tokens, t, from, to);
           }
         }
       };
       Index t = first;
-      for (; t + rows_together <= last; t += rows_together)
-        run_rows(std::integral_constant<int, rows_together>{}, t);
+      if (!grouping.alone) {
+        for (; t + rows_together <= last; t += rows_together)
+          run_rows(std::integral_constant<int, rows_together>{}, t);
+      }
       for (; t < last; ++t) run_rows(std::integral_constant<int, 1>{}, t);
     };
-    for_each_fold<Level>(args, begin, end, run_fold);
+    for_each_fold<Level, A>(args, begin, end, run_fold);
   }
 
  private:
   using Norm = std::remove_const_t<decltype(Arguments::norm)>;
   static constexpr bool has_dsum = is_present<decltype(Arguments::dsum)>;
 
+  /// What the second sweep writes: dx, the sums for the parameter gradients, or both.
+  enum class Part { all, dx, sums };
+  static constexpr std::integral_constant<Part, Part::all> all{};
+  static constexpr std::integral_constant<Part, Part::dx> only_dx{};
+  static constexpr std::integral_constant<Part, Part::sums> only_sums{};
+
   static void precise_row(const Arguments& args, Index t, const ChannelSums<A>& scale_sums,
-                          const ChannelSums<A>& shift_sums, bool start) {
+                          const ChannelSums<A>& shift_sums, bool at_first) {
     using Task =
         backward::PreciseTask<A, Norm, decltype(row_of(args.x, t)), decltype(row_of(args.dy, t)),
                               decltype(row_of(args.dsum, t)), decltype(row_of(args.dx, t))>;
     Baseline::call(Task{args.norm, row_of(args.x, t), row_of(args.dy, t), row_of(args.dsum, t),
-                        row_of(args.dx, t), args.channels.get(), scale_sums, shift_sums, start});
+                        row_of(args.dx, t), args.channels.get(), scale_sums, shift_sums, at_first});
   }
 
   /// The sums of x̂', g and g·x̂' over the rows from t on.
@@ -273,28 +330,54 @@ struct BackwardRowsTask {
       centers[r] = V(tokens.center[r]);
       rstds[r] = V(tokens.rstd[r]);
     }
-    auto at = affine.begin();
-    Index c = 0;
-    while (c < channels) {
-      Array<V, Rows> sum_x, sum_g, sum_gx;
-      TOKENNORM_UNROLL
-      for (int r = 0; r < Rows; ++r) sum_x[r] = sum_g[r] = sum_gx[r] = V(A(0));
-      const auto add = [&](int r, const V& deviation, const V& out, const V& scale)
-          __attribute__((always_inline)) {
-        const V normalized = deviation * rstds[r], g = out * scale;
+    struct Sums {
+      V x{A(0)}, g{A(0)}, gx{A(0)};
+
+      TOKENNORM_INLINE void add(const V& deviation, const V& rstd, const V& out, const V& scale) {
+        const V normalized = deviation * rstd, g_here = out * scale;
         if constexpr (Norm::centred) {
-          sum_x[r] += normalized;
-          sum_g[r] += g;
+          x += normalized;
+          g += g_here;
         }
-        sum_gx[r] = multiply_add(g, normalized, sum_gx[r]);
-      };
-      const Index stop = std::min(channels, c + vectors_per_total * width);
+        gx = multiply_add(g_here, normalized, gx);
+      }
+    };
+    const auto add_to_totals = [&](int r, const Sums& sums) __attribute__((always_inline)) {
+      if constexpr (Norm::centred) {
+        total_x[r].add(sums.x);
+        total_g[r].add(sums.g);
+      }
+      total_gx[r].add(sums.gx);
+    };
+    constexpr Index block = vectors_per_total * width;
+    Index c = 0;
+    if constexpr (Rows == 1) {
+      // Two blocks in turn: one alone would wait for its additions.
+      for (; c + 2 * block <= channels; c += 2 * block) {
+        Sums sums[2];
+        auto first = affine.begin(c), second = affine.begin(c + block);
+        for (Index at = c; at < c + block; at += width) {
+          sums[0].add(guarded(x.row[0].template get<A, width>(at) - centers[0]), rstds[0],
+                      dy.row[0].template get<A, width>(at), first.scale());
+          sums[1].add(guarded(x.row[0].template get<A, width>(at + block) - centers[0]), rstds[0],
+                      dy.row[0].template get<A, width>(at + block), second.scale());
+          first.advance();
+          second.advance();
+        }
+        add_to_totals(0, sums[0]);
+        add_to_totals(0, sums[1]);
+      }
+    }
+    auto at = affine.begin(c);
+    while (c < channels) {
+      Sums sums[Rows];
+      const Index stop = std::min(channels, c + block);
       for (; c + width <= stop; c += width) {
         const V scale = at.scale();
         TOKENNORM_UNROLL
         for (int r = 0; r < Rows; ++r) {
-          add(r, guarded(x.row[r].template get<A, width>(c) - centers[r]),
-              dy.row[r].template get<A, width>(c), scale);
+          sums[r].add(guarded(x.row[r].template get<A, width>(c) - centers[r]), rstds[r],
+                      dy.row[r].template get<A, width>(c), scale);
         }
         at.advance();
       }
@@ -304,19 +387,13 @@ struct BackwardRowsTask {
         TOKENNORM_UNROLL
         for (int r = 0; r < Rows; ++r) {
           const V value = x.row[r].template get_first<A, width>(c, n);
-          add(r, first_lanes(guarded(value - centers[r]), n),
-              dy.row[r].template get_first<A, width>(c, n), scale);
+          sums[r].add(first_lanes(guarded(value - centers[r]), n), rstds[r],
+                      dy.row[r].template get_first<A, width>(c, n), scale);
         }
         c = stop;
       }
       TOKENNORM_UNROLL
-      for (int r = 0; r < Rows; ++r) {
-        if constexpr (Norm::centred) {
-          total_x[r].add(sum_x[r]);
-          total_g[r].add(sum_g[r]);
-        }
-        total_gx[r].add(sum_gx[r]);
-      }
+      for (int r = 0; r < Rows; ++r) add_to_totals(r, sums[r]);
     }
     alignas(32) Array<Precise<A>, Rows> sums_x, sums_g, sums_gx;
     if constexpr (Norm::centred) {
@@ -328,14 +405,17 @@ struct BackwardRowsTask {
                                            step::statistics_count(args.norm, channels), tokens);
   }
 
-  /// dx of the rows from t on.
-  template <class Level, int Rows, class Affine>
+  /// The second sweep over the channels [from, to) of the rows from t on.
+  template <Part part, class Level, int Rows, class Affine>
   TOKENNORM_INLINE static void second_sweep(const Arguments& args, const Affine affine,
                                             const backward::Tokens<A, Rows>& tokens, Index t,
                                             const ChannelSums<A> scale_sums,
-                                            const ChannelSums<A> shift_sums, bool start) {
-    const Index channels = args.channels.get();
-    const Index counted = step::statistics_count(args.norm, channels);
+                                            const ChannelSums<A> shift_sums, bool at_first,
+                                            Index from, Index to) {
+    constexpr bool wants_dx = part != Part::sums, wants_sums = part != Part::dx;
+    const bool no_scale_sums = scale_sums.is_empty(at_first);
+    const bool no_shift_sums = shift_sums.is_empty(at_first);
+    const Index counted = step::statistics_count(args.norm, args.channels.get());
     constexpr int width = Level::template lanes<A>;
     using V = Lanes<A, width>;
     const auto x = step::rows_of<Rows>(args.x, t);
@@ -351,23 +431,28 @@ struct BackwardRowsTask {
       means_g[r] = V(tokens.mean_g[r]);
       means_gx[r] = V(tokens.mean_gx[r]);
     }
-    // dx of one vector of row r; gathers the parameter gradients.
+    // One vector of row r: its part of the sums, and dx before the factor rstd.
     const auto one = [&](int r, const V& value, const V& out, const V& scale, V& scale_sum,
                          V& shift_sum) __attribute__((always_inline)) {
       V normalized, inner;
       if constexpr (Norm::centred) {
         normalized = multiply_add(guarded(value - centers[r]), rstds[r], offsets[r]);
-        inner = multiply_add(out, scale, means_g[r]);
       } else {
         normalized = value * rstds[r];
+      }
+      if constexpr (wants_sums) {
+        scale_sum = multiply_add(out, normalized, scale_sum);
+        shift_sum += out;
+      }
+      if constexpr (Norm::centred) {
+        inner = multiply_add(out, scale, means_g[r]);
+      } else {
         inner = out * scale;
       }
-      scale_sum = multiply_add(out, normalized, scale_sum);
-      shift_sum += out;
-      return multiply_add(normalized, means_gx[r], inner);  // dx / rstd
+      return multiply_add(normalized, means_gx[r], inner);
     };
     // Channels outside the statistics of a partial RMSNorm have no part in mean(g·x̂).
-    for (Index c = 0, end = counted; c < channels; end = channels) {
+    for (Index c = from, end = std::min(counted, to); c < to; end = to) {
       for (; c + width <= end; c += width) {
         const V scale = affine.scale(c);
         V scale_sum(A(0)), shift_sum(A(0));
@@ -380,14 +465,15 @@ struct BackwardRowsTask {
         TOKENNORM_UNROLL
         for (int r = 0; r < Rows; ++r) {
           const V inner = one(r, values[r], outs[r], scale, scale_sum, shift_sum);
+          if constexpr (!wants_dx) continue;
           if constexpr (has_dsum) {
             dx.row[r].put(c, multiply_add(inner, rstds[r], dsum.row[r].template get<A, width>(c)));
           } else {
             dx.row[r].put(c, inner * rstds[r]);
           }
         }
-        if (scale_sums.wanted()) scale_sums.add(c, scale_sum, start);
-        if (shift_sums.wanted()) shift_sums.add(c, shift_sum, start);
+        if (wants_sums && scale_sums.wanted()) scale_sums.add(c, scale_sum, no_scale_sums);
+        if (wants_sums && shift_sums.wanted()) shift_sums.add(c, shift_sum, no_shift_sums);
       }
       if (c < end) {
         const Index n = end - c;
@@ -398,6 +484,7 @@ struct BackwardRowsTask {
           const V inner =
               one(r, x.row[r].template get_first<A, width>(c, n),
                   dy.row[r].template get_first<A, width>(c, n), scale, scale_sum, shift_sum);
+          if constexpr (!wants_dx) continue;
           if constexpr (has_dsum) {
             const V skip = dsum.row[r].template get_first<A, width>(c, n);
             dx.row[r].put_first(c, multiply_add(inner, rstds[r], skip), n);
@@ -405,8 +492,8 @@ struct BackwardRowsTask {
             dx.row[r].put_first(c, inner * rstds[r], n);
           }
         }
-        if (scale_sums.wanted()) scale_sums.add_first(c, scale_sum, n, start);
-        if (shift_sums.wanted()) shift_sums.add_first(c, shift_sum, n, start);
+        if (wants_sums && scale_sums.wanted()) scale_sums.add_first(c, scale_sum, n, no_scale_sums);
+        if (wants_sums && shift_sums.wanted()) shift_sums.add_first(c, shift_sum, n, no_shift_sums);
         c = end;
       }
       TOKENNORM_UNROLL
@@ -424,7 +511,7 @@ struct BackwardColumnsTask {
   template <class Level>
   TOKENNORM_INLINE void run() const {
     constexpr int width = Level::template lanes<A>;
-    const Arguments args = arguments;
+    const Arguments args = in_registers(arguments);
     const auto run_fold = [&](Index first, Index last, const ChannelSums<A>& scale_sums,
                               const ChannelSums<A>& shift_sums) __attribute__((always_inline)) {
       for (Index t = first; t < last; t += width) {
@@ -432,7 +519,7 @@ struct BackwardColumnsTask {
         Level::call(Columns{args, t, count, scale_sums, shift_sums, t == first});
       }
     };
-    for_each_fold<Level>(args, begin, end, run_fold);
+    for_each_fold<Level, A>(args, begin, end, run_fold);
   }
 
  private:
@@ -443,7 +530,7 @@ struct BackwardColumnsTask {
     const Arguments& args;
     Index t, count;
     ChannelSums<A> scale_sums, shift_sums;
-    bool start;
+    bool at_first;
 
     template <class Level>
     TOKENNORM_INLINE void run() const {
@@ -487,12 +574,13 @@ struct BackwardColumnsTask {
           using Task = backward::PreciseTask<
               A, Norm, decltype(column_of(args.x, t, 1)), decltype(column_of(args.dy, t, 1)),
               decltype(column_of(args.dsum, t, 1)), decltype(column_of(args.dx, t, 1))>;
-          Baseline::call(Task{args.norm, x, dy, dsum, dx, channels, scale_sums, shift_sums, start});
+          Baseline::call(
+              Task{args.norm, x, dy, dsum, dx, channels, scale_sums, shift_sums, at_first});
           return;
         }
         // One by one, so that the results of the others do not depend on it.
         for (Index i = 0; i < count; ++i) {
-          Level::call(Columns{args, t + i, 1, scale_sums, shift_sums, start && i == 0});
+          Level::call(Columns{args, t + i, 1, scale_sums, shift_sums, at_first && i == 0});
         }
         return;
       }
@@ -514,8 +602,12 @@ struct BackwardColumnsTask {
         } else {
           dx.put(c, inner * rstd);
         }
-        if (scale_sums.wanted()) scale_sums.add(c, horizontal_sum(out * normalized), start);
-        if (shift_sums.wanted()) shift_sums.add(c, horizontal_sum(out), start);
+        if (scale_sums.wanted()) {
+          scale_sums.add(c, horizontal_sum(out * normalized), scale_sums.is_empty(at_first));
+        }
+        if (shift_sums.wanted()) {
+          shift_sums.add(c, horizontal_sum(out), shift_sums.is_empty(at_first));
+        }
       }
     }
 

@@ -46,85 +46,105 @@ class Scratch {
   T* data_;
 };
 
-/// Sums over the tokens of a chunk, one for each channel.
+/// Sums over the tokens of a chunk, one for each channel. The memory is that of all chunks.
 template <class A>
 struct ChannelSums {
   A* recent = nullptr;       // of up to tokens_per_fold tokens
-  double* total = nullptr;   // of those before, in a chunk of more
+  double* total = nullptr;   // of all those of a chunk; unused if these are all tokens there are
   bool is_gradient = false;  // recent is what the sums are to be added to in the end
 
   TOKENNORM_INLINE bool wanted() const { return recent != nullptr; }
-  TOKENNORM_INLINE ChannelSums of_chunk(Index chunk, Index channels) const {
+  TOKENNORM_INLINE ChannelSums at(Index recent_slot, Index total_slot, Index channels) const {
     if (!wanted()) return {};
-    return {recent + chunk * channels, total + chunk * channels, is_gradient};
+    return {recent + recent_slot * channels, total + total_slot * channels, is_gradient};
   }
-  /// To what is there, unless the sums start here.
+  /// Whether nothing is there yet, at the first token of a fold or not.
+  TOKENNORM_INLINE bool is_empty(bool at_first) const { return at_first && !is_gradient; }
+  /// To what is there.
   template <int W>
-  TOKENNORM_INLINE void add(Index c, const Lanes<A, W>& v, bool start) const {
-    store(recent + c,
-          start && !is_gradient ? v : load<A, W>(static_cast<const A*>(recent + c)) + v);
+  TOKENNORM_INLINE void add(Index c, const Lanes<A, W>& v, bool empty) const {
+    store(recent + c, empty ? v : load<A, W>(static_cast<const A*>(recent + c)) + v);
   }
   template <int W>
-  TOKENNORM_INLINE void add_first(Index c, const Lanes<A, W>& v, Index n, bool start) const {
-    store_first(
-        recent + c,
-        start && !is_gradient ? v : load_first<A, W>(static_cast<const A*>(recent + c), n) + v, n);
+  TOKENNORM_INLINE void add_first(Index c, const Lanes<A, W>& v, Index n, bool empty) const {
+    store_first(recent + c, empty ? v : load_first<A, W>(static_cast<const A*>(recent + c), n) + v,
+                n);
   }
-  TOKENNORM_INLINE void add(Index c, A value, bool start) const {
-    recent[c] = start && !is_gradient ? value : recent[c] + value;
+  TOKENNORM_INLINE void add(Index c, A value, bool empty) const {
+    recent[c] = empty ? value : recent[c] + value;
   }
+  /// Moves what is recent to the total, which starts here or not.
   template <class Level>
   TOKENNORM_INLINE void fold(Index channels, bool start) const {
     if (!wanted()) return;
+    if (start) {
+      add_up<Level, A, true>(total, recent, channels);
+    } else {
+      add_up<Level, A, false>(total, recent, channels);
+    }
+  }
+  /// Adds the total of the chunk in slot 1 to that of those before it, in slot 0.
+  template <class Level>
+  TOKENNORM_INLINE void add_next(Index channels) const {
+    if (wanted()) add_up<Level, double, false>(total, total + channels, channels);
+  }
+
+ private:
+  template <class Level, class From, bool start>
+  TOKENNORM_INLINE static void add_up(double* to, const From* from, Index channels) {
     constexpr int W = Level::template lanes<double>;
     Index c = 0;
     for (; c + W <= channels; c += W) {
-      auto v = load<double, W>(static_cast<const A*>(recent + c));
-      if (!start) v += load<double, W>(static_cast<const double*>(total + c));
-      store(total + c, v);
+      auto v = load<double, W>(from + c);
+      if constexpr (!start) v += load<double, W>(static_cast<const double*>(to + c));
+      store(to + c, v);
     }
-    for (; c < channels; ++c) {
-      total[c] = static_cast<double>(recent[c]) + (start ? 0.0 : total[c]);
-    }
+    for (; c < channels; ++c) to[c] = static_cast<double>(from[c]) + (start ? 0.0 : to[c]);
   }
 };
+
+template <class A>
+TOKENNORM_INLINE ChannelSums<A> in_registers(const ChannelSums<A>& sums) {
+  return {in_register(sums.recent), in_register(sums.total), in_register(sums.is_gradient)};
+}
 
 /// gradient[c] += the sum of the partial results, in their order.
 template <class A, class G>
 struct AddPartialsTask {
   ChannelSums<A> sums;
   Index tokens, channels;
+  Index added_up;  // so many of the first are in slot 0 already
   G* gradient;
 
   template <class Level>
   TOKENNORM_INLINE void run() const {
     using P = Precise<A>;
-    const Index chunks = chunk_count(tokens);
-    // The last chunk has no total where it is short.
-    const Index tokens_of_last = tokens - (chunks - 1) * tokens_per_chunk;
-    const Index totals = tokens_of_last > tokens_per_fold ? chunks : chunks - 1;
+    const AddPartialsTask task = *this;  // a copy that the stores cannot change
     Index c = 0;
     if constexpr (std::is_same_v<P, double> && !std::is_same_v<G, long double>) {
       constexpr int W = Level::template lanes<double>;
-      for (; c + W <= channels; c += W) {
-        auto total = load<double, W>(static_cast<const G*>(gradient + c));
-        for (Index chunk = 0; chunk < totals; ++chunk) {
-          total += load<double, W>(static_cast<const double*>(sums.total + chunk * channels + c));
-        }
-        if (totals < chunks) {
-          total += load<double, W>(static_cast<const A*>(sums.recent + totals * channels + c));
-        }
-        store(gradient + c, total);
+      for (; c + W <= task.channels; c += W) {
+        const auto sum = task.sum_of(
+            c,
+            [](const auto* from) __attribute__((always_inline)) { return load<double, W>(from); });
+        store(task.gradient + c, load<double, W>(static_cast<const G*>(task.gradient + c)) + sum);
       }
     }
-    for (; c < channels; ++c) {
-      P total = static_cast<P>(gradient[c]);
-      for (Index chunk = 0; chunk < totals; ++chunk) {
-        total += static_cast<P>(sums.total[chunk * channels + c]);
-      }
-      if (totals < chunks) total += static_cast<P>(sums.recent[totals * channels + c]);
-      gradient[c] = static_cast<G>(total);
+    for (; c < task.channels; ++c) {
+      const P sum = task.sum_of(c, [](const auto* from) { return static_cast<P>(*from); });
+      task.gradient[c] = static_cast<G>(static_cast<P>(task.gradient[c]) + sum);
     }
+  }
+
+ private:
+  template <class Get>
+  TOKENNORM_INLINE auto sum_of(Index c, const Get& get) const {
+    if (tokens <= tokens_per_fold) return get(static_cast<const A*>(sums.recent + c));
+    auto sum = get(static_cast<const double*>(sums.total + c));
+    for (Index slot = added_up; slot < chunk_count(tokens); ++slot) {
+      sum += get(static_cast<const double*>(sums.total + slot * channels + c));
+    }
+    return sum;
   }
 };
 

@@ -518,9 +518,11 @@ void Norm<Kind, Param, Channels>::backward_call(const char* x_name, const X& x,
     kernels::ChannelSums<A> scale_sums, shift_sums;
     if (options_.scale) scale_sums = sums_of(gradients.scale, 0);
     if (options_.shift) shift_sums = sums_of(gradients.shift, options_.scale ? sums : 0);
+    Index added_up = 1;
     const kernels::Backward<A, Channels, decltype(in), decltype(out_gradient), decltype(skip),
                             decltype(result), decltype(norm)>
-        arguments{{channels()}, in, out_gradient, skip, result, norm, scale_sums, shift_sums};
+        arguments{{channels()}, in,         out_gradient, skip,     result,
+                  norm,         scale_sums, shift_sums,   &added_up};
     const Index grain = std::max<Index>(1, token_grain(channels()) / kernels::tokens_per_chunk);
     const auto rows = [&] {
       executor.parallel_for(chunks, grain, [&](Index begin, Index end) {
@@ -541,8 +543,8 @@ void Norm<Kind, Param, Channels>::backward_call(const char* x_name, const X& x,
     }
     const auto add = [&](const kernels::ChannelSums<A>& partial, auto& gradient) {
       if (!partial.wanted() || partial.is_gradient) return;
-      kernels::dispatch(
-          kernels::AddPartialsTask<A, G>{partial, in.tokens, channels(), gradient.data()});
+      kernels::dispatch(kernels::AddPartialsTask<A, G>{partial, in.tokens, channels(), added_up,
+                                                       gradient.data()});
     };
     add(scale_sums, gradients.scale);
     add(shift_sums, gradients.shift);
