@@ -6,13 +6,14 @@
 
 #include <algorithm>
 #include <type_traits>
+#include <utility>
 
 namespace tokennorm::detail {
 
 /// Derived has `who()`, `channels()`, `check_norms()`, and, private to it,
 ///     infer(stream, result, executor) const    the stream to its end, into the view `result`
-///     train(h, executor)                       h from input to output, remembering
-///     retrace(dh, executor)                    dh from the output's gradient to the input's
+///     train(h, buffers, executor)              h from input to output, remembering
+///     retrace(dh, buffers, executor)           dh from the output's gradient to the input's
 template <class Derived, class Param>
 class BlockCalls {
  public:
@@ -50,6 +51,7 @@ class BlockCalls {
  private:
   struct Memory {
     Index tokens = -1;  // of the last forward
+    TrainingBuffers<Param> buffers;
   };
 
   const Derived& derived() const { return static_cast<const Derived&>(*this); }
@@ -73,6 +75,20 @@ void copy_to_operand(const TokenMatrix<Scalar>& from, Y& y) {
     for (Index c = 0; c < to.channels; ++c) {
       to.data[t * to.token_stride + c * to.channel_stride] = static_cast<Element>(from(t, c));
     }
+  }
+}
+
+/// A buffer as an operand of the kind of X.
+template <class X, class Scalar>
+auto as_operand(Who who, TokenMatrix<Scalar>&& from) {
+  using Y = PlainLike<X, Scalar>;
+  if constexpr (std::is_same_v<Y, TokenMatrix<Scalar>>) {
+    return std::move(from);
+  } else {
+    Y y;
+    shape_output(who, "the result", y, from.rows(), from.cols(), [](const auto&) {});
+    copy_to_operand(from, y);
+    return y;
   }
 }
 
@@ -124,13 +140,9 @@ auto BlockCalls<Derived, Param>::forward(const X& x, E&& executor) {
   TokenMatrix<Param> h;
   copy_tokens(operand, h);
   memory_->tokens = -1;
-  derived().train(h, executor);
+  derived().train(h, memory_->buffers, executor);
   memory_->tokens = h.rows();
-  PlainLike<X, Param> y;
-  const Who who = derived().who();
-  shape_output(who, "y", y, h.rows(), h.cols(), [](const auto&) {});
-  copy_to_operand(h, y);
-  return y;
+  return as_operand<X>(derived().who(), std::move(h));
 }
 
 template <class Derived, class Param>
@@ -143,11 +155,8 @@ auto BlockCalls<Derived, Param>::backward(const DY& dy, E&& executor) {
   check_shape(who, "dy", view_of(operand), memory_->tokens, derived().channels());
   TokenMatrix<Param> dh;
   copy_tokens(operand, dh);
-  derived().retrace(dh, executor);
-  PlainLike<DY, Param> dx;
-  shape_output(who, "dx", dx, dh.rows(), dh.cols(), [](const auto&) {});
-  copy_to_operand(dh, dx);
-  return dx;
+  derived().retrace(dh, memory_->buffers, executor);
+  return as_operand<DY>(who, std::move(dh));
 }
 
 }  // namespace tokennorm::detail

@@ -151,14 +151,15 @@ class Chain
     infer_connection<0>(stream, next, result, executor);
   }
   template <class Next, class E>
-  void train_from(TokenMatrix<Param>& h, TokenMatrix<Param>& n, StepNorm<Next>& next, E& executor) {
-    train_connection<0>(h, n, next, executor);
+  void train_from(TrainingStream<Param>& stream, TrainingBuffers<Param>& buffers,
+                  StepNorm<Next>& next, E& executor) {
+    train_connection<0>(stream, buffers, next, executor);
   }
   /// From dh and dn after `next` back to dh and dn after the input norm.
   template <class Next, class E>
-  void retrace_from(TokenMatrix<Param>& dh, TokenMatrix<Param>& dn, StepNorm<Next>& next,
-                    E& executor) {
-    retrace_connection<sizeof...(Rest)>(dh, dn, next, executor);
+  void retrace_from(TokenMatrix<Param>& dh, TokenMatrix<Param>& dn, TrainingBuffers<Param>& buffers,
+                    StepNorm<Next>& next, E& executor) {
+    retrace_connection<sizeof...(Rest)>(dh, dn, buffers, next, executor);
   }
 
  private:
@@ -210,35 +211,36 @@ class Chain
   }
 
   template <std::size_t I, class Next, class E>
-  void train_connection(TokenMatrix<Param>& h, TokenMatrix<Param>& n, StepNorm<Next>& next,
-                        E& executor) {
+  void train_connection(TrainingStream<Param>& stream, TrainingBuffers<Param>& buffers,
+                        StepNorm<Next>& next, E& executor) {
     auto& c = connections_.template get<I>();
     constexpr bool has_pre = is_norm<typename std::remove_cvref_t<decltype(c)>::PreNorm>;
-    TokenMatrix<Param> u;
-    train_sublayer(who(), names(I).sublayer, c.sublayer, has_pre ? n : h, u);
+    TokenMatrix<Param>& n = buffers.normed;
+    TokenMatrix<Param>& u = buffers.update;
+    train_sublayer(who(), names(I).sublayer, c.sublayer, has_pre ? n : stream.h(), u);
     if constexpr (I + 1 == count) {
-      advance_remembering(h, u, c.alpha, c.post, c.out, next, n, executor);
+      advance_remembering(stream, u, c.alpha, c.post, c.out, next, n, executor);
     } else {
-      advance_remembering(h, u, c.alpha, c.post, c.out, connections_.template get<I + 1>().pre, n,
-                          executor);
-      train_connection<I + 1>(h, n, next, executor);
+      advance_remembering(stream, u, c.alpha, c.post, c.out, connections_.template get<I + 1>().pre,
+                          n, executor);
+      train_connection<I + 1>(stream, buffers, next, executor);
     }
   }
 
   template <std::size_t I, class Next, class E>
-  void retrace_connection(TokenMatrix<Param>& dh, TokenMatrix<Param>& dn, StepNorm<Next>& next,
-                          E& executor) {
+  void retrace_connection(TokenMatrix<Param>& dh, TokenMatrix<Param>& dn,
+                          TrainingBuffers<Param>& buffers, StepNorm<Next>& next, E& executor) {
     auto& c = connections_.template get<I>();
     retreat(dh, dn, c.out, next, executor);
     if constexpr (is_norm<typename std::remove_cvref_t<decltype(c)>::PostNorm>) {
-      TokenMatrix<Param> du;
-      c.post.backpropagate(dh, du, executor);
-      backpropagate_sublayer(who(), names(I).sublayer, c.sublayer, du, dn);
+      c.post.backpropagate(dh, buffers.update, executor);
+      backpropagate_sublayer(who(), names(I).sublayer, c.sublayer, std::as_const(buffers.update),
+                             dn);
     } else {
       backpropagate_sublayer(who(), names(I).sublayer, c.sublayer, dh, dn);
     }
     if (c.alpha != 1) dh *= Param(c.alpha);
-    if constexpr (I > 0) retrace_connection<I - 1>(dh, dn, c.pre, executor);
+    if constexpr (I > 0) retrace_connection<I - 1>(dh, dn, buffers, c.pre, executor);
   }
 
   // ---- for BlockCalls
@@ -250,17 +252,17 @@ class Chain
     infer_from(stream, StepNorm<NoNorm>{}, result, executor);
   }
   template <class E>
-  void train(TokenMatrix<Param>& h, E& executor) {
+  void train(TokenMatrix<Param>& h, TrainingBuffers<Param>& buffers, E& executor) {
     StepNorm<NoNorm> none;
-    TokenMatrix<Param> n;
-    enter_remembering(h, none, input_norm(), n, executor);
-    train_from(h, n, none, executor);
+    TrainingStream<Param> stream(h);
+    enter_remembering(stream, none, input_norm(), buffers.normed, executor);
+    train_from(stream, buffers, none, executor);
   }
   template <class E>
-  void retrace(TokenMatrix<Param>& dh, E& executor) {
+  void retrace(TokenMatrix<Param>& dh, TrainingBuffers<Param>& buffers, E& executor) {
     StepNorm<NoNorm> none;
     TokenMatrix<Param> dn;
-    retrace_from(dh, dn, none, executor);
+    retrace_from(dh, dn, buffers, none, executor);
     retreat_to_input(dh, dn, none, input_norm(), executor);
   }
 

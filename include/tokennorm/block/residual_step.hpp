@@ -213,39 +213,79 @@ void advance(Stream<S>& stream, const Update& update, double alpha, const StepNo
   }
 }
 
-/// The same in training: everything a backward pass needs is remembered by the norm that needs it.
-/// `h` becomes the new stream, `n` the next sublayer's input where a norm stands before it.
+/// The buffers of a training, kept between its calls: new memory costs more than what is done in
+/// it.
+template <class S>
+struct TrainingBuffers {
+  TokenMatrix<S> normed;  // n, the input of a sublayer
+  TokenMatrix<S> update;  // the result of a sublayer, or its gradient
+};
+
+/// The stream of a training on its way through a chain. What a norm has to remember of it is
+/// written to that norm's memory in the first place, and read there by the next step.
+template <class S>
+class TrainingStream {
+ public:
+  explicit TrainingStream(TokenMatrix<S>& own) : own_(&own), now_(&own) {}
+
+  const TokenMatrix<S>& h() const { return *now_; }
+  /// Moves the stream, still where it started, to a norm's memory.
+  void move_to(TokenMatrix<S>& memory) {
+    memory.swap(*own_);
+    now_ = &memory;
+  }
+  /// Where the stream will be after a step; `next` is the norm that reads it, if one does.
+  template <class Next>
+  TokenMatrix<S>& place(StepNorm<Next>& next) {
+    if constexpr (is_norm<Next>) {
+      return next.memory->x;
+    } else {
+      return *own_;
+    }
+  }
+  void is_now_in(TokenMatrix<S>& place) { now_ = &place; }
+
+ private:
+  TokenMatrix<S>* own_;
+  TokenMatrix<S>* now_;
+};
+
+/// The same in training: everything a backward pass needs is remembered by the norm that needs it;
+/// an update that is, is moved away. `n` becomes the next sublayer's input where a norm stands
+/// before it.
 template <class S, class Update, class Post, class Out, class Next, class E>
-void advance_remembering(TokenMatrix<S>& h, const Update& update, double alpha,
+void advance_remembering(TrainingStream<S>& stream, Update& update, double alpha,
                          StepNorm<Post>& post, StepNorm<Out>& out, StepNorm<Next>& next,
                          TokenMatrix<S>& n, E& executor) {
   using A = Accumulator<S>;
   constexpr bool has_out = is_norm<Out>, has_next = is_norm<Next>;
-  constexpr bool has_update = !std::is_same_v<Update, Absent>;
-  const Index tokens = h.rows(), channels = h.cols();
+  constexpr bool has_update = !std::is_same_v<Update, const Absent>;
+  const Index tokens = stream.h().rows(), channels = stream.h().cols();
   const auto update_view = [&] {
     if constexpr (!has_update) {
       return Absent{};
     } else if constexpr (is_norm<Post>) {
-      post.memory->x = update;
+      post.memory->x.swap(update);
       return as_const(view_of(post.memory->x));
     } else {
       return as_const(view_of(update));
     }
   }();
-  if constexpr (has_out && !has_update) out.memory->x = h;
+  if constexpr (!has_update) stream.move_to(has_out ? stream.place(out) : stream.place(next));
+  const auto h = as_const(view_of(stream.h()));
+  TokenMatrix<S>& place = stream.place(next);
   const auto sum = [&] {
     if constexpr (!has_update) {
       return Absent{};
     } else if constexpr (has_out) {
       return shaped(out.memory->x, tokens, channels);
     } else {
-      return view_of(h);
+      return shaped(place, tokens, channels);
     }
   }();
   const auto stream_out = [&] {
     if constexpr (has_out) {
-      return view_of(h);
+      return shaped(place, tokens, channels);
     } else {
       return Absent{};
     }
@@ -257,12 +297,12 @@ void advance_remembering(TokenMatrix<S>& h, const Update& update, double alpha,
       return Absent{};
     }
   }();
-  run_step(kernels::residual_step(kernels::Extent<Eigen::Dynamic>{channels}, as_const(view_of(h)),
-                                  update_view, A(alpha), post.remembering_arguments(tokens),
-                                  out.remembering_arguments(tokens),
-                                  next.remembering_arguments(tokens), sum, stream_out, normed),
-           executor);
-  if constexpr (has_next) next.memory->x = h;
+  run_step(
+      kernels::residual_step(kernels::Extent<Eigen::Dynamic>{channels}, h, update_view, A(alpha),
+                             post.remembering_arguments(tokens), out.remembering_arguments(tokens),
+                             next.remembering_arguments(tokens), sum, stream_out, normed),
+      executor);
+  stream.is_now_in(place);
 }
 
 /// The start of a chain: h ← embedding(x), n ← first(h).
@@ -275,11 +315,12 @@ void enter(Stream<S>& stream, const StepNorm<Embedding>& embedding, const StepNo
 }
 
 template <class S, class Embedding, class First, class E>
-void enter_remembering(TokenMatrix<S>& h, StepNorm<Embedding>& embedding, StepNorm<First>& first,
-                       TokenMatrix<S>& n, E& executor) {
+void enter_remembering(TrainingStream<S>& stream, StepNorm<Embedding>& embedding,
+                       StepNorm<First>& first, TokenMatrix<S>& n, E& executor) {
   StepNorm<NoNorm> none;
   if constexpr (is_norm<Embedding> || is_norm<First>) {
-    advance_remembering(h, Absent{}, 1, none, embedding, first, n, executor);
+    constexpr Absent no_update;
+    advance_remembering(stream, no_update, 1, none, embedding, first, n, executor);
   }
 }
 

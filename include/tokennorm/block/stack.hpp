@@ -53,9 +53,9 @@ class Stack : public detail::BlockCalls<Stack<EmbeddingNorm, Block, FinalNorm>,
   template <class S, class Result, class E>
   void infer(detail::Stream<S>& stream, const Result& result, E& executor) const;
   template <class E>
-  void train(TokenMatrix<Param>& h, E& executor);
+  void train(TokenMatrix<Param>& h, detail::TrainingBuffers<Param>& buffers, E& executor);
   template <class E>
-  void retrace(TokenMatrix<Param>& dh, E& executor);
+  void retrace(TokenMatrix<Param>& dh, detail::TrainingBuffers<Param>& buffers, E& executor);
 
   template <class Norm>
   void check_channels(const char* name, const Norm& norm) const;
@@ -131,24 +131,29 @@ void Stack<EmbeddingNorm, Block, FinalNorm>::infer(detail::Stream<S>& stream, co
 
 template <class EmbeddingNorm, class Block, class FinalNorm>
 template <class E>
-void Stack<EmbeddingNorm, Block, FinalNorm>::train(TokenMatrix<Param>& h, E& executor) {
-  TokenMatrix<Param> n;
-  detail::enter_remembering(h, embedding_norm_, blocks_.front().input_norm(), n, executor);
+void Stack<EmbeddingNorm, Block, FinalNorm>::train(TokenMatrix<Param>& h,
+                                                   detail::TrainingBuffers<Param>& buffers,
+                                                   E& executor) {
+  detail::TrainingStream<Param> stream(h);
+  detail::enter_remembering(stream, embedding_norm_, blocks_.front().input_norm(), buffers.normed,
+                            executor);
   for (std::size_t i = 0; i + 1 < blocks_.size(); ++i) {
-    blocks_[i].train_from(h, n, blocks_[i + 1].input_norm(), executor);
+    blocks_[i].train_from(stream, buffers, blocks_[i + 1].input_norm(), executor);
   }
-  blocks_.back().train_from(h, n, final_norm_, executor);
-  if constexpr (detail::is_norm<FinalNorm>) h.swap(n);
+  blocks_.back().train_from(stream, buffers, final_norm_, executor);
+  if constexpr (detail::is_norm<FinalNorm>) h.swap(buffers.normed);
 }
 
 template <class EmbeddingNorm, class Block, class FinalNorm>
 template <class E>
-void Stack<EmbeddingNorm, Block, FinalNorm>::retrace(TokenMatrix<Param>& dh, E& executor) {
+void Stack<EmbeddingNorm, Block, FinalNorm>::retrace(TokenMatrix<Param>& dh,
+                                                     detail::TrainingBuffers<Param>& buffers,
+                                                     E& executor) {
   TokenMatrix<Param> dn;
   if constexpr (detail::is_norm<FinalNorm>) dh.swap(dn);  // nothing reads the stream but that norm
-  blocks_.back().retrace_from(dh, dn, final_norm_, executor);
+  blocks_.back().retrace_from(dh, dn, buffers, final_norm_, executor);
   for (std::size_t i = blocks_.size() - 1; i > 0; --i) {
-    blocks_[i - 1].retrace_from(dh, dn, blocks_[i].input_norm(), executor);
+    blocks_[i - 1].retrace_from(dh, dn, buffers, blocks_[i].input_norm(), executor);
   }
   detail::retreat_to_input(dh, dn, embedding_norm_, blocks_.front().input_norm(), executor);
 }

@@ -77,9 +77,10 @@ using Unwrapped = std::remove_reference_t<decltype(unwrap(std::declval<F&>()))>;
 }
 
 /// What a sublayer returned, as tokens of its own.
-template <class Tokens, class Result>
-void take_result(Who who, const char* role, const char* returned, const Result& result, Tokens& to,
+template <class Tokens, class Returned>
+void take_result(Who who, const char* role, const char* returned, Returned&& result, Tokens& to,
                  Index token_count, Index channels) {
+  using Result = std::remove_cvref_t<Returned>;
   static_assert(is_dense<Result>,
                 "tokennorm: a sublayer does not return tokens. Let it return an Eigen matrix or "
                 "expression of its input's shape.");
@@ -93,7 +94,11 @@ void take_result(Who who, const char* role, const char* returned, const Result& 
     if (result.rows() != token_count || result.cols() != channels) [[unlikely]] {
       fail_result(who, role, returned, result.rows(), result.cols(), token_count, channels);
     }
-    to = result.matrix();
+    if constexpr (std::is_same_v<Returned, Tokens>) {
+      to.swap(result);  // nobody else has it
+    } else {
+      to = result.matrix();
+    }
   }
 }
 

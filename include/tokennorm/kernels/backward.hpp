@@ -30,8 +30,8 @@ namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_
 inline constexpr Index vectors_per_total = 16;
 
 /// How the rows of an operand are worked on. The sums of four are taken together and gathered
-/// before they touch memory, but where x, dy and dx do not fit into the second cache, rows that fit
-/// into the first are faster alone.
+/// before they touch memory. But rows that fit into the first cache are faster alone where x, dy
+/// and dx do not fit into the second, or where their borders are not those of cache lines.
 template <class A>
 struct Grouping {
   bool alone;  // every row
@@ -39,10 +39,11 @@ struct Grouping {
 
   template <class T>
   TOKENNORM_INLINE explicit Grouping(const TokenView<T>& x) {
-    constexpr Index kib = 1024;
+    constexpr Index kib = 1024, line = 64;
     const Index row = x.channels * Index{sizeof(A)};
     const bool is_long = row > 6 * kib;  // all that belongs to it does not fit into the first cache
-    alone = !is_long && row >= kib && x.tokens * x.channels * Index{sizeof(T)} >= 1024 * kib;
+    const bool is_far = x.tokens * x.channels * Index{sizeof(T)} >= 512 * kib;
+    alone = !is_long && ((is_far && row >= kib / 2) || (row % line != 0 && row >= kib));
     apart = alone || is_long;
   }
 };
@@ -370,7 +371,7 @@ struct BackwardRowsTask {
     }
     auto at = affine.begin(c);
     while (c < channels) {
-      Sums sums[Rows];
+      Array<Sums, Rows> sums;
       const Index stop = std::min(channels, c + block);
       for (; c + width <= stop; c += width) {
         const V scale = at.scale();
