@@ -104,7 +104,8 @@ TYPED_TEST(Aliasing, InPlaceWorksThroughEqualViewsOfAnyStride) {
 }
 
 TYPED_TEST(Aliasing, GradientMayOverwriteTheIncomingOneOrTheInput) {
-  for (const Shape& shape : {Shape{1, 16}, Shape{5, 33}, Shape{9, 100}, Shape{4, 3}}) {
+  for (const Shape& shape :
+       {Shape{1, 16}, Shape{5, 33}, Shape{9, 100}, Shape{4, 3}, Shape{2, 1601}, Shape{5, 301}}) {
     SCOPED_TRACE(shape);
     const auto norm = random_affine<TypeParam>(shape.channels);
     const auto check = [&](const auto& x, const auto& dy) {

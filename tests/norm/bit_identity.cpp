@@ -240,7 +240,8 @@ const std::vector<TestExecutor>& executors() {
   return all;
 }
 
-const std::vector<Shape> executor_shapes = {{1, 33}, {37, 5}, {150, 100}, {1000, 17}};
+const std::vector<Shape> executor_shapes = {{1, 33},    {37, 5},    {150, 100},
+                                            {1000, 17}, {130, 301}, {270, 512}};
 
 TYPED_TEST(BitIdentity, ExecutorsChangeNothingNotEvenParameterGradients) {
   const auto check = [&](const auto& x, const auto& dy) {

@@ -72,6 +72,22 @@ struct StepNorm {
   void backpropagate(const TokenMatrix<Scalar>& dy, TokenMatrix<Scalar>& dx, E& executor) {
     norm.backpropagate(memory->x, memory->stats, dy, dx, norm.gradients(), executor);
   }
+  /// dx = the gradient of dx + dy through the norm.
+  template <class E>
+  void backpropagate_with(const TokenMatrix<Scalar>& dy, TokenMatrix<Scalar>& dx, E& executor) {
+    if constexpr (NativeScalar<Scalar>) {
+      const kernels::SumOfViews<Scalar> sum{as_const(view_of(dx)), view_of(dy)};
+      norm.template backward_with<Statistic>(
+          [](const auto& args, Index begin, Index end) {
+            kernels::run_backward_rows(args, begin, end);
+          },
+          as_const(view_of(memory->x)), memory->stats, sum, Absent{}, view_of(dx), norm.gradients(),
+          executor);
+    } else {
+      dx += dy;
+      backpropagate(dx, dx, executor);
+    }
+  }
 
   NormType norm;
   Remembered<Memory> memory;
@@ -343,7 +359,11 @@ void gather(TokenMatrix<S>& dh, const TokenMatrix<S>& dn, StepNorm<NormType>& no
 template <class S, class Out, class Next, class E>
 void retreat(TokenMatrix<S>& dh, const TokenMatrix<S>& dn, StepNorm<Out>& out, StepNorm<Next>& next,
              E& executor) {
-  gather(dh, dn, next, executor);
+  if constexpr (is_norm<Out> && !is_norm<Next>) {
+    if (dn.size() != 0) return out.backpropagate_with(dn, dh, executor);
+  } else {
+    gather(dh, dn, next, executor);
+  }
   if constexpr (is_norm<Out>) out.backpropagate(dh, dh, executor);
 }
 

@@ -335,7 +335,7 @@ struct Sum {
     return add<A, W>(stream.template get_first<A, W>(c, n), update.template get_first<A, W>(c, n));
   }
   /// Through the lanes, so that it has the bits that the lanes have.
-  template <class A, int W>
+  template <class A, int W = Baseline::lanes<A>>
   TOKENNORM_INLINE A at(Index c) const {
     if constexpr (requires { stream.template get_first<A, W>(c, 1); }) {
       return get_first<A, W>(c, 1)[0];
@@ -352,5 +352,32 @@ struct Sum {
     return rounded_to<StoredAs>(opaque(h * Lanes<A, W>(alpha)) + u);
   }
 };
+
+/// An operand that is read as the sum of two.
+template <class T>
+struct SumOfViews {
+  TokenView<const T> first, second;
+};
+
+template <class T>
+TOKENNORM_INLINE SumOfViews<T> in_registers(const SumOfViews<T>& sum) {
+  return {in_registers(sum.first), in_registers(sum.second)};
+}
+template <class T>
+TOKENNORM_INLINE auto row_of(const SumOfViews<T>& sum, Index token) {
+  using A = Accumulator<T>;
+  return Sum<T, A, Row<const T>, Row<const T>>{row_of(sum.first, token), row_of(sum.second, token),
+                                               A(1)};
+}
+
+/// Whether an operand stands in the memory of a result.
+template <class T>
+TOKENNORM_INLINE bool is_in(const void* result, const TokenView<T>& view) {
+  return result == static_cast<const void*>(view.data);
+}
+template <class T>
+TOKENNORM_INLINE bool is_in(const void* result, const SumOfViews<T>& sum) {
+  return is_in(result, sum.first) || is_in(result, sum.second);
+}
 
 }  // namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH

@@ -35,7 +35,8 @@ inline constexpr Index vectors_per_total = 16;
 template <class A>
 struct Grouping {
   bool alone;  // every row
-  bool apart;  // of a row alone: dx of some channels is written, then their sums are touched
+  bool apart;  // of a row alone: dx of some channels is written, then their sums are touched; the
+               // other way round where dx is written over what they are taken from
 
   template <class T>
   TOKENNORM_INLINE explicit Grouping(const TokenView<T>& x) {
@@ -55,7 +56,7 @@ template <class A, int Channels, class X, class DY, class DSum, class DX, class 
 struct Backward {
   Extent<Channels> channels;
   X x;                        // TokenView<const …>
-  DY dy;                      // TokenView<const …>
+  DY dy;                      // TokenView<const …> or SumOfViews
   DSum dsum;                  // TokenView<const …> or Absent
   DX dx;                      // TokenView
   Norm norm;                  // mean and rstd are read
@@ -255,6 +256,8 @@ struct BackwardRowsTask {
     const auto affine = ready.affine;
     const Index channels = args.channels.get();
     const Grouping<A> grouping(args.x);
+    const bool in_place = is_in(args.dx.data, args.x) || is_in(args.dx.data, args.dy);
+    const bool wants_sums = args.scale_sums.wanted() || args.shift_sums.wanted();
     const auto run_fold = [&](Index first, Index last, const ChannelSums<A>& scale_sums,
                               const ChannelSums<A>& shift_sums) __attribute__((always_inline)) {
       const auto run_rows = [&](auto rows, Index t) __attribute__((always_inline)) {
@@ -281,8 +284,13 @@ struct BackwardRowsTask {
         } else if constexpr (rows == 1) {
           for (Index from = 0; from < channels; from += channels_apart) {
             const Index to = std::min(channels, from + channels_apart);
-            sweep(only_dx, tokens, t, from, to);
-            if (scale_sums.wanted() || shift_sums.wanted()) sweep(only_sums, tokens, t, from, to);
+            for (const bool is_dx : {!in_place, in_place}) {
+              if (is_dx) {
+                sweep(only_dx, tokens, t, from, to);
+              } else if (wants_sums) {
+                sweep(only_sums, tokens, t, from, to);
+              }
+            }
           }
         }
       };

@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <new>
 #include <type_traits>
+#include <utility>
 
 namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
 
@@ -146,6 +147,56 @@ struct AddPartialsTask {
     }
     return sum;
   }
+};
+
+/// The sums of a call: their memory, and the gradients that they go to in the end. One whose
+/// gradient is null is not wanted.
+template <class A, class G>
+class GradientSums {
+ public:
+  GradientSums(Index tokens, Index channels, G* scale, G* shift)
+      : tokens_(tokens),
+        channels_(channels),
+        scale_(scale),
+        shift_(shift),
+        recent_(goes_straight() ? 0 : size()),
+        total_(tokens > tokens_per_fold ? size() : 0) {}
+
+  ChannelSums<A> scale() { return of(scale_, 0); }
+  ChannelSums<A> shift() { return of(shift_, scale_ == nullptr ? 0 : size_of_one()); }
+  /// Chunks of which the sums are added up in the first slot.
+  Index* added_up() { return &added_up_; }
+
+  void finish() {
+    if (goes_straight() || tokens_ == 0) return;
+    for (const auto& [sums, gradient] : {std::pair(scale(), scale_), std::pair(shift(), shift_)}) {
+      if (sums.wanted()) {
+        dispatch(AddPartialsTask<A, G>{sums, tokens_, channels_, added_up_, gradient});
+      }
+    }
+  }
+
+ private:
+  /// A few tokens make one sum, which goes straight to the gradient.
+  bool goes_straight() const { return std::is_same_v<A, G> && tokens_ <= rows_together; }
+  Index size_of_one() const { return chunk_count(tokens_) * channels_; }
+  Index size() const {
+    return (Index{scale_ != nullptr} + Index{shift_ != nullptr}) * size_of_one();
+  }
+  ChannelSums<A> of(G* gradient, Index first) {
+    if (gradient == nullptr) return {};
+    if constexpr (std::is_same_v<A, G>) {
+      if (goes_straight()) return {gradient, nullptr, true};
+    }
+    return {recent_.data() + first, total_.data() + first, false};
+  }
+
+  Index tokens_, channels_;
+  G* scale_;
+  G* shift_;
+  Index added_up_ = 1;
+  Scratch<A> recent_;
+  Scratch<double> total_;
 };
 
 }  // namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH

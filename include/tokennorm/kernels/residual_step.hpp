@@ -167,6 +167,17 @@ TOKENNORM_INLINE auto group_of(const F& f) {
   }
 }
 
+template <int N, class T>
+TOKENNORM_INLINE auto rows_of(const SumOfViews<T>& sum, Index token) {
+  const auto first = rows_of<N>(sum.first, token), second = rows_of<N>(sum.second, token);
+  return group_of<N>([&](int r) __attribute__((always_inline)) {
+    auto row = row_of(sum, token);
+    row.stream = first.row[r];
+    row.update = second.row[r];
+    return row;
+  });
+}
+
 template <class Operand, int N>
 TOKENNORM_INLINE auto stored(const Group<Operand, N>& rows) {
   return group_of<N>([&](int r)

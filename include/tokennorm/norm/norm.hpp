@@ -158,6 +158,13 @@ class Norm {
                            stats != nullptr ? stats->rstd.data() : nullptr);
   }
 
+  /// dx and the gradients by a kernel for the operands' strides. Nothing is checked.
+  template <class A, class Kernel, class X, class S, class DY, class DSum, class DX, class G,
+            class E>
+  void backward_with(const Kernel& kernel, const X& x, const TokenStatistics<S>& stats,
+                     const DY& dy, const DSum& dsum, const DX& dx, NormGradients<G>& gradients,
+                     E& executor) const;
+
   /// Makes room for the statistics of so many tokens.
   template <class S>
   static void size_statistics(TokenStatistics<S>& stats, Index tokens) {
@@ -499,39 +506,17 @@ void Norm<Kind, Param, Channels>::backward_call(const char* x_name, const X& x,
   using X0 = ScalarOf<X>;
   if constexpr (NativeScalar<X0>) {
     using A = Accumulator<X0, ScalarOf<DY>, ScalarOf<DX>>;
-    const auto norm = arguments_at<A>(centred ? stats.mean.data() : nullptr, stats.rstd.data());
-    // Chunks are summed up each for itself and then in order, so that the gradients do not depend
-    // on how the executor divides them.
-    const Index chunks = kernels::chunk_count(in.tokens);
-    const Index sums = chunks * channels();
-    const Index wanted = Index{options_.scale} + Index{options_.shift};
-    // A few tokens make one sum, which goes straight to the gradient.
-    const bool few = std::is_same_v<A, G> && in.tokens <= kernels::rows_together;
-    kernels::Scratch<A> recent(few ? 0 : wanted * sums);
-    kernels::Scratch<double> total(in.tokens > kernels::tokens_per_fold ? wanted * sums : 0);
-    const auto sums_of = [&](auto& gradient, Index first) -> kernels::ChannelSums<A> {
-      if constexpr (std::is_same_v<A, G>) {
-        if (few) return {gradient.data(), nullptr, true};
-      }
-      return {recent.data() + first, total.data() + first, false};
+    const auto run = [&](const auto& kernel) {
+      backward_with<A>(kernel, in, stats, out_gradient, skip, result, gradients, executor);
     };
-    kernels::ChannelSums<A> scale_sums, shift_sums;
-    if (options_.scale) scale_sums = sums_of(gradients.scale, 0);
-    if (options_.shift) shift_sums = sums_of(gradients.shift, options_.scale ? sums : 0);
-    Index added_up = 1;
-    const kernels::Backward<A, Channels, decltype(in), decltype(out_gradient), decltype(skip),
-                            decltype(result), decltype(norm)>
-        arguments{{channels()}, in,         out_gradient, skip,     result,
-                  norm,         scale_sums, shift_sums,   &added_up};
-    const Index grain = std::max<Index>(1, token_grain(channels()) / kernels::tokens_per_chunk);
     const auto rows = [&] {
-      executor.parallel_for(chunks, grain, [&](Index begin, Index end) {
-        kernels::run_backward_rows(arguments, begin, end);
+      run([](const auto& args, Index begin, Index end) {
+        kernels::run_backward_rows(args, begin, end);
       });
     };
     const auto columns = [&] {
-      executor.parallel_for(chunks, grain, [&](Index begin, Index end) {
-        kernels::run_backward_columns(arguments, begin, end);
+      run([](const auto& args, Index begin, Index end) {
+        kernels::run_backward_columns(args, begin, end);
       });
     };
     if constexpr (has_dsum) {
@@ -541,13 +526,6 @@ void Norm<Kind, Param, Channels>::backward_call(const char* x_name, const X& x,
       choose_layout<decltype(x_operand), decltype(dy_operand), DX>(
           all_contiguous(in, out_gradient, result), rows, columns);
     }
-    const auto add = [&](const kernels::ChannelSums<A>& partial, auto& gradient) {
-      if (!partial.wanted() || partial.is_gradient) return;
-      kernels::dispatch(kernels::AddPartialsTask<A, G>{partial, in.tokens, channels(), added_up,
-                                                       gradient.data()});
-    };
-    add(scale_sums, gradients.scale);
-    add(shift_sums, gradients.shift);
   } else {
     const auto norm = arguments_at<X0>(centred ? stats.mean.data() : nullptr, stats.rstd.data());
     TokenView<const X0> skip_or_null;
@@ -556,6 +534,26 @@ void Norm<Kind, Param, Channels>::backward_call(const char* x_name, const X& x,
                                options_.scale ? gradients.scale.data() : nullptr,
                                options_.shift ? gradients.shift.data() : nullptr);
   }
+}
+
+/// Chunks are summed up each for itself and then in order, so that the gradients do not depend on
+/// how the executor divides them.
+template <class Kind, class Param, int Channels>
+template <class A, class Kernel, class X, class S, class DY, class DSum, class DX, class G, class E>
+void Norm<Kind, Param, Channels>::backward_with(const Kernel& kernel, const X& x,
+                                                const TokenStatistics<S>& stats, const DY& dy,
+                                                const DSum& dsum, const DX& dx,
+                                                NormGradients<G>& gradients, E& executor) const {
+  const auto norm = arguments_at<A>(centred ? stats.mean.data() : nullptr, stats.rstd.data());
+  kernels::GradientSums<A, G> sums(x.tokens, channels(),
+                                   options_.scale ? gradients.scale.data() : nullptr,
+                                   options_.shift ? gradients.shift.data() : nullptr);
+  const kernels::Backward<A, Channels, X, DY, DSum, DX, std::remove_const_t<decltype(norm)>>
+      arguments{{channels()}, x, dy, dsum, dx, norm, sums.scale(), sums.shift(), sums.added_up()};
+  executor.parallel_for(kernels::chunk_count(x.tokens),
+                        std::max<Index>(1, token_grain(channels()) / kernels::tokens_per_chunk),
+                        [&](Index begin, Index end) { kernel(arguments, begin, end); });
+  sums.finish();
 }
 
 // ---- module -------------------------------------------------------------------------------------
