@@ -107,6 +107,13 @@ typedef long long Long4 __attribute__((vector_size(32)));
 [[gnu::target("avx512f")]] inline void narrow(Half16& to, const Float16& from) {
   to = __builtin_ia32_vcvtps2ph512_mask(from, 0, Half16{}, 0xffff);
 }
+// To nearest even, NaN kept, but a float below the normal ones becomes zero. Only where
+// detail::has_bfloat16(): the kernels may not have the target that the builtin asks for. Clang
+// inlines an asm with vectors only where caller and callee have the same one.
+[[gnu::target(TOKENNORM_AVX512_TARGET)]] inline void narrow_to_bfloat16(Half16& to,
+                                                                        const Float16& from) {
+  asm("vcvtneps2bf16 {%1, %0|%0, %1}" : "=v"(to) : "v"(from));
+}
 
 // A store that leaves the caches alone; p is aligned to the size of v.
 #if !defined(__clang__)
