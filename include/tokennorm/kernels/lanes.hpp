@@ -554,6 +554,10 @@ TOKENNORM_INLINE Lanes<A, W> load_first(const T* p, Index n) {
     Lanes<A, W> result;
     masked_load(result.native, p, static_cast<int>(n));
     return result;
+  } else if constexpr (sizeof(T) == 2 && has_masked_access<short, W * 2>) {
+    Bits16<W> bits;
+    masked_load(bits.native, reinterpret_cast<const short*>(p), static_cast<int>(n));
+    return from_bits<A, T>(bits);
   }
   alignas(64) Bytes<W * sizeof(T)> bytes = {};
   T* buffer = reinterpret_cast<T*>(bytes);
@@ -566,6 +570,9 @@ template <class A, int W, class T>
 TOKENNORM_INLINE void store_first(T* p, const Lanes<A, W>& v, Index n) {
   if constexpr (std::is_same_v<T, A> && has_masked_access<A, W* int{sizeof(A)}>) {
     masked_store(p, v.native, static_cast<int>(n));
+    return;
+  } else if constexpr (sizeof(T) == 2 && has_masked_access<short, W * 2>) {
+    masked_store(reinterpret_cast<short*>(p), to_bits<T>(v).native, static_cast<int>(n));
     return;
   }
   alignas(64) Bytes<W * sizeof(T)> bytes;
