@@ -60,6 +60,15 @@ std::uint16_t bits_of(const T& value) {
   return Eigen::numext::bit_cast<std::uint16_t>(value);
 }
 
+/// "A subnormal bfloat16 result may become zero", the only leave: the machine's own conversion
+/// takes every float below the normal ones for a zero, even one that would be rounded up to a
+/// normal bfloat16. The others keep them all.
+template <class T, class A>
+bool becomes_zero(A value) {
+  return std::is_same_v<T, Eigen::bfloat16> && std::is_same_v<A, float> && isa() == Isa::avx512 &&
+         detail::has_bfloat16() && std::fabs(value) < A(0x1p-126f);
+}
+
 template <class T_, class A_>
 struct Pair {
   using T = T_;  // in memory
@@ -81,18 +90,15 @@ class Conversions<Pair<T, A>> : public ::testing::Test {
     if (std::isnan(value))
       return std::isnan(static_cast<float>(stored)) &&
              std::signbit(static_cast<float>(stored)) == std::signbit(value);
-    if (bits_of(stored) == bits_of(expected)) return true;
-    // "A subnormal bfloat16 result may become zero": the only leave.
-    const float result = static_cast<float>(expected);
-    return std::is_same_v<T, Eigen::bfloat16> && std::fabs(result) < 0x1p-126f &&
-           static_cast<float>(stored) == 0.0f && std::signbit(value) == std::signbit(result);
+    if (becomes_zero<T>(value)) expected = T(std::signbit(value) ? -0.0f : 0.0f);
+    return bits_of(stored) == bits_of(expected);
   }
 
   static void expect_rounded_once(std::vector<A> values) {
     pad(values);
     std::vector<T> right(values.size());
     for (std::size_t i = 0; i < values.size(); ++i) right[i] = expected(values[i]);
-    at_every_level([&] {
+    with_every_conversion([&] {
       std::vector<T> stored(values.size());
       kernels::dispatch(StoreTask<A, T>{values.data(), stored.data(), values.size()});
       int wrong = 0;
@@ -167,7 +173,7 @@ TYPED_TEST(Conversions, StoreAsEigenDoes) {
   for (std::uint32_t i = 0; i < (1u << 20); ++i)
     values.push_back(std::bit_cast<float>(i * 2654435761u));  // spread over all patterns
   std::vector<T> stored(values.size());
-  at_every_level([&] {
+  with_every_conversion([&] {
     kernels::dispatch(StoreTask<float, T>{values.data(), stored.data(), values.size()});
     int wrong = 0;
     for (std::size_t i = 0; i < values.size() && wrong < 5; ++i) {
@@ -175,7 +181,7 @@ TYPED_TEST(Conversions, StoreAsEigenDoes) {
       if (std::isnan(values[i]) ? std::isnan(static_cast<float>(stored[i]))
                                 : bits_of(stored[i]) == bits_of(expected))
         continue;
-      if (std::is_same_v<T, Eigen::bfloat16> && std::fabs(values[i]) < 0x1p-125f) continue;
+      if (becomes_zero<T>(values[i]) && static_cast<float>(stored[i]) == 0.0f) continue;
       ++wrong;
       ADD_FAILURE() << std::hexfloat << values[i] << " became " << static_cast<float>(stored[i])
                     << ", with Eigen " << static_cast<float>(expected);

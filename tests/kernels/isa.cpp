@@ -85,6 +85,17 @@ TEST(IsaLevel, TheEnvironmentLowersAndNeverRaises) {
   }
 }
 
+TEST(IsaLevel, BelowAvx512TheMachineDoesNotConvertToBfloat16) {
+  const Environment unset(nullptr);
+  limit_isa(Isa::avx2);
+  EXPECT_FALSE(detail::has_bfloat16());
+#if defined(__x86_64__)
+  limit_isa(Isa::avx512);
+  EXPECT_EQ(detail::has_bfloat16(),
+            machine() == Isa::avx512 && __builtin_cpu_supports("avx512bf16") != 0);
+#endif
+}
+
 TEST(IsaLevelDeathTest, TheEnvironmentIsReadAtTheFirstUse) {
   // In a process of its own, in which nothing has asked for the level yet.
   GTEST_FLAG_SET(death_test_style, "threadsafe");

@@ -36,5 +36,16 @@ void at_every_level(const Body& body) {
   }
 }
 
+/// And once more without the machine's own conversion to bfloat16, if it has that.
+template <class Body>
+void with_every_conversion(const Body& body) {
+  at_every_level(body);
+  const RestoreIsa restore;
+  if (isa() != Isa::avx512 || !detail::has_bfloat16()) return;
+  detail::chosen_isa = static_cast<int>(Isa::avx512);
+  SCOPED_TRACE("avx512, bfloat16 converted in words of integers");
+  body();
+}
+
 }  // namespace test
 }  // namespace tokennorm

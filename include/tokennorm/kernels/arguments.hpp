@@ -321,7 +321,9 @@ struct Stored {
 /// A source: α·stream + update, rounded to the type it is, or would be, stored in.
 template <class StoredAs, class A0, class Stream, class Update>
 struct Sum {
-  static constexpr bool same_at_every_level = Update::same_at_every_level;
+  // A subnormal bfloat16 is kept at one level and becomes zero at another.
+  static constexpr bool same_at_every_level =
+      Update::same_at_every_level && !std::is_same_v<StoredAs, Eigen::bfloat16>;
   Stream stream;
   Update update;
   A0 alpha;

@@ -27,16 +27,11 @@ template <>
 inline constexpr bool has_masked_access<float, 32> = true;
 template <>
 inline constexpr bool has_masked_access<double, 32> = true;
+template <>
+inline constexpr bool has_masked_access<short, 32> = true;
 
 typedef float Float16 __attribute__((vector_size(64)));
 typedef double Double8 __attribute__((vector_size(64)));
-// What the compilers call the type of a mask.
-#if defined(__clang__)
-typedef unsigned short mask16;
-#else
-typedef short mask16;
-#endif
-
 typedef float Float4 __attribute__((vector_size(16)));
 typedef float Float8 __attribute__((vector_size(32)));
 typedef double Double4 __attribute__((vector_size(32)));
@@ -45,6 +40,15 @@ typedef short Half16 __attribute__((vector_size(32)));
 typedef int Int16 __attribute__((vector_size(64)));
 typedef int Int8 __attribute__((vector_size(32)));
 typedef long long Long4 __attribute__((vector_size(32)));
+
+// What the compilers call the type of a mask, and of the memory of halves.
+#if defined(__clang__)
+typedef unsigned short mask16;
+typedef Half16 Memory16;
+#else
+typedef short mask16;
+typedef short Memory16;
+#endif
 
 [[gnu::target("avx512f")]] inline void masked_load(Float16& to, const float* p, int n) {
   to = __builtin_ia32_loadups512_mask(p, Float16{}, static_cast<unsigned short>((1u << n) - 1));
@@ -57,6 +61,15 @@ typedef long long Long4 __attribute__((vector_size(32)));
 }
 [[gnu::target("avx512f")]] inline void masked_store(double* p, const Double8& v, int n) {
   __builtin_ia32_storeupd512_mask(p, v, static_cast<unsigned char>((1u << n) - 1));
+}
+
+[[gnu::target("avx512bw,avx512vl")]] inline void masked_load(Half16& to, const short* p, int n) {
+  to = __builtin_ia32_loaddquhi256_mask(reinterpret_cast<const Memory16*>(p), Half16{},
+                                        static_cast<unsigned short>((1u << n) - 1));
+}
+[[gnu::target("avx512bw,avx512vl")]] inline void masked_store(short* p, const Half16& v, int n) {
+  __builtin_ia32_storedquhi256_mask(reinterpret_cast<Memory16*>(p), v,
+                                    static_cast<unsigned short>((1u << n) - 1));
 }
 
 [[gnu::target("avx2")]] inline void masked_load(Float8& to, const float* p, int n) {
@@ -106,6 +119,13 @@ typedef long long Long4 __attribute__((vector_size(32)));
 }
 [[gnu::target("avx512f")]] inline void narrow(Half16& to, const Float16& from) {
   to = __builtin_ia32_vcvtps2ph512_mask(from, 0, Half16{}, 0xffff);
+}
+// To nearest even, NaN kept, but a float below the normal ones becomes zero. Only where
+// detail::has_bfloat16(): the kernels may not have the target that the builtin asks for. Clang
+// inlines an asm with vectors only where caller and callee have the same one.
+[[gnu::target(TOKENNORM_AVX512_TARGET)]] inline void narrow_to_bfloat16(Half16& to,
+                                                                        const Float16& from) {
+  asm("vcvtneps2bf16 {%1, %0|%0, %1}" : "=v"(to) : "v"(from));
 }
 
 // A store that leaves the caches alone; p is aligned to the size of v.

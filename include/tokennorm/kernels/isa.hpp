@@ -47,6 +47,10 @@ enum class Isa { baseline, avx2, avx512 };
 
 namespace detail {
 
+/// AVX-512 on a machine that also converts to bfloat16 by itself: no level of its own, the kernels
+/// are those of AVX-512 and ask where they store.
+inline constexpr Isa avx512_bfloat16{3};
+
 inline Isa machine_isa() {
 #if defined(__x86_64__)
   __builtin_cpu_init();
@@ -54,7 +58,7 @@ inline Isa machine_isa() {
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
-    return Isa::avx512;
+    return __builtin_cpu_supports("avx512bf16") ? avx512_bfloat16 : Isa::avx512;
   }
   if (avx2) return Isa::avx2;
 #endif
@@ -66,7 +70,7 @@ inline Isa environment_isa() {
   const std::string_view name = text == nullptr ? "" : text;
   if (name == "baseline") return Isa::baseline;
   if (name == "avx2") return Isa::avx2;
-  return Isa::avx512;
+  return avx512_bfloat16;
 }
 
 inline Isa lower(Isa a, Isa b) { return a < b ? a : b; }
@@ -83,6 +87,13 @@ inline constinit std::atomic<int> chosen_isa{-1};
   return chosen_isa.load(std::memory_order_relaxed);
 }
 
+/// Whether kernels at AVX-512 convert to bfloat16 by the machine's own instruction. (Asked for
+/// every vector, which costs nothing that can be measured: the vector units are what the loops wait
+/// for.)
+TOKENNORM_INLINE bool has_bfloat16() {
+  return chosen_isa.load(std::memory_order_relaxed) > static_cast<int>(Isa::avx512);
+}
+
 }  // namespace detail
 
 /// The level the kernels run at. (Inlined: TOKENNORM_MAX_ISA is that of the unit that asks.)
@@ -95,7 +106,8 @@ TOKENNORM_INLINE Isa isa() {
 
 /// Sets the level to `level`, or to what the machine and the environment allow where that is lower.
 inline void limit_isa(Isa level) {
-  detail::chosen_isa.store(static_cast<int>(detail::lower(level, detail::highest_isa())),
+  const Isa most = level == Isa::avx512 ? detail::avx512_bfloat16 : level;
+  detail::chosen_isa.store(static_cast<int>(detail::lower(most, detail::highest_isa())),
                            std::memory_order_relaxed);
 }
 
@@ -129,13 +141,15 @@ struct Avx2 {
   }
 };
 
+#define TOKENNORM_AVX512_TARGET "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c"
+
 struct Avx512 {
   static constexpr bool is_for_speed = true;
   template <class A>
   static constexpr int lanes = 64 / int{sizeof(A)};
   template <class Task>
-  [[gnu::noinline, gnu::target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]] static void
-  call(const Task& task) noexcept {
+  [[gnu::noinline, gnu::target(TOKENNORM_AVX512_TARGET)]] static void call(
+      const Task& task) noexcept {
     task.template run<Avx512>();
   }
 };

@@ -311,6 +311,34 @@ TOKENNORM_INLINE Lanes<A, W> first_lanes(const Lanes<A, W>& v, Index n) {
 
 template <int W>
 using Words = Lanes<std::int32_t, W>;
+/// W values of half or bfloat16 as they are in memory.
+template <int W>
+using Bits16 = Lanes<short, W>;
+
+template <int W>
+TOKENNORM_INLINE Words<W> words_of(const Bits16<W>& bits) {
+#if defined(__x86_64__) && !defined(__clang__)
+  if constexpr (W == 8 || W == 16) {
+    Words<W> words;
+    widen(words.native, bits.native);
+    return words;
+  }
+#endif
+  return convert<std::int32_t>(bit_cast_lanes<Lanes<std::uint16_t, W>>(bits));
+}
+
+/// The lower half of each word.
+template <int W>
+TOKENNORM_INLINE Bits16<W> lower_bits(const Words<W>& words) {
+#if defined(__x86_64__) && !defined(__clang__)
+  if constexpr (W == 16) {
+    Bits16<W> bits;
+    narrow(bits.native, words.native);
+    return bits;
+  }
+#endif
+  return convert<short>(words);
+}
 
 /// mask ? a : b, for masks made of whole lanes.
 template <int W>
@@ -319,23 +347,47 @@ TOKENNORM_INLINE Words<W> select(const Words<W>& mask, const Words<W>& a, const 
 }
 
 template <int W>
-TOKENNORM_INLINE Lanes<float, W> widen_bfloat16(const Words<W>& bits) {
-  return bit_cast_lanes<Lanes<float, W>>(
-      Lanes<std::uint32_t, W>(bit_cast_lanes<Lanes<std::uint32_t, W>>(bits).native << 16));
+TOKENNORM_INLINE Lanes<float, W> widen_bfloat16(const Bits16<W>& bits) {
+  return bit_cast_lanes<Lanes<float, W>>(Lanes<std::uint32_t, W>(
+      bit_cast_lanes<Lanes<std::uint32_t, W>>(words_of(bits)).native << 16));
 }
 
 template <int W>
-TOKENNORM_INLINE Words<W> narrow_bfloat16(const Lanes<float, W>& value) {
+TOKENNORM_INLINE Bits16<W> narrow_bfloat16(const Lanes<float, W>& value) {
+#if defined(__x86_64__)
+  if constexpr (W == 16) {
+    if (detail::has_bfloat16()) [[likely]] {
+      Bits16<W> narrowed;
+      narrow_to_bfloat16(narrowed.native, value.native);
+      return narrowed;
+    }
+  }
+#endif
   const auto bits = bit_cast_lanes<Lanes<std::uint32_t, W>>(value).native;
   const auto rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
   const auto quiet_nan = (bits >> 16) | 0x40u;
   const Words<W> is_nan((bits & 0x7fffffffu) > 0x7f800000u);
-  return select(is_nan, bit_cast_lanes<Words<W>>(Lanes<std::uint32_t, W>(quiet_nan)),
-                bit_cast_lanes<Words<W>>(Lanes<std::uint32_t, W>(rounded)));
+  return lower_bits(select(is_nan, bit_cast_lanes<Words<W>>(Lanes<std::uint32_t, W>(quiet_nan)),
+                           bit_cast_lanes<Words<W>>(Lanes<std::uint32_t, W>(rounded))));
 }
 
+/// Whether the level has instructions that convert W halves.
 template <int W>
-TOKENNORM_INLINE Lanes<float, W> widen_half(const Words<W>& bits) {
+inline constexpr bool converts_halves =
+#if defined(__x86_64__)
+    W == 8 || W == 16;
+#else
+    false;
+#endif
+
+template <int W>
+TOKENNORM_INLINE Lanes<float, W> widen_half(const Bits16<W>& half) {
+  if constexpr (converts_halves<W>) {
+    Lanes<float, W> value;
+    widen(value.native, half.native);
+    return value;
+  }
+  const Words<W> bits = words_of(half);
   const auto magnitude = bits.native & 0x7fff;
   const Words<W> sign = bit_cast_lanes<Words<W>>(Lanes<std::uint32_t, W>(
       (bit_cast_lanes<Lanes<std::uint32_t, W>>(bits).native & 0x8000u) << 16));
@@ -348,7 +400,12 @@ TOKENNORM_INLINE Lanes<float, W> widen_half(const Words<W>& bits) {
 }
 
 template <int W>
-TOKENNORM_INLINE Words<W> narrow_half(const Lanes<float, W>& value) {
+TOKENNORM_INLINE Bits16<W> narrow_half(const Lanes<float, W>& value) {
+  if constexpr (converts_halves<W>) {
+    Bits16<W> half;
+    narrow(half.native, value.native);
+    return half;
+  }
   using Unsigned = Lanes<std::uint32_t, W>;
   const auto words = [](const auto& native) __attribute__((always_inline)) {
     return bit_cast_lanes<Words<W>>(Unsigned(native));
@@ -370,78 +427,7 @@ TOKENNORM_INLINE Words<W> narrow_half(const Lanes<float, W>& value) {
   Words<W> result = select(Words<W>(magnitude < 0x38800000u), tiny, normal);
   result = select(Words<W>(magnitude >= 0x477ff000u), infinite, result);
   result = select(Words<W>(magnitude > 0x7f800000u), nan, result);
-  return result | sign;
-}
-
-// ---- memory -------------------------------------------------------------------------------------
-
-template <class T, int W>
-TOKENNORM_INLINE Lanes<T, W> load_raw(const void* p) {
-  Lanes<T, W> result;
-  std::memcpy(&result.native, p, sizeof(result.native));
-  return result;
-}
-
-template <class T, int W>
-TOKENNORM_INLINE void store_raw(void* p, const Lanes<T, W>& v) {
-  std::memcpy(p, &v.native, sizeof(v.native));
-}
-
-/// Whether the level has instructions that convert W halves.
-template <int W>
-inline constexpr bool converts_halves =
-#if defined(__x86_64__)
-    W == 8 || W == 16;
-#else
-    false;
-#endif
-
-/// The bits of W half or bfloat16 values.
-template <int W>
-TOKENNORM_INLINE Words<W> load_bits(const void* p) {
-#if defined(__x86_64__) && !defined(__clang__)
-  if constexpr (W == 8 || W == 16) {
-    Words<W> bits;
-    widen(bits.native, load_raw<short, W>(p).native);
-    return bits;
-  }
-#endif
-  return convert<std::int32_t>(load_raw<std::uint16_t, W>(p));
-}
-template <int W>
-TOKENNORM_INLINE void store_bits(void* p, const Words<W>& bits) {
-#if defined(__x86_64__) && !defined(__clang__)
-  if constexpr (W == 16) {
-    Lanes<short, W> halves;
-    narrow(halves.native, bits.native);
-    return store_raw(p, halves);
-  }
-#endif
-  store_raw(p, convert<std::uint16_t>(bits));
-}
-
-/// W values from memory, in the arithmetic type.
-template <class A, int W, class T>
-TOKENNORM_INLINE Lanes<A, W> load(const T* p) {
-  if constexpr (std::is_same_v<T, A>) {
-    return load_raw<A, W>(p);
-  } else if constexpr (std::is_same_v<T, double>) {
-    return join(convert<A>(load_raw<T, W / 2>(p)), convert<A>(load_raw<T, W / 2>(p + W / 2)));
-  } else if constexpr (std::is_same_v<T, float>) {
-    return convert<A>(load_raw<float, W>(p));
-  } else {
-    if constexpr (std::is_same_v<T, Eigen::half> && converts_halves<W>) {
-      Lanes<float, W> single;
-      widen(single.native, load_raw<short, W>(p).native);
-      return convert<A>(single);
-    }
-    const Words<W> bits = load_bits<W>(p);
-    if constexpr (std::is_same_v<T, Eigen::bfloat16>) {
-      return convert<A>(widen_bfloat16(bits));
-    } else {
-      return convert<A>(widen_half(bits));
-    }
-  }
+  return lower_bits(result | sign);
 }
 
 /// double to float by rounding to odd: a later rounding to half or bfloat16 is then the only one.
@@ -461,6 +447,58 @@ TOKENNORM_INLINE Lanes<float, W> round_to_odd(const Lanes<double, W>& v) {
   return bit_cast_lanes<Lanes<float, W>>(select(is_finite, odd, bits));
 }
 
+/// W values of T, which is half or bfloat16, in the arithmetic type, and back.
+template <class A, class T, int W>
+TOKENNORM_INLINE Lanes<A, W> from_bits(const Bits16<W>& bits) {
+  if constexpr (std::is_same_v<T, Eigen::bfloat16>) {
+    return convert<A>(widen_bfloat16(bits));
+  } else {
+    return convert<A>(widen_half(bits));
+  }
+}
+template <class T, class A, int W>
+TOKENNORM_INLINE Bits16<W> to_bits(const Lanes<A, W>& v) {
+  Lanes<float, W> single;
+  if constexpr (std::is_same_v<A, double>) {
+    single = round_to_odd(v);
+  } else {
+    single = v;
+  }
+  if constexpr (std::is_same_v<T, Eigen::bfloat16>) {
+    return narrow_bfloat16(single);
+  } else {
+    return narrow_half(single);
+  }
+}
+
+// ---- memory -------------------------------------------------------------------------------------
+
+template <class T, int W>
+TOKENNORM_INLINE Lanes<T, W> load_raw(const void* p) {
+  Lanes<T, W> result;
+  std::memcpy(&result.native, p, sizeof(result.native));
+  return result;
+}
+
+template <class T, int W>
+TOKENNORM_INLINE void store_raw(void* p, const Lanes<T, W>& v) {
+  std::memcpy(p, &v.native, sizeof(v.native));
+}
+
+/// W values from memory, in the arithmetic type.
+template <class A, int W, class T>
+TOKENNORM_INLINE Lanes<A, W> load(const T* p) {
+  if constexpr (std::is_same_v<T, A>) {
+    return load_raw<A, W>(p);
+  } else if constexpr (std::is_same_v<T, double>) {
+    return join(convert<A>(load_raw<T, W / 2>(p)), convert<A>(load_raw<T, W / 2>(p + W / 2)));
+  } else if constexpr (std::is_same_v<T, float>) {
+    return convert<A>(load_raw<float, W>(p));
+  } else {
+    return from_bits<A, T>(load_raw<short, W>(p));
+  }
+}
+
 /// Stores W values, rounded to the memory type.
 template <class A, int W, class T>
 TOKENNORM_INLINE void store(T* p, const Lanes<A, W>& v) {
@@ -472,23 +510,7 @@ TOKENNORM_INLINE void store(T* p, const Lanes<A, W>& v) {
   } else if constexpr (std::is_same_v<T, float>) {
     store_raw(p, convert<float>(v));
   } else {
-    Words<W> bits;
-    Lanes<float, W> single;
-    if constexpr (std::is_same_v<A, double>) {
-      single = round_to_odd(v);
-    } else {
-      single = v;
-    }
-    if constexpr (std::is_same_v<T, Eigen::half> && converts_halves<W>) {
-      Lanes<short, W> halves;
-      narrow(halves.native, single.native);
-      return store_raw(p, halves);
-    } else if constexpr (std::is_same_v<T, Eigen::bfloat16>) {
-      bits = narrow_bfloat16(single);
-    } else {
-      bits = narrow_half(single);
-    }
-    store_bits(p, bits);
+    store_raw(p, to_bits<T>(v));
   }
 }
 
@@ -532,6 +554,10 @@ TOKENNORM_INLINE Lanes<A, W> load_first(const T* p, Index n) {
     Lanes<A, W> result;
     masked_load(result.native, p, static_cast<int>(n));
     return result;
+  } else if constexpr (sizeof(T) == 2 && has_masked_access<short, W * 2>) {
+    Bits16<W> bits;
+    masked_load(bits.native, reinterpret_cast<const short*>(p), static_cast<int>(n));
+    return from_bits<A, T>(bits);
   }
   alignas(64) Bytes<W * sizeof(T)> bytes = {};
   T* buffer = reinterpret_cast<T*>(bytes);
@@ -544,6 +570,9 @@ template <class A, int W, class T>
 TOKENNORM_INLINE void store_first(T* p, const Lanes<A, W>& v, Index n) {
   if constexpr (std::is_same_v<T, A> && has_masked_access<A, W* int{sizeof(A)}>) {
     masked_store(p, v.native, static_cast<int>(n));
+    return;
+  } else if constexpr (sizeof(T) == 2 && has_masked_access<short, W * 2>) {
+    masked_store(reinterpret_cast<short*>(p), to_bits<T>(v).native, static_cast<int>(n));
     return;
   }
   alignas(64) Bytes<W * sizeof(T)> bytes;
@@ -558,6 +587,8 @@ TOKENNORM_INLINE Lanes<A, W> rounded_to(const Lanes<A, W>& v) {
   if constexpr (std::is_same_v<T, A> || std::is_same_v<T, double>) {
     return opaque(
         v);  // not to be contracted with what follows: stored or not, the bits are the same
+  } else if constexpr (sizeof(T) == 2) {
+    return from_bits<A, T>(to_bits<T>(v));
   } else {
     alignas(64) Bytes<W * sizeof(T)> bytes;
     T* buffer = reinterpret_cast<T*>(bytes);
