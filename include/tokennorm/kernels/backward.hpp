@@ -9,9 +9,8 @@
 /// a few rows before they touch memory, and over chunks of tokens whose borders do not depend on
 /// who computes them.
 ///
-/// Stores to several places in turn are slow where they miss the first cache. So rows that are long
-/// or far away are worked on one by one, and dx of some channels is written before their parameter
-/// gradients are touched.
+/// Stores to several places in turn are slow where they miss the first cache; see Grouping for what
+/// is done about it.
 ///
 /// Source   Ba, Kiros, Hinton 2016, arXiv:1607.06450, eq. 4, differentiated
 #pragma once
