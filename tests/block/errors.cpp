@@ -121,6 +121,14 @@ TEST(BlockErrors, NormsOfDifferentChannelsAreRefusedByTheConstructor) {
   EXPECT_THROW(SandwichLNResidual(layer(6), Same{}, layer(7)), std::invalid_argument);
 }
 
+TEST(BlockErrors, AStackWhoseBlockWasTrainedAloneInBetweenRefusesItsGradient) {
+  Stack stack(NoNorm{}, std::vector(2, PostLN(Same{}, layer(6), Same{}, layer(6))), NoNorm{});
+  stack.forward(x);
+  stack.blocks()[0].forward(random_normal<Tokens>({9, 6}, Seed{8002}));
+  EXPECT_EQ(message_of([&] { stack.backward(x); }),
+            "tokennorm: LayerNorm(6): dy is 4 x 6 (tokens x channels); expected 9 x 6");
+}
+
 TEST(BlockErrors, AStackNamesThePartOfOtherChannels) {
   const auto block = [](Index channels) { return PostLNResidual(Same{}, layer(channels)); };
   EXPECT_EQ(message_of([&] { Stack(layer(7), std::vector{block(6)}, NoNorm{}); }),

@@ -234,9 +234,18 @@ TestExecutor threads(Index parts) {
   }};
 }
 
+/// Everything, and then ranges with nothing in them.
+TestExecutor empty_ranges() {
+  return {[](Index count, Index, const TestExecutor::Work& work) {
+    work(0, count);
+    work(0, 0);
+    work(count, count);
+  }};
+}
+
 const std::vector<TestExecutor>& executors() {
-  static const std::vector<TestExecutor> all = {pieces(1),  pieces(3),  pieces(7),
-                                                pieces(64), threads(2), threads(3)};
+  static const std::vector<TestExecutor> all = {pieces(1),  pieces(3),  pieces(7),     pieces(64),
+                                                threads(2), threads(3), empty_ranges()};
   return all;
 }
 

@@ -76,6 +76,10 @@ struct StepNorm {
   template <class E>
   void backpropagate_with(const TokenMatrix<Scalar>& dy, TokenMatrix<Scalar>& dx, E& executor) {
     if constexpr (NativeScalar<Scalar>) {
+      norm.check_parameters();
+      for (const TokenMatrix<Scalar>* matrix : {&dy, &std::as_const(dx)}) {
+        check_shape(norm.who(), "dy", view_of(*matrix), memory->x.rows(), norm.channels());
+      }
       const kernels::SumOfViews<Scalar> sum{as_const(view_of(dx)), view_of(dy)};
       norm.template backward_with<Statistic>(
           [](const auto& args, Index begin, Index end) {
@@ -267,8 +271,8 @@ class TrainingStream {
 };
 
 /// The same in training: everything a backward pass needs is remembered by the norm that needs it;
-/// an update that is, is moved away. `n` becomes the next sublayer's input where a norm stands
-/// before it.
+/// a norm on the update takes the update's memory. `n` becomes the next sublayer's input where a
+/// norm stands before it.
 template <class S, class Update, class Post, class Out, class Next, class E>
 void advance_remembering(TrainingStream<S>& stream, Update& update, double alpha,
                          StepNorm<Post>& post, StepNorm<Out>& out, StepNorm<Next>& next,

@@ -95,7 +95,7 @@ void take_result(Who who, const char* role, const char* returned, Returned&& res
       fail_result(who, role, returned, result.rows(), result.cols(), token_count, channels);
     }
     if constexpr (std::is_same_v<Returned, Tokens>) {
-      to.swap(result);  // nobody else has it
+      to.swap(result);  // whoever moved it here gets the old buffer
     } else {
       to = result.matrix();
     }

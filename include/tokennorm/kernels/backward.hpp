@@ -33,9 +33,10 @@ inline constexpr Index vectors_per_total = 16;
 /// and dx do not fit into the second, or where their borders are not those of cache lines.
 template <class A>
 struct Grouping {
-  bool alone;  // every row
-  bool apart;  // of a row alone: dx of some channels is written, then their sums are touched; the
-               // other way round where dx is written over what they are taken from
+  bool alone;  // no four rows together
+  bool apart;  // where a row is alone, the only one that is left included, dx of some channels is
+               // written and then their sums are touched; the other way round where dx is written
+               // over what the sums are taken from
 
   template <class T>
   TOKENNORM_INLINE explicit Grouping(const TokenView<T>& x) {
@@ -98,6 +99,7 @@ struct Tokens {
   TOKENNORM_INLINE void read(const Norm& norm, Index token, int count) {
     for (int i = 0; i < N; ++i) {
       center[i] = rstd[i] = A(0);
+      if constexpr (!Norm::centred) offset[i] = mean_g[i] = A(0);
       if (i >= count) continue;
       rstd[i] = static_cast<A>(norm.rstd[token + i]);
       if constexpr (Norm::centred) center[i] = opaque(static_cast<A>(norm.mean[token + i]));
@@ -220,7 +222,7 @@ struct PreciseTask {
 template <class Level, class A, class Arguments, class F>
 TOKENNORM_INLINE void for_each_fold(const Arguments& args, Index begin, Index end, const F& f) {
   const Index channels = args.channels.get();
-  const bool adds_up = begin == 0 && std::is_same_v<Precise<A>, double>;
+  const bool adds_up = begin == 0 && end > 0 && std::is_same_v<Precise<A>, double>;
   for (Index chunk = begin; chunk < end; ++chunk) {
     const Index slot = adds_up ? std::min<Index>(chunk, 1) : chunk;
     const auto scale_sums = args.scale_sums.at(begin, slot, channels);

@@ -47,7 +47,8 @@ class Scratch {
   T* data_;
 };
 
-/// Sums over the tokens of a chunk, one for each channel. The memory is that of all chunks.
+/// Sums over the tokens of a chunk, one for each channel; in the memory of all chunks, a slot for
+/// each but for those that for_each_fold adds up.
 template <class A>
 struct ChannelSums {
   A* recent = nullptr;       // of up to tokens_per_fold tokens

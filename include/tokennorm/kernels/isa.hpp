@@ -48,7 +48,8 @@ enum class Isa { baseline, avx2, avx512 };
 namespace detail {
 
 /// AVX-512 on a machine that also converts to bfloat16 by itself: no level of its own, the kernels
-/// are those of AVX-512 and ask where they store.
+/// are those of AVX-512 and ask where they store. All that differs is that what is below the normal
+/// floats becomes zero.
 inline constexpr Isa avx512_bfloat16{3};
 
 inline Isa machine_isa() {
