@@ -263,7 +263,7 @@ class Chain
     StepNorm<NoNorm> none;
     TokenMatrix<Param> dn;
     retrace_from(dh, dn, buffers, none, executor);
-    retreat_to_input(dh, dn, none, input_norm(), executor);
+    retreat(dh, dn, none, input_norm(), executor);
   }
 
   Row<First, Rest...> connections_;

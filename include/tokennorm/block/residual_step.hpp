@@ -242,7 +242,8 @@ struct TrainingBuffers {
 };
 
 /// The stream of a training on its way through a chain. What a norm has to remember of it is
-/// written to that norm's memory in the first place, and read there by the next step.
+/// written to that norm's memory in the first place, and read there by the next step. A place that
+/// the stream is not in may hold anything: a step gives it its shape.
 template <class S>
 class TrainingStream {
  public:
@@ -344,39 +345,26 @@ void enter_remembering(TrainingStream<S>& stream, StepNorm<Embedding>& embedding
   }
 }
 
-/// dh ← dh + the gradient of dn through a norm of the stream. An empty dh or dn is zero.
-template <class S, class NormType, class E>
-void gather(TokenMatrix<S>& dh, const TokenMatrix<S>& dn, StepNorm<NormType>& norm, E& executor) {
-  if constexpr (is_norm<NormType>) {
-    if (dh.size() == 0) {
-      norm.backpropagate(dn, dh, executor);
-    } else {
-      norm.backpropagate_sum(dn, dh, dh, executor);
-    }
-  } else if (dn.size() != 0) {
-    dh += dn;
-  }
-}
-
-/// The gradient of what a step does to the stream. In: dh, of the stream after it, and dn, of the
-/// next sublayer's input. Out: dh, of the sum α·h + post(update).
+/// The gradient of what a step does to the stream, or of enter, with the embedding norm as `out`.
+/// In: dh, of the stream after it, and dn, of the next sublayer's input; one that is empty is zero.
+/// Out: dh, of the sum α·h + post(update).
 template <class S, class Out, class Next, class E>
 void retreat(TokenMatrix<S>& dh, const TokenMatrix<S>& dn, StepNorm<Out>& out, StepNorm<Next>& next,
              E& executor) {
-  if constexpr (is_norm<Out> && !is_norm<Next>) {
-    if (dn.size() != 0) return out.backpropagate_with(dn, dh, executor);
-  } else {
-    gather(dh, dn, next, executor);
+  if constexpr (is_norm<Next>) {
+    if (dh.size() == 0) {
+      next.backpropagate(dn, dh, executor);
+    } else {
+      next.backpropagate_sum(dn, dh, dh, executor);
+    }
+  } else if (dn.size() != 0) {
+    if constexpr (is_norm<Out>) {
+      return out.backpropagate_with(dn, dh, executor);
+    } else {
+      dh += dn;
+    }
   }
   if constexpr (is_norm<Out>) out.backpropagate(dh, dh, executor);
-}
-
-/// The gradient of enter.
-template <class S, class Embedding, class First, class E>
-void retreat_to_input(TokenMatrix<S>& dh, const TokenMatrix<S>& dn, StepNorm<Embedding>& embedding,
-                      StepNorm<First>& first, E& executor) {
-  gather(dh, dn, first, executor);
-  if constexpr (is_norm<Embedding>) embedding.backpropagate(dh, dh, executor);
 }
 
 }  // namespace detail

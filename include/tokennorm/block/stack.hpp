@@ -155,7 +155,7 @@ void Stack<EmbeddingNorm, Block, FinalNorm>::retrace(TokenMatrix<Param>& dh,
   for (std::size_t i = blocks_.size() - 1; i > 0; --i) {
     blocks_[i - 1].retrace_from(dh, dn, buffers, blocks_[i].input_norm(), executor);
   }
-  detail::retreat_to_input(dh, dn, embedding_norm_, blocks_.front().input_norm(), executor);
+  detail::retreat(dh, dn, embedding_norm_, blocks_.front().input_norm(), executor);
 }
 
 }  // namespace tokennorm

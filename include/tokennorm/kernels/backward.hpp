@@ -43,7 +43,7 @@ struct Grouping {
     constexpr Index kib = 1024, line = 64;
     const Index row = x.channels * Index{sizeof(A)};
     const bool is_long = row > 6 * kib;  // all that belongs to it does not fit into the first cache
-    const bool is_far = x.tokens * x.channels * Index{sizeof(T)} >= 512 * kib;
+    const bool is_far = step::bytes_of(x) >= 512 * kib;
     alone = !is_long && ((is_far && row >= kib / 2) || (row % line != 0 && row >= kib));
     apart = alone || is_long;
   }
