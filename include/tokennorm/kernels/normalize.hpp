@@ -106,6 +106,18 @@ TOKENNORM_INLINE void transfer(const Source source, const Sink sink, Index begin
   if (c < end) sink.put_first(c, source.template get_first<A, width>(c, end - c), end - c);
 }
 
+/// Copies a row past the caches.
+template <class Level, class A, class T>
+TOKENNORM_INLINE void stream_row(const Row<const T> from, const Row<T> to, Index channels) {
+  constexpr int width = Level::template lanes<A>;
+  Index c = std::min(to.unaligned(width), channels);
+  if (c != 0) to.put_first(0, from.template get_first<A, width>(0, c), c);
+  for (; c + width <= channels; c += width) to.put_streaming(c, from.template get<A, width>(c));
+  if (c < channels) {
+    to.put_first(c, from.template get_first<A, width>(c, channels - c), channels - c);
+  }
+}
+
 /// The operands of a row to come.
 struct Upcoming {
   Ahead stream, update;

@@ -227,10 +227,21 @@ struct RowsTask {
     using Affines = step::Affines<Level, A, Step>;
     if constexpr (Level::is_for_speed) {
       if (step.channels.get() <= few_channels<Level, A>) {
-        return Groups<Level, Affines, rows_together>{step, affines, reach}.run(begin, end);
+        return Groups<Level, Affines, rows_together>{step, affines, reach, step.sum}.run(begin,
+                                                                                         end);
       }
     }
-    Groups<Level, Affines, 1>{step, affines, reach}.run(begin, end);
+    if constexpr (has_sum) {
+      alignas(64) Array<step::StoredAs<decltype(Step::sum)>, longest_kept_sum> kept;
+      auto sum = step.sum;
+      if (keeps_sum(step, reach)) {
+        sum.data = kept;
+        sum.token_stride = 0;
+      }
+      Groups<Level, Affines, 1>{step, affines, reach, sum}.run(begin, end);
+    } else {
+      Groups<Level, Affines, 1>{step, affines, reach, step.sum}.run(begin, end);
+    }
     if (reach == step::Reach::beyond) finish_streaming();
   }
 
@@ -260,6 +271,15 @@ struct RowsTask {
     return step::bytes_of(result) < 64 << 20 ? step::Reach::far : step::Reach::beyond;
   }
 
+  /// Whether a sum is kept in memory that is at hand until it is normalized, and then goes past the
+  /// caches like what it is normalized to.
+  static constexpr int longest_kept_sum = 4096;
+  TOKENNORM_INLINE static bool keeps_sum(const Step& step, step::Reach reach) {
+    const void* const sum = step.sum.data;
+    return reach == step::Reach::beyond && step.channels.get() <= longest_kept_sum &&
+           !is_in(sum, step.stream) && !is_in(sum, step.update);
+  }
+
   /// N rows at a time. From the sums of a row to its root and quotient there is nothing to do but
   /// wait; where rows are only read, the next ones' sums are taken meanwhile.
   template <class Level, class Affines, int N>
@@ -267,6 +287,7 @@ struct RowsTask {
     const Step& step;
     const Affines& affines;
     step::Reach reach;
+    decltype(Step::sum) sum;  // where it is read again; a kept one has the same row for all tokens
 
     TOKENNORM_INLINE void run(Index first, Index last) const {
       const auto count_at = [&](Index t) __attribute__((always_inline)) {
@@ -330,7 +351,7 @@ struct RowsTask {
     /// The same, once the sums are taken.
     TOKENNORM_INLINE auto again(Index t, int count) const {
       if constexpr (has_sum) {
-        return step::stored(step::rows_of<N>(detail::as_const(step.sum), t, count));
+        return step::stored(step::rows_of<N>(detail::as_const(sum), t, count));
       } else {
         return source(t, count);
       }
@@ -375,12 +396,12 @@ struct RowsTask {
       if constexpr (has_post) {
         if (posted.slow == 0) [[likely]] {
           take(sum_of(t, count, normalized<false>(posted, t, count)),
-               step::rows_of<N>(step.sum, t, count));
+               step::rows_of<N>(sum, t, count));
         } else {
           Level::call(SlowPostSumsTask{{*this, posted, t, count}, sums});
         }
       } else if constexpr (has_sum) {
-        take(source(t, count), step::rows_of<N>(step.sum, t, count));
+        take(source(t, count), step::rows_of<N>(sum, t, count));
       } else {
         take(source(t, count), Group<Absent, N>{});
       }
@@ -423,7 +444,7 @@ struct RowsTask {
         const auto slow =
             groups.sum_of(t, count, groups.template normalized<true>(posted, t, count));
         for (int r = 0; r < count; ++r) {
-          const auto sum = row_of(groups.step.sum, t + r);
+          const auto sum = row_of(groups.sum, t + r);
           if (posted.is_slow(r)) {
             transfer<Level, A>(slow.row[r], sum, 0, channels);
           } else {
@@ -450,6 +471,12 @@ struct RowsTask {
     /// The results of rows whose statistics are there.
     TOKENNORM_INLINE void normalize(const Moments<A, N>& moments, Index t, int count) const {
       const auto first = again(t, count);
+      if constexpr (has_sum && N == 1) {
+        if (sum.data != step.sum.data) [[unlikely]] {
+          stream_row<Level, A>(row_of(detail::as_const(sum), t), row_of(step.sum, t),
+                               step.channels.get());
+        }
+      }
       if constexpr (!has_out) {
         normalize(step.pre, affines.pre.affine, moments, first, step.normed, reach, t, count);
       } else if constexpr (!has_pre) {
