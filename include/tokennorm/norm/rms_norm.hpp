@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include "tokennorm/norm/norm.hpp"
+#include "tokennorm/norm/norm_calls.hpp"
 
 namespace tokennorm {
 

@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: MIT
+/// The backward kernel for operands with contiguous channels. The equations are those of
+/// backward.hpp. The parameter gradients are gathered over a few rows before they touch memory.
+///
+/// Stores to several places in turn are slow where they miss the first cache; see Grouping for what
+/// is done about it.
+#pragma once
+
+#include "tokennorm/kernels/backward.hpp"
+
+#include <algorithm>
+#include <type_traits>
+
+namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
+
+/// Vectors of a row that are added up in the arithmetic type.
+inline constexpr Index vectors_per_total = 16;
+
+/// How the rows of an operand are worked on. The sums of four are taken together and gathered
+/// before they touch memory. But rows that fit into the first cache are faster alone where x, dy
+/// and dx do not fit into the second, or where their borders are not those of cache lines.
+template <class A>
+struct Grouping {
+  bool alone;  // no four rows together
+  bool apart;  // where a row is alone, the only one that is left included, dx of some channels is
+               // written and then their sums are touched; the other way round where dx is written
+               // over what the sums are taken from
+
+  template <class T>
+  TOKENNORM_INLINE explicit Grouping(const TokenView<T>& x) {
+    constexpr Index kib = 1024, line = 64;
+    const Index row = x.channels * Index{sizeof(A)};
+    const bool is_long = row > 6 * kib;  // all that belongs to it does not fit into the first cache
+    const bool is_far = step::bytes_of(x) >= 512 * kib;
+    alone = !is_long && ((is_far && row >= kib / 2) || (row % line != 0 && row >= kib));
+    apart = alone || is_long;
+  }
+};
+
+/// The channels that are worked on apart.
+inline constexpr Index channels_apart = 512;
+
+/// Chunks [begin, end) of operands with contiguous channels.
+template <class Arguments, class A>
+struct BackwardRowsTask {
+  const Arguments& arguments;
+  Index begin, end;
+
+  template <class Level>
+  TOKENNORM_INLINE void run() const {
+    const Arguments args = in_registers(arguments);
+    const step::ReadyAffine<Level, A, Norm> ready(args.norm);
+    const auto affine = ready.affine;
+    const Index channels = args.channels.get();
+    const Grouping<A> grouping(args.x);
+    const bool in_place = is_in(args.dx.data, args.x) || is_in(args.dx.data, args.dy);
+    const bool wants_sums = args.scale_sums.wanted() || args.shift_sums.wanted();
+    const auto run_fold = [&](Index first, Index last, const ChannelSums<A>& scale_sums,
+                              const ChannelSums<A>& shift_sums) __attribute__((always_inline)) {
+      const auto run_rows = [&](auto rows, Index t) __attribute__((always_inline)) {
+        backward::Tokens<A, rows> tokens;
+        tokens.read(args.norm, t, rows);
+        first_sweep<Level, rows>(args, affine, t, tokens);
+        const auto sweep = [&](auto part, const auto& of_tokens, Index token, Index from, Index to)
+            __attribute__((always_inline)) {
+          second_sweep<part(), Level>(args, affine, of_tokens, token, scale_sums, shift_sums,
+                                      token == first, from, to);
+        };
+        if (tokens.slow != 0) [[unlikely]] {
+          for (int r = 0; r < rows; ++r) {
+            if (tokens.is_slow(r)) {
+              precise_row(args, t + r, scale_sums, shift_sums, t + r == first);
+            } else {
+              backward::Tokens<A, 1> token;
+              token.copy(tokens, r);
+              sweep(all, token, t + r, 0, channels);
+            }
+          }
+        } else if (rows > 1 || !grouping.apart) {
+          sweep(all, tokens, t, 0, channels);
+        } else if constexpr (rows == 1) {
+          for (Index from = 0; from < channels; from += channels_apart) {
+            const Index to = std::min(channels, from + channels_apart);
+            for (const bool is_dx : {!in_place, in_place}) {
+              if (is_dx) {
+                sweep(only_dx, tokens, t, from, to);
+              } else if (wants_sums) {
+                sweep(only_sums, tokens, t, from, to);
+              }
+            }
+          }
+        }
+      };
+      Index t = first;
+      if (!grouping.alone) {
+        for (; t + rows_together <= last; t += rows_together)
+          run_rows(std::integral_constant<int, rows_together>{}, t);
+      }
+      for (; t < last; ++t) run_rows(std::integral_constant<int, 1>{}, t);
+    };
+    for_each_fold<Level, A>(args, begin, end, run_fold);
+  }
+
+ private:
+  using Norm = std::remove_const_t<decltype(Arguments::norm)>;
+  static constexpr bool has_dsum = is_present<decltype(Arguments::dsum)>;
+
+  /// What the second sweep writes: dx, the sums for the parameter gradients, or both.
+  enum class Part { all, dx, sums };
+  static constexpr std::integral_constant<Part, Part::all> all{};
+  static constexpr std::integral_constant<Part, Part::dx> only_dx{};
+  static constexpr std::integral_constant<Part, Part::sums> only_sums{};
+
+  static void precise_row(const Arguments& args, Index t, const ChannelSums<A>& scale_sums,
+                          const ChannelSums<A>& shift_sums, bool at_first) {
+    using Task =
+        backward::PreciseTask<A, Norm, decltype(row_of(args.x, t)), decltype(row_of(args.dy, t)),
+                              decltype(row_of(args.dsum, t)), decltype(row_of(args.dx, t))>;
+    Baseline::call(Task{args.norm, row_of(args.x, t), row_of(args.dy, t), row_of(args.dsum, t),
+                        row_of(args.dx, t), args.channels.get(), scale_sums, shift_sums, at_first});
+  }
+
+  /// The sums of x̂', g and g·x̂' over the rows from t on.
+  template <class Level, int Rows, class Affine>
+  TOKENNORM_INLINE static void first_sweep(const Arguments& args, const Affine affine, Index t,
+                                           backward::Tokens<A, Rows>& tokens) {
+    constexpr int width = Level::template lanes<A>;
+    using V = Lanes<A, width>;
+    const Index channels = args.channels.get();
+    const auto x = step::rows_of<Rows>(args.x, t);
+    const auto dy = step::rows_of<Rows>(args.dy, t);
+    Array<V, Rows> centers, rstds;
+    Array<RowTotal<A, width>, Rows> total_x, total_g, total_gx;
+    TOKENNORM_UNROLL
+    for (int r = 0; r < Rows; ++r) {
+      centers[r] = V(tokens.center[r]);
+      rstds[r] = V(tokens.rstd[r]);
+    }
+    struct Sums {
+      V x{A(0)}, g{A(0)}, gx{A(0)};
+
+      TOKENNORM_INLINE void add(const V& deviation, const V& rstd, const V& out, const V& scale) {
+        const V normalized = deviation * rstd, g_here = out * scale;
+        if constexpr (Norm::centred) {
+          x += normalized;
+          g += g_here;
+        }
+        gx = multiply_add(g_here, normalized, gx);
+      }
+    };
+    const auto add_to_totals = [&](int r, const Sums& sums) __attribute__((always_inline)) {
+      if constexpr (Norm::centred) {
+        total_x[r].add(sums.x);
+        total_g[r].add(sums.g);
+      }
+      total_gx[r].add(sums.gx);
+    };
+    constexpr Index block = vectors_per_total * width;
+    Index c = 0;
+    if constexpr (Rows == 1) {
+      // Two blocks in turn: one alone would wait for its additions.
+      for (; c + 2 * block <= channels; c += 2 * block) {
+        Sums sums[2];
+        auto first = affine.begin(c), second = affine.begin(c + block);
+        for (Index at = c; at < c + block; at += width) {
+          sums[0].add(guarded(x.row[0].template get<A, width>(at) - centers[0]), rstds[0],
+                      dy.row[0].template get<A, width>(at), first.scale());
+          sums[1].add(guarded(x.row[0].template get<A, width>(at + block) - centers[0]), rstds[0],
+                      dy.row[0].template get<A, width>(at + block), second.scale());
+          first.advance();
+          second.advance();
+        }
+        add_to_totals(0, sums[0]);
+        add_to_totals(0, sums[1]);
+      }
+    }
+    auto at = affine.begin(c);
+    while (c < channels) {
+      Array<Sums, Rows> sums;
+      const Index stop = std::min(channels, c + block);
+      for (; c + width <= stop; c += width) {
+        const V scale = at.scale();
+        TOKENNORM_UNROLL
+        for (int r = 0; r < Rows; ++r) {
+          sums[r].add(guarded(x.row[r].template get<A, width>(c) - centers[r]), rstds[r],
+                      dy.row[r].template get<A, width>(c), scale);
+        }
+        at.advance();
+      }
+      if (c < stop) {
+        const Index n = stop - c;
+        const V scale = at.scale_first(n);
+        TOKENNORM_UNROLL
+        for (int r = 0; r < Rows; ++r) {
+          const V value = x.row[r].template get_first<A, width>(c, n);
+          sums[r].add(first_lanes(guarded(value - centers[r]), n), rstds[r],
+                      dy.row[r].template get_first<A, width>(c, n), scale);
+        }
+        c = stop;
+      }
+      TOKENNORM_UNROLL
+      for (int r = 0; r < Rows; ++r) add_to_totals(r, sums[r]);
+    }
+    alignas(32) Array<Precise<A>, Rows> sums_x, sums_g, sums_gx;
+    if constexpr (Norm::centred) {
+      write_sums(total_x, sums_x);
+      write_sums(total_g, sums_g);
+    }
+    write_sums(total_gx, sums_gx);
+    backward::finish<Level, Norm::centred>(sums_x, sums_g, sums_gx,
+                                           step::statistics_count(args.norm, channels), tokens);
+  }
+
+  /// The second sweep over the channels [from, to) of the rows from t on.
+  template <Part part, class Level, int Rows, class Affine>
+  TOKENNORM_INLINE static void second_sweep(const Arguments& args, const Affine affine,
+                                            const backward::Tokens<A, Rows>& tokens, Index t,
+                                            const ChannelSums<A> scale_sums,
+                                            const ChannelSums<A> shift_sums, bool at_first,
+                                            Index from, Index to) {
+    constexpr bool wants_dx = part != Part::sums, wants_sums = part != Part::dx;
+    const bool no_scale_sums = scale_sums.is_empty(at_first);
+    const bool no_shift_sums = shift_sums.is_empty(at_first);
+    const Index counted = step::statistics_count(args.norm, args.channels.get());
+    constexpr int width = Level::template lanes<A>;
+    using V = Lanes<A, width>;
+    const auto x = step::rows_of<Rows>(args.x, t);
+    const auto dy = step::rows_of<Rows>(args.dy, t);
+    const auto dsum = step::rows_of<Rows>(args.dsum, t);
+    const auto dx = step::rows_of<Rows>(args.dx, t);
+    Array<V, Rows> centers, rstds, offsets, means_g, means_gx;
+    TOKENNORM_UNROLL
+    for (int r = 0; r < Rows; ++r) {
+      centers[r] = V(tokens.center[r]);
+      rstds[r] = V(tokens.rstd[r]);
+      offsets[r] = V(tokens.offset[r]);
+      means_g[r] = V(tokens.mean_g[r]);
+      means_gx[r] = V(tokens.mean_gx[r]);
+    }
+    // One vector of row r: its part of the sums, and dx before the factor rstd.
+    const auto one = [&](int r, const V& value, const V& out, const V& scale, V& scale_sum,
+                         V& shift_sum) __attribute__((always_inline)) {
+      V normalized, inner;
+      if constexpr (Norm::centred) {
+        normalized = multiply_add(guarded(value - centers[r]), rstds[r], offsets[r]);
+      } else {
+        normalized = value * rstds[r];
+      }
+      if constexpr (wants_sums) {
+        scale_sum = multiply_add(out, normalized, scale_sum);
+        shift_sum += out;
+      }
+      if constexpr (Norm::centred) {
+        inner = multiply_add(out, scale, means_g[r]);
+      } else {
+        inner = out * scale;
+      }
+      return multiply_add(normalized, means_gx[r], inner);
+    };
+    // Channels outside the statistics of a partial RMSNorm have no part in mean(g·x̂).
+    for (Index c = from, end = std::min(counted, to); c < to; end = to) {
+      for (; c + width <= end; c += width) {
+        const V scale = affine.scale(c);
+        V scale_sum(A(0)), shift_sum(A(0));
+        Array<V, Rows> values, outs;
+        TOKENNORM_UNROLL
+        for (int r = 0; r < Rows; ++r) {
+          values[r] = x.row[r].template get<A, width>(c);
+          outs[r] = dy.row[r].template get<A, width>(c);
+        }
+        TOKENNORM_UNROLL
+        for (int r = 0; r < Rows; ++r) {
+          const V inner = one(r, values[r], outs[r], scale, scale_sum, shift_sum);
+          if constexpr (!wants_dx) continue;
+          if constexpr (has_dsum) {
+            dx.row[r].put(c, multiply_add(inner, rstds[r], dsum.row[r].template get<A, width>(c)));
+          } else {
+            dx.row[r].put(c, inner * rstds[r]);
+          }
+        }
+        if (wants_sums && scale_sums.wanted()) scale_sums.add(c, scale_sum, no_scale_sums);
+        if (wants_sums && shift_sums.wanted()) shift_sums.add(c, shift_sum, no_shift_sums);
+      }
+      if (c < end) {
+        const Index n = end - c;
+        const V scale = affine.scale_first(c, n);
+        V scale_sum(A(0)), shift_sum(A(0));
+        TOKENNORM_UNROLL
+        for (int r = 0; r < Rows; ++r) {
+          const V inner =
+              one(r, x.row[r].template get_first<A, width>(c, n),
+                  dy.row[r].template get_first<A, width>(c, n), scale, scale_sum, shift_sum);
+          if constexpr (!wants_dx) continue;
+          if constexpr (has_dsum) {
+            const V skip = dsum.row[r].template get_first<A, width>(c, n);
+            dx.row[r].put_first(c, multiply_add(inner, rstds[r], skip), n);
+          } else {
+            dx.row[r].put_first(c, inner * rstds[r], n);
+          }
+        }
+        if (wants_sums && scale_sums.wanted()) scale_sums.add_first(c, scale_sum, n, no_scale_sums);
+        if (wants_sums && shift_sums.wanted()) shift_sums.add_first(c, shift_sum, n, no_shift_sums);
+        c = end;
+      }
+      TOKENNORM_UNROLL
+      for (int r = 0; r < Rows; ++r) means_gx[r] = V(A(0));
+    }
+  }
+};
+
+template <class A, int Channels, class... Operands>
+void run_backward_rows(const Backward<A, Channels, Operands...>& arguments, Index begin,
+                       Index end) noexcept {
+  dispatch(BackwardRowsTask<Backward<A, Channels, Operands...>, A>{arguments, begin, end});
+}
+
+}  // namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH

@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: MIT
+/// The calls of LayerNorm and RMSNorm. Each checks the operands, chooses the kernel by their
+/// layout, and hands tokens to the executor.
+#pragma once
+
+#include "tokennorm/kernels/backward.hpp"
+#include "tokennorm/kernels/backward_columns.hpp"
+#include "tokennorm/kernels/backward_rows.hpp"
+#include "tokennorm/kernels/columns.hpp"
+#include "tokennorm/kernels/generic.hpp"
+#include "tokennorm/kernels/residual_step.hpp"
+#include "tokennorm/norm/norm.hpp"
+
+#include <algorithm>
+#include <string>
+#include <type_traits>
+
+namespace tokennorm::detail {
+
+/// Whether the operands, by type and strides, all have contiguous channels; calls `rows` or
+/// `columns`, and instantiates only what their types leave possible.
+template <class... Operands>
+void choose_layout(bool contiguous, const auto& rows, const auto& columns) {
+  if constexpr (((layout_of<Operands> == Layout::columns) || ...)) {
+    columns();
+  } else if constexpr (((layout_of<Operands> == Layout::rows) && ...)) {
+    rows();
+  } else {
+    if (contiguous) {
+      rows();
+    } else {
+      columns();
+    }
+  }
+}
+
+template <class... Views>
+bool all_contiguous(const Views&... views) {
+  return ((views.channel_stride == 1) && ...);
+}
+
+// ---- forward ------------------------------------------------------------------------------------
+
+template <class Kind, class Param, int Channels>
+template <class X, Executor E>
+auto Norm<Kind, Param, Channels>::operator()(const X& x, E&& executor) const {
+  check_operand_type<X, Channels>();
+  PlainLike<X, ScalarOf<X>> y;
+  (*this)(x, y, executor);
+  return y;
+}
+
+template <class Kind, class Param, int Channels>
+template <class S, class X, class Y, class E>
+void Norm<Kind, Param, Channels>::forward_call(const X& x, Y& y, TokenStatistics<S>* stats,
+                                               E& executor) const {
+  check_operand_type<X, Channels>();
+  check_output_type<Y&, Channels>();
+  using A = Accumulator<ScalarOf<X>, ScalarOf<Y>>;
+  static_assert(
+      NativeScalar<A> == NativeScalar<Param>,
+      "tokennorm: the parameters of a norm of any scalar other than float, double, half and "
+      "bfloat16 have that scalar, for instance LayerNorm<long double>.");
+  const auto& operand = addressable(x);
+  const auto in = as_const(view_of(operand));
+  check_input("x", in);
+  shape_output(who(), "y", y, in.tokens, channels(),
+               [&](const auto& view) { check_overlap(who(), "y", view, "x", in, false); });
+  const auto out = view_of(y);
+  check_overlap(who(), "y", out, "x", in);
+  if (stats != nullptr) size_statistics(*stats, in.tokens);
+  const auto pre = arguments<A>(stats);
+  const Index grain = token_grain(channels());
+  if constexpr (NativeScalar<A>) {
+    using kernels::Absent;
+    const auto step = kernels::residual_step(extent(), in, Absent{}, A(1), Absent{}, Absent{}, pre,
+                                             Absent{}, Absent{}, out);
+    choose_layout<decltype(operand), Y>(
+        all_contiguous(in, out),
+        [&] {
+          executor.parallel_for(in.tokens, grain, [&](Index begin, Index end) {
+            kernels::run_rows(step, begin, end);
+          });
+        },
+        [&] {
+          executor.parallel_for(in.tokens, grain, [&](Index begin, Index end) {
+            kernels::run_columns(step, begin, end);
+          });
+        });
+  } else {
+    executor.parallel_for(in.tokens, grain, [&](Index begin, Index end) {
+      kernels::generic::normalize(in, out, pre, begin, end);
+    });
+  }
+}
+
+template <class Kind, class Param, int Channels>
+template <class S, class R, class U, class Sum, class Y, class E>
+void Norm<Kind, Param, Channels>::sum_call(const R& residual, const U& update, Sum&& sum, Y& y,
+                                           TokenStatistics<S>* stats, E& executor) const {
+  constexpr bool has_sum = !std::is_same_v<Bare<Sum>, kernels::Absent>;
+  check_operand_type<R, Channels>();
+  check_operand_type<U, Channels>();
+  if constexpr (has_sum) check_output_type<Sum&, Channels>();
+  check_output_type<Y&, Channels>();
+  const auto& residual_operand = addressable(residual);
+  const auto& update_operand = addressable(update);
+  const auto h = as_const(view_of(residual_operand));
+  const auto u = as_const(view_of(update_operand));
+  check_input("residual", h);
+  check_shape(who(), "update", u, h.tokens, h.channels);
+  const auto shape = [&](const char* output, auto& out, const char* other_output,
+                         const auto& other) {
+    shape_output(who(), output, out, h.tokens, channels(), [&](const auto& view) {
+      check_overlap(who(), output, view, "residual", h, false);
+      check_overlap(who(), output, view, "update", u, false);
+      if constexpr (has_sum) {
+        check_overlap(who(), output, view, other_output, view_of(other), false);
+      }
+    });
+  };
+  // Nothing is resized before every shape is known to fit.
+  if constexpr (has_sum) {
+    if (!can_resize<Y>(h.tokens, channels()))
+      check_shape(who(), "y", view_of(y), h.tokens, channels());
+    if (static_cast<const void*>(&sum) == static_cast<const void*>(&y)) {
+      fail_overlap(who(), "y", "sum", false);
+    }
+    shape("sum", sum, "y", y);
+  }
+  shape("y", y, "sum", sum);
+  const auto out = view_of(y);
+  check_overlap(who(), "y", out, "residual", h);
+  check_overlap(who(), "y", out, "update", u);
+  // Where the sum is not wanted it is still rounded as if it were stored with the residual.
+  const auto s = [&] {
+    if constexpr (has_sum) {
+      return view_of(sum);
+    } else {
+      return kernels::NotStored<ScalarOf<R>>{};
+    }
+  }();
+  if constexpr (has_sum) {
+    check_overlap(who(), "sum", s, "residual", h);
+    check_overlap(who(), "sum", s, "update", u);
+    check_overlap(who(), "y", out, "sum", s, false);
+  }
+  if (stats != nullptr) size_statistics(*stats, h.tokens);
+  using A =
+      Accumulator<ScalarOf<R>, ScalarOf<U>, kernels::step::StoredAs<decltype(s)>, ScalarOf<Y>>;
+  const auto pre = arguments<A>(stats);
+  const Index grain = token_grain(channels());
+  if constexpr (NativeScalar<A>) {
+    using kernels::Absent;
+    const auto step =
+        kernels::residual_step(extent(), h, u, A(1), Absent{}, Absent{}, pre, s, Absent{}, out);
+    const auto rows = [&] {
+      executor.parallel_for(h.tokens, grain,
+                            [&](Index begin, Index end) { kernels::run_rows(step, begin, end); });
+    };
+    const auto columns = [&] {
+      executor.parallel_for(
+          h.tokens, grain, [&](Index begin, Index end) { kernels::run_columns(step, begin, end); });
+    };
+    if constexpr (has_sum) {
+      choose_layout<decltype(residual_operand), decltype(update_operand), Sum, Y>(
+          all_contiguous(h, u, s, out), rows, columns);
+    } else {
+      choose_layout<decltype(residual_operand), decltype(update_operand), Y>(
+          all_contiguous(h, u, out), rows, columns);
+    }
+  } else {
+    executor.parallel_for(h.tokens, grain, [&](Index begin, Index end) {
+      const auto stored = [&] {
+        if constexpr (has_sum) {
+          return s;
+        } else {
+          return out;
+        }
+      }();
+      kernels::generic::add(h, u, A(1), stored, begin, end);
+      kernels::generic::normalize(as_const(stored), out, pre, begin, end);
+    });
+  }
+}
+
+// ---- backward -----------------------------------------------------------------------------------
+
+template <class Kind, class Param, int Channels>
+template <class X, class S, class DY, class DSum, class DX, class G, class E>
+void Norm<Kind, Param, Channels>::backward_call(const char* x_name, const X& x,
+                                                const TokenStatistics<S>& stats, const DY& dy,
+                                                const DSum& dsum, DX& dx,
+                                                NormGradients<G>& gradients, E& executor) const {
+  constexpr bool has_dsum = !std::is_same_v<DSum, kernels::Absent>;
+  check_operand_type<X, Channels>();
+  check_operand_type<DY, Channels>();
+  check_output_type<DX&, Channels>();
+  const auto& x_operand = addressable(x);
+  const auto& dy_operand = addressable(dy);
+  const auto in = as_const(view_of(x_operand));
+  const auto out_gradient = as_const(view_of(dy_operand));
+  check_input(x_name, in);
+  check_shape(who(), "dy", out_gradient, in.tokens, channels());
+  const auto check_statistics = [&](const char* which, Index size, Index expected) {
+    if (size != expected) [[unlikely]]
+      fail_size(who(), which, size, expected, ", one for each token");
+  };
+  check_statistics("stats.rstd", stats.rstd.size(), in.tokens);
+  if constexpr (centred) check_statistics("stats.mean", stats.mean.size(), in.tokens);
+
+  const auto& dsum_operand = [&]() -> decltype(auto) {
+    if constexpr (has_dsum) {
+      check_operand_type<DSum, Channels>();
+      return addressable(dsum);
+    } else {
+      return (dsum);
+    }
+  }();
+  const auto skip = [&] {
+    if constexpr (has_dsum) {
+      const auto view = as_const(view_of(dsum_operand));
+      check_shape(who(), "dsum", view, in.tokens, channels());
+      return view;
+    } else {
+      return kernels::Absent{};
+    }
+  }();
+  const auto check_all = [&](const auto& view, bool same_allowed) {
+    check_overlap(who(), "dx", view, x_name, in, same_allowed);
+    check_overlap(who(), "dx", view, "dy", out_gradient, same_allowed);
+    if constexpr (has_dsum) check_overlap(who(), "dx", view, "dsum", skip, same_allowed);
+  };
+  if (!can_resize<DX>(in.tokens, channels())) {
+    check_shape(who(), "dx", view_of(dx), in.tokens, channels());
+  }
+  size_gradients(gradients);
+  shape_output(who(), "dx", dx, in.tokens, channels(),
+               [&](const auto& view) { check_all(view, false); });
+  const auto result = view_of(dx);
+  check_all(result, true);
+
+  using X0 = ScalarOf<X>;
+  if constexpr (NativeScalar<X0>) {
+    using A = Accumulator<X0, ScalarOf<DY>, ScalarOf<DX>>;
+    const auto run = [&](const auto& kernel) {
+      backward_with<A>(kernel, in, stats, out_gradient, skip, result, gradients, executor);
+    };
+    const auto rows = [&] {
+      run([](const auto& args, Index begin, Index end) {
+        kernels::run_backward_rows(args, begin, end);
+      });
+    };
+    const auto columns = [&] {
+      run([](const auto& args, Index begin, Index end) {
+        kernels::run_backward_columns(args, begin, end);
+      });
+    };
+    if constexpr (has_dsum) {
+      choose_layout<decltype(x_operand), decltype(dy_operand), decltype(dsum_operand), DX>(
+          all_contiguous(in, out_gradient, skip, result), rows, columns);
+    } else {
+      choose_layout<decltype(x_operand), decltype(dy_operand), DX>(
+          all_contiguous(in, out_gradient, result), rows, columns);
+    }
+  } else {
+    const auto norm = arguments_at<X0>(centred ? stats.mean.data() : nullptr, stats.rstd.data());
+    TokenView<const X0> skip_or_null;
+    if constexpr (has_dsum) skip_or_null = skip;
+    kernels::generic::backward(in, out_gradient, skip_or_null, result, norm,
+                               options_.scale ? gradients.scale.data() : nullptr,
+                               options_.shift ? gradients.shift.data() : nullptr);
+  }
+}
+
+/// Chunks are summed up each for itself and then in order, so that the gradients do not depend on
+/// how the executor divides them.
+template <class Kind, class Param, int Channels>
+template <class A, class Kernel, class X, class S, class DY, class DSum, class DX, class G, class E>
+void Norm<Kind, Param, Channels>::backward_with(const Kernel& kernel, const X& x,
+                                                const TokenStatistics<S>& stats, const DY& dy,
+                                                const DSum& dsum, const DX& dx,
+                                                NormGradients<G>& gradients, E& executor) const {
+  const auto norm = arguments_at<A>(centred ? stats.mean.data() : nullptr, stats.rstd.data());
+  kernels::GradientSums<A, G> sums(x.tokens, channels(),
+                                   options_.scale ? gradients.scale.data() : nullptr,
+                                   options_.shift ? gradients.shift.data() : nullptr);
+  const kernels::Backward<A, Channels, X, DY, DSum, DX, std::remove_const_t<decltype(norm)>>
+      arguments{{channels()}, x, dy, dsum, dx, norm, sums.scale(), sums.shift(), sums.added_up()};
+  executor.parallel_for(kernels::chunk_count(x.tokens),
+                        std::max<Index>(1, token_grain(channels()) / kernels::tokens_per_chunk),
+                        [&](Index begin, Index end) { kernel(arguments, begin, end); });
+  sums.finish();
+}
+
+// ---- module -------------------------------------------------------------------------------------
+
+/// x as tokens in rows, in another scalar.
+template <class X, class Scalar>
+void copy_tokens(const X& x, TokenMatrix<Scalar>& to) {
+  if constexpr (!is_vector<X>) {
+    to = x.matrix().template cast<Scalar>();
+  } else if constexpr (int(Bare<X>::RowsAtCompileTime) == 1) {
+    to = x.matrix().template cast<Scalar>();
+  } else {
+    to = x.matrix().transpose().template cast<Scalar>();
+  }
+}
+
+template <class Kind, class Param, int Channels>
+template <class X, Executor E>
+auto Norm<Kind, Param, Channels>::forward(const X& x, E&& executor) {
+  check_operand_type<X, Channels>();
+  const auto& operand = addressable(x);
+  check_input("x", view_of(operand));
+  copy_tokens(operand, memory_->x);
+  PlainLike<X, Param> y;
+  normalize(memory_->x, y, memory_->stats, executor);
+  memory_->valid = true;
+  return y;
+}
+
+template <class Kind, class Param, int Channels>
+template <class DY, Executor E>
+auto Norm<Kind, Param, Channels>::backward(const DY& dy, E&& executor) {
+  check_operand_type<DY, Channels>();
+  if (!memory_->valid) fail_backward_first(who());
+  PlainLike<DY, Param> dx;
+  backpropagate(memory_->x, memory_->stats, dy, dx, gradients(), executor);
+  return dx;
+}
+
+template <class Kind, class Param, int Channels>
+template <class Visitor>
+void Norm<Kind, Param, Channels>::visit_parameters(Visitor&& visitor) {
+  check_parameters();
+  const auto visit = [&](const char* name, Vector& value, GradientVector& gradient) {
+    const std::string parameter = name;
+    Eigen::Map<Vector> value_map(value.data(), value.size());
+    Eigen::Map<GradientVector> gradient_map(gradient.data(), gradient.size());
+    visitor(parameter, value_map, gradient_map);
+  };
+  if (options_.scale) visit("scale", scale_, gradients().scale);
+  if (options_.shift) visit("shift", shift_, gradients().shift);
+}
+
+}  // namespace tokennorm::detail
