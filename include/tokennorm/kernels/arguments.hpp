@@ -133,6 +133,8 @@ class Affine {
         scale_mask_(norm.scale == nullptr ? 0 : -1),
         shift_mask_(norm.shift == nullptr ? 0 : -1) {}
 
+  TOKENNORM_INLINE bool has_offset() const { return offset_[0] != A(0); }
+
   TOKENNORM_INLINE V scale(Index c) const {
     return load<A, width>(scale_ + (c & scale_mask_)) + offset_;
   }
@@ -147,6 +149,7 @@ class Affine {
   /// One vector of channels after the other.
   class Iterator {
    public:
+    TOKENNORM_INLINE Iterator() {}
     TOKENNORM_INLINE Iterator(const Affine& affine, Index first)
         : offset_(affine.offset_),
           scale_(affine.scale_ + (first & affine.scale_mask_)),
@@ -156,6 +159,8 @@ class Affine {
 
     TOKENNORM_INLINE V scale() const { return load<A, width>(scale_) + offset_; }
     TOKENNORM_INLINE V shift() const { return load<A, width>(shift_); }
+    /// The same where has_offset() is false: one addition less.
+    TOKENNORM_INLINE V plain_scale() const { return load<A, width>(scale_); }
     TOKENNORM_INLINE V scale_first(Index n) const {
       return load_first<A, width>(scale_, n) + offset_;
     }
@@ -166,10 +171,10 @@ class Affine {
     }
 
    private:
-    V offset_;
-    const Param* scale_;
-    const Param* shift_;
-    Index scale_step_, shift_step_;
+    V offset_{A(0)};
+    const Param* scale_ = nullptr;
+    const Param* shift_ = nullptr;
+    Index scale_step_ = 0, shift_step_ = 0;
   };
   TOKENNORM_INLINE Iterator begin(Index first = 0) const { return Iterator(*this, first); }
 
@@ -381,5 +386,6 @@ template <class T>
 TOKENNORM_INLINE bool is_in(const void* result, const SumOfViews<T>& sum) {
   return is_in(result, sum.first) || is_in(result, sum.second);
 }
+TOKENNORM_INLINE bool is_in(const void*, Absent) { return false; }
 
 }  // namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH

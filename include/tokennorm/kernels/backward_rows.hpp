@@ -21,18 +21,23 @@ inline constexpr Index vectors_per_total = 16;
 /// and dx do not fit into the second, or where their borders are not those of cache lines.
 template <class A>
 struct Grouping {
-  bool alone;  // no four rows together
-  bool apart;  // where a row is alone, the only one that is left included, dx of some channels is
-               // written and then their sums are touched; the other way round where dx is written
-               // over what the sums are taken from
+  bool alone;    // no four rows together
+  bool apart;    // where a row is alone, the only one that is left included, dx of some channels is
+                 // written and then their sums are touched; the other way round where dx is written
+                 // over what the sums are taken from
+  bool streams;  // dx goes past the caches
 
-  template <class T>
-  TOKENNORM_INLINE explicit Grouping(const TokenView<T>& x) {
+  template <class Arguments>
+  TOKENNORM_INLINE explicit Grouping(const Arguments& args) {
     constexpr Index kib = 1024, line = 64;
-    const Index row = x.channels * Index{sizeof(A)};
+    const Index row = args.channels.get() * Index{sizeof(A)};
     const bool is_long = row > 6 * kib;  // all that belongs to it does not fit into the first cache
-    const bool is_far = step::bytes_of(x) >= 512 * kib;
-    alone = !is_long && ((is_far && row >= kib / 2) || (row % line != 0 && row >= kib));
+    const bool is_far = step::bytes_of(args.x) >= 512 * kib;
+    const void* const dx = args.dx.data;
+    streams = step::bytes_of(args.dx) >= 64 * kib * kib && !is_in(dx, args.x) &&
+              !is_in(dx, args.dy) && !is_in(dx, args.dsum);
+    alone =
+        streams || (!is_long && ((is_far && row >= kib / 2) || (row % line != 0 && row >= kib)));
     apart = alone || is_long;
   }
 };
@@ -51,8 +56,9 @@ struct BackwardRowsTask {
     const Arguments args = in_registers(arguments);
     const step::ReadyAffine<Level, A, Norm> ready(args.norm);
     const auto affine = ready.affine;
+    constexpr int width = Level::template lanes<A>;
     const Index channels = args.channels.get();
-    const Grouping<A> grouping(args.x);
+    const Grouping<A> grouping(args);
     const bool in_place = is_in(args.dx.data, args.x) || is_in(args.dx.data, args.dy);
     const bool wants_sums = args.scale_sums.wanted() || args.shift_sums.wanted();
     const auto run_fold = [&](Index first, Index last, const ChannelSums<A>& scale_sums,
@@ -64,7 +70,7 @@ struct BackwardRowsTask {
         const auto sweep = [&](auto part, const auto& of_tokens, Index token, Index from, Index to)
             __attribute__((always_inline)) {
           second_sweep<part(), Level>(args, affine, of_tokens, token, scale_sums, shift_sums,
-                                      token == first, from, to);
+                                      token == first, from, to, grouping.streams);
         };
         if (tokens.slow != 0) [[unlikely]] {
           for (int r = 0; r < rows; ++r) {
@@ -79,8 +85,10 @@ struct BackwardRowsTask {
         } else if (rows > 1 || !grouping.apart) {
           sweep(all, tokens, t, 0, channels);
         } else if constexpr (rows == 1) {
-          for (Index from = 0; from < channels; from += channels_apart) {
-            const Index to = std::min(channels, from + channels_apart);
+          // What is streamed is aligned.
+          const Index head = grouping.streams ? row_of(args.dx, t).unaligned(width) : 0;
+          for (Index from = 0, to; from < channels; from = to) {
+            to = std::min(channels, from < head ? head : from + channels_apart);
             for (const bool is_dx : {!in_place, in_place}) {
               if (is_dx) {
                 sweep(only_dx, tokens, t, from, to);
@@ -99,6 +107,7 @@ struct BackwardRowsTask {
       for (; t < last; ++t) run_rows(std::integral_constant<int, 1>{}, t);
     };
     for_each_fold<Level, A>(args, begin, end, run_fold);
+    if (grouping.streams) finish_streaming();
   }
 
  private:
@@ -217,7 +226,7 @@ struct BackwardRowsTask {
                                             const backward::Tokens<A, Rows>& tokens, Index t,
                                             const ChannelSums<A> scale_sums,
                                             const ChannelSums<A> shift_sums, bool at_first,
-                                            Index from, Index to) {
+                                            Index from, Index to, bool streams) {
     constexpr bool wants_dx = part != Part::sums, wants_sums = part != Part::dx;
     const bool no_scale_sums = scale_sums.is_empty(at_first);
     const bool no_shift_sums = shift_sums.is_empty(at_first);
@@ -272,10 +281,16 @@ struct BackwardRowsTask {
         for (int r = 0; r < Rows; ++r) {
           const V inner = one(r, values[r], outs[r], scale, scale_sum, shift_sum);
           if constexpr (!wants_dx) continue;
+          V result;
           if constexpr (has_dsum) {
-            dx.row[r].put(c, multiply_add(inner, rstds[r], dsum.row[r].template get<A, width>(c)));
+            result = multiply_add(inner, rstds[r], dsum.row[r].template get<A, width>(c));
           } else {
-            dx.row[r].put(c, inner * rstds[r]);
+            result = inner * rstds[r];
+          }
+          if (part == Part::dx && streams) {
+            dx.row[r].put_streaming(c, result);
+          } else {
+            dx.row[r].put(c, result);
           }
         }
         if (wants_sums && scale_sums.wanted()) scale_sums.add(c, scale_sum, no_scale_sums);

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: MIT
+// Results of 64 MiB and more are stored past the caches. They are those of the same tokens a few at
+// a time, bit for bit: what else is right of those is tested elsewhere.
+#include "../support/exact_bits.hpp"
+#include "compiled_norm.hpp"
+#include "norm_kinds.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+
+namespace tokennorm::test {
+namespace {
+
+using Tokens = TokenMatrix<float>;
+
+template <class TypedCase>
+class BeyondCaches : public ::testing::Test {
+ protected:
+  using Norm = CompiledNorm<TypedCase>;
+  using Statistics = typename TypedCase::Statistics;
+  using Gradients = typename TypedCase::Gradients;
+  static constexpr Index piece = 100;
+
+  /// Rows that begin where cache lines begin, rows that do not, rows too long for a copy at hand.
+  static constexpr std::array<Index, 3> widths{1024, 1031, 4112};
+  static Index token_count(Index channels) { return (Index{17} << 20) / channels; }
+
+  template <class Check>
+  static void for_each_piece(Index tokens, const Check& check) {
+    for (Index t = 0; t < tokens; t += piece) {
+      const Index count = std::min(piece, tokens - t);
+      if (!check([t, count](const Tokens& of) { return Tokens(of.middleRows(t, count)); })) {
+        FAIL() << "from token " << t << " on";
+      }
+    }
+  }
+
+  /// Cheap, and different in every row.
+  static Tokens some_tokens(Index tokens, Index channels, std::uint32_t seed) {
+    Tokens x(tokens, channels);
+    std::uint32_t state = seed;
+    for (Index i = 0; i < x.size(); ++i) {
+      state = state * 1664525u + 1013904223u;
+      x.data()[i] = static_cast<float>(state >> 8) * 0x1p-24f - 0.25f;
+    }
+    return x;
+  }
+};
+
+using FloatCases = ::testing::Types<Case<LayerKind, float>, Case<RMSKind, float>>;
+TYPED_TEST_SUITE(BeyondCaches, FloatCases, CaseName);
+
+TYPED_TEST(BeyondCaches, Norm) {
+  for (const Index channels : this->widths) {
+    SCOPED_TRACE(channels);
+    const auto norm = random_affine<TypeParam>(channels);
+    const Tokens x = this->some_tokens(this->token_count(channels), channels, 1);
+    const Tokens y = norm(x);
+    this->for_each_piece(x.rows(),
+                         [&](const auto& rows) { return same_bits(rows(y), norm(rows(x))); });
+  }
+}
+
+using SumBeyondCaches = BeyondCaches<Case<LayerKind, float>>;
+
+TEST_F(SumBeyondCaches, SumAndNorm) {
+  for (const Index channels : widths) {
+    SCOPED_TRACE(channels);
+    const auto norm = random_affine<Case<LayerKind, float>>(channels);
+    const Index tokens = token_count(channels);
+    const Tokens residual = some_tokens(tokens, channels, 2);
+    const Tokens update = some_tokens(tokens, channels, 3);
+    const auto check = [&](const Tokens& sum, const Tokens& y) {
+      for_each_piece(tokens, [&](const auto& rows) {
+        const Tokens expected_sum = rows(residual) + rows(update);
+        return same_bits(rows(sum), expected_sum) && same_bits(rows(y), norm(expected_sum));
+      });
+    };
+    Tokens sum, y;
+    norm.normalize_sum(residual, update, sum, y);
+    check(sum, y);
+    sum = residual;
+    norm.normalize_sum(sum, update, sum, y);
+    check(sum, y);
+  }
+}
+
+TYPED_TEST(BeyondCaches, Backward) {
+  for (const Index channels : this->widths) {
+    SCOPED_TRACE(channels);
+    const auto norm = random_affine<TypeParam>(channels);
+    const Index tokens = this->token_count(channels);
+    const Tokens x = this->some_tokens(tokens, channels, 4);
+    const Tokens dy = this->some_tokens(tokens, channels, 5);
+    Tokens y, dx;
+    typename TypeParam::Statistics stats;
+    norm.normalize(x, y, stats);
+    typename TypeParam::Gradients gradients;
+    norm.backpropagate(x, stats, dy, dx, gradients);
+
+    Eigen::VectorXd shift_gradient = Eigen::VectorXd::Zero(channels);
+    Eigen::VectorXd scale_gradient = Eigen::VectorXd::Zero(channels);
+    this->for_each_piece(tokens, [&](const auto& rows) {
+      typename TypeParam::Statistics piece_stats;
+      typename TypeParam::Gradients piece_gradients;
+      Tokens piece_y, piece_dx;
+      norm.normalize(rows(x), piece_y, piece_stats);
+      norm.backpropagate(rows(x), piece_stats, rows(dy), piece_dx, piece_gradients);
+      shift_gradient += piece_gradients.shift.template cast<double>();
+      scale_gradient += piece_gradients.scale.template cast<double>();
+      return same_bits(rows(dx), piece_dx);
+    });
+    EXPECT_TRUE(gradients.shift.template cast<double>().isApprox(shift_gradient, 1e-6));
+    EXPECT_TRUE(gradients.scale.template cast<double>().isApprox(scale_gradient, 1e-6));
+  }
+}
+
+}  // namespace
+}  // namespace tokennorm::test
