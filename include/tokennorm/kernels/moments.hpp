@@ -272,7 +272,8 @@ struct ReviseRowTask {
   template <class Level>
   TOKENNORM_INLINE void run() const {
     if constexpr (Centred) {
-      const RowSums<Level, Centred, A> sums(source, Absent{}, Ahead{}, center, n);
+      Idle idle;
+      const RowSums<Level, Centred, A> sums(source, Absent{}, Ahead{}, center, n, idle);
       const Precise<A> sum = sums.sum().sum(), squares = sums.sum_of_squares().sum();
       if (finish<Level, Centred>(&center, &sum, &squares, n, epsilon, moments) == 0) return;
     }
@@ -287,12 +288,13 @@ struct SumsOfRows {
   alignas(32) Array<A, N> pivots = {};
   alignas(32) Array<Precise<A>, N> sums = {}, squares = {};
 
-  template <class Level, bool Centred, class Source, class Sink>
+  template <class Level, bool Centred, class Source, class Sink, class Meanwhile>
   TOKENNORM_INLINE void take(const Group<Source, N>& source, const Group<Sink, N>& sink,
-                             const Ahead& ahead, Index n) {
+                             const Ahead& ahead, Index n, Meanwhile& meanwhile) {
     if constexpr (Centred) first_means<Level>(source, n, pivots);
     if constexpr (N == 1) {
-      const RowSums<Level, Centred, A> row(source.row[0], sink.row[0], ahead, pivots[0], n);
+      const RowSums<Level, Centred, A> row(source.row[0], sink.row[0], ahead, pivots[0], n,
+                                           meanwhile);
       if constexpr (Centred) sums[0] = row.sum().sum();
       squares[0] = row.sum_of_squares().sum();
     } else {

@@ -32,7 +32,7 @@ class RowNormalizer {
   }
 
  private:
-  V center_, rstd_, correction_;
+  V center_{A(0)}, rstd_{A(0)}, correction_{A(0)};
 };
 
 /// x̂·(o + γ) + β of one value of a slow token.
@@ -118,79 +118,128 @@ TOKENNORM_INLINE void stream_row(const Row<const T> from, const Row<T> to, Index
   }
 }
 
-/// The operands of a row to come.
-struct Upcoming {
-  Ahead stream, update;
+/// Writes the results of a row, at once or in turn with something else, four vectors at a time;
+/// from where the row is aligned on: a store that crosses cache lines costs two.
+template <class Level, class A, class Norm, class Source, class Sink>
+class RowWriter {
+ public:
+  using Scaling = Affine<Level, A, typename Norm::Param>;
 
-  TOKENNORM_INLINE void fetch(Index begin, Index end) const {
-    stream.template fetch<0>(begin, end);
-    update.template fetch<0>(begin, end);
+  /// Nothing to write.
+  TOKENNORM_INLINE RowWriter() {}
+
+  /// Takes a row; next() writes of it where that is done `in_turn`.
+  TOKENNORM_INLINE void start(const Source& source, const Moments<A, 1>& moments,
+                              const Scaling& affine, const Sink& sink, Index channels,
+                              bool in_turn = false) {
+    source_ = source;
+    sink_ = sink;
+    channels_ = channels;
+    normalizer_.set(moments, 0);
+    c_ = std::min(sink.unaligned(width), channels);
+    if (c_ != 0) {
+      const V x = source.template get_first<A, width>(0, c_);
+      sink.put_first(
+          0, multiply_add(normalizer_(x), affine.scale_first(0, c_), affine.shift_first(0, c_)),
+          c_);
+    }
+    at_ = affine.begin(c_);
+    if (in_turn && !affine.has_offset()) fours_in_turn_ = (channels - c_) / step;
   }
+
+  TOKENNORM_INLINE void next() {
+    if (fours_in_turn_ == 0) return;
+    --fours_in_turn_;
+    TOKENNORM_UNROLL
+    for (int k = 0; k < 4; ++k, at_.advance()) {
+      const V x = source_.template get<A, width>(c_ + k * width);
+      sink_.put(c_ + k * width, multiply_add(normalizer_(x), at_.plain_scale(), at_.shift()));
+    }
+    c_ += step;
+  }
+
+  /// What is left.
+  TOKENNORM_INLINE void finish(bool streaming = false) {
+    if (streaming) [[unlikely]] {
+      write_fours([](const Sink& to, Index c, const V& y)
+                      __attribute__((always_inline)) { to.put_streaming(c, y); });
+    } else {
+      write_fours([](const Sink& to, Index c, const V& y)
+                      __attribute__((always_inline)) { to.put(c, y); });
+    }
+    for (; c_ + width <= channels_; c_ += width, at_.advance()) {
+      const V x = source_.template get<A, width>(c_);
+      sink_.put(c_, multiply_add(normalizer_(x), at_.scale(), at_.shift()));
+    }
+    if (c_ < channels_) {
+      const Index n = channels_ - c_;
+      const V x = source_.template get_first<A, width>(c_, n);
+      sink_.put_first(c_, multiply_add(normalizer_(x), at_.scale_first(n), at_.shift_first(n)), n);
+    }
+  }
+
+ private:
+  static constexpr int width = Level::template lanes<A>;
+  static constexpr Index step = 4 * width;
+  using V = Lanes<A, width>;
+
+  template <class Put>
+  TOKENNORM_INLINE void write_fours(const Put& put) {
+    for (; c_ + step <= channels_; c_ += step) {
+      TOKENNORM_UNROLL
+      for (int k = 0; k < 4; ++k, at_.advance()) {
+        const V x = source_.template get<A, width>(c_ + k * width);
+        put(sink_, c_ + k * width, multiply_add(normalizer_(x), at_.scale(), at_.shift()));
+      }
+    }
+  }
+
+  Source source_{};
+  Sink sink_{};
+  typename Scaling::Iterator at_;
+  RowNormalizer<Level, Norm::centred, A> normalizer_;
+  Index c_ = 0, channels_ = 0, fours_in_turn_ = 0;
 };
 
-/// Normalizes N rows. All loads of a vector come before its stores: where there are fewer rows, the
-/// last one stands in the group several times. A single row is written from where it is aligned on:
-/// a store that crosses cache lines costs two.
+/// Normalizes a group of rows of few channels. All loads of a vector come before its stores: where
+/// there are fewer rows, the last one stands in the group several times.
 template <class Level, class A, class Norm, int N, class Source, class Affine, class Sink>
 TOKENNORM_INLINE void normalize_rows(const Group<Source, N> source, const Moments<A, N>& moments,
-                                     const Affine affine, const Group<Sink, N> sink, Index channels,
-                                     bool streaming, const Upcoming& upcoming) {
+                                     const Affine affine, const Group<Sink, N> sink,
+                                     Index channels) {
   constexpr int width = Level::template lanes<A>;
-  constexpr int vectors = N == 1 ? 4 : 1;  // at a time
   using V = Lanes<A, width>;
   Array<RowNormalizer<Level, Norm::centred, A>, N> normalizer;
   TOKENNORM_UNROLL
   for (int r = 0; r < N; ++r) {
     normalizer[r].set(moments, r);
   }
-  Index c = 0;
-  if constexpr (N == 1) {
-    const Index n = std::min(sink.row[0].unaligned(width), channels);
-    if (n != 0) {
-      const V x = source.row[0].template get_first<A, width>(0, n);
-      sink.row[0].put_first(
-          0, multiply_add(normalizer[0](x), affine.scale_first(0, n), affine.shift_first(0, n)), n);
-      c = n;
-    }
-    upcoming.fetch(0, channels);
-  }
-  auto at = affine.begin(c);
-  for (; c + vectors * width <= channels; c += vectors * width) {
+  auto at = affine.begin();
+  const auto normalize = [&](const V& scale, const V& shift, const auto& get, const auto& put)
+      __attribute__((always_inline)) {
+    Array<V, N> x;
     TOKENNORM_UNROLL
-    for (int k = 0; k < vectors; ++k) {
-      const V scale = at.scale(), shift = at.shift();
-      Array<V, N> x;
-      TOKENNORM_UNROLL
-      for (int r = 0; r < N; ++r) x[r] = source.row[r].template get<A, width>(c + k * width);
-      TOKENNORM_UNROLL
-      for (int r = 0; r < N; ++r) {
-        const V y = multiply_add(normalizer[r](x[r]), scale, shift);
-        if (N == 1 && streaming) {
-          sink.row[r].put_streaming(c + k * width, y);
-        } else {
-          sink.row[r].put(c + k * width, y);
-        }
-      }
-      at.advance();
-    }
-  }
-  if constexpr (vectors > 1) {
-    for (; c + width <= channels; c += width) {
-      const V x = source.row[0].template get<A, width>(c);
-      sink.row[0].put(c, multiply_add(normalizer[0](x), at.scale(), at.shift()));
-      at.advance();
-    }
+    for (int r = 0; r < N; ++r) x[r] = get(source.row[r]);
+    TOKENNORM_UNROLL
+    for (int r = 0; r < N; ++r) put(sink.row[r], multiply_add(normalizer[r](x[r]), scale, shift));
+  };
+  Index c = 0;
+  for (; c + width <= channels; c += width) {
+    normalize(
+        at.scale(), at.shift(),
+        [&](const Source& row)
+            __attribute__((always_inline)) { return row.template get<A, width>(c); },
+        [&](const Sink& row, const V& y) __attribute__((always_inline)) { row.put(c, y); });
+    at.advance();
   }
   if (c < channels) {
     const Index n = channels - c;
-    const V scale = at.scale_first(n), shift = at.shift_first(n);
-    Array<V, N> x;
-    TOKENNORM_UNROLL
-    for (int r = 0; r < N; ++r) x[r] = source.row[r].template get_first<A, width>(c, n);
-    TOKENNORM_UNROLL
-    for (int r = 0; r < N; ++r) {
-      sink.row[r].put_first(c, multiply_add(normalizer[r](x[r]), scale, shift), n);
-    }
+    normalize(
+        at.scale_first(n), at.shift_first(n),
+        [&](const Source& row)
+            __attribute__((always_inline)) { return row.template get_first<A, width>(c, n); },
+        [&](const Sink& row, const V& y)
+            __attribute__((always_inline)) { row.put_first(c, y, n); });
   }
 }
 

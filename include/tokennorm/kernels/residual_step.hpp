@@ -83,12 +83,13 @@ TOKENNORM_INLINE void store_statistics(const Norm& norm, const Moments<A, N>& mo
 }
 
 /// The sums of `source`, which is stored into `sink` in the same sweep where there is one.
-template <class Level, class A, class Norm, int N, class Source, class Sink>
+template <class Level, class A, class Norm, int N, class Source, class Sink, class Meanwhile = Idle>
 TOKENNORM_INLINE void take_sums(const Norm& norm, const Group<Source, N>& source,
                                 const Group<Sink, N>& sink, const Ahead& ahead, int count,
-                                Index channels, SumsOfRows<A, N>& sums) {
+                                Index channels, SumsOfRows<A, N>& sums,
+                                Meanwhile&& meanwhile = {}) {
   const Index n = statistics_count(norm, channels);
-  sums.template take<Level, Norm::centred>(source, sink, ahead, n);
+  sums.template take<Level, Norm::centred>(source, sink, ahead, n, meanwhile);
   if constexpr (is_present<Sink>) {
     if (n < channels) [[unlikely]] {
       for (int r = 0; r < count; ++r) {
@@ -280,6 +281,8 @@ struct RowsTask {
            !is_in(sum, step.stream) && !is_in(sum, step.update);
   }
 
+  static constexpr Index most_in_turn = 1 << 20;  // bytes: what is near enough
+
   /// N rows at a time. From the sums of a row to its root and quotient there is nothing to do but
   /// wait; where rows are only read, the next ones' sums are taken meanwhile.
   template <class Level, class Affines, int N>
@@ -296,6 +299,7 @@ struct RowsTask {
       if constexpr (!has_out && !has_pre) {
         for (Index t = first; t < last; t += N) store_sums(t, count_at(t));
       } else {
+        if constexpr (N == 1 && !has_sum && has_out != has_pre) return run_in_turn(first, last);
         SumsOfRows<A, N> sums;
         Moments<A, N> moments{}, posted{};
         for (Index t = first;; t += N) {
@@ -320,11 +324,62 @@ struct RowsTask {
     }
 
    private:
+    /// Rows that are only read and normalized once: while the sums of a row are taken, the results
+    /// of the one before are written where they are near, so that reads and writes go on together.
+    TOKENNORM_INLINE void run_in_turn(Index first, Index last) const {
+      const Index channels = step.channels.get();
+      const bool in_turn = step::bytes_of(step.stream) <= most_in_turn;
+      using Writer = RowWriter<Level, A, std::remove_cvref_t<decltype(first_norm())>,
+                               std::remove_cvref_t<decltype(again(first, 1).row[0])>,
+                               std::remove_cvref_t<decltype(row_of(first_result(), first))>>;
+      SumsOfRows<A, 1> sums;
+      Moments<A, 1> moments{};
+      for (Index t = first;; ++t) {
+        const Index before = t - 1;
+        const bool is_slow = moments.slow != 0;
+        const bool writes = t > first && !is_slow;
+        Writer writer;
+        if (writes) {
+          writer.start(again(before, 1).row[0], moments, first_affine(),
+                       row_of(first_result(), before), channels, in_turn);
+        }
+        if (t < last) take_sums({}, t, 1, sums, writer);
+        fetch(t + 1);
+        if (writes) {
+          writer.finish(reach == step::Reach::beyond);
+        } else if (is_slow) [[unlikely]] {
+          normalize_one_by_one<Level>(first_norm(), again(before, 1), moments,
+                                      step::rows_of<1>(first_result(), before), 1, channels);
+        }
+        if (t == last) break;
+        step::finish_sums<Level, A>(first_norm(), sums, again(t, 1), t, 1, channels, moments);
+      }
+    }
+    /// The operands of a row to come, where they are far away.
+    TOKENNORM_INLINE void fetch(Index t) const {
+      if (reach == step::Reach::cache) return;
+      ahead(row_of(step.stream, t)).template fetch<0>(0, step.channels.get());
+      ahead(row_of(step.update, t)).template fetch<0>(0, step.channels.get());
+    }
     TOKENNORM_INLINE const auto& first_norm() const {
       if constexpr (has_out) {
         return step.out;
       } else {
         return step.pre;
+      }
+    }
+    TOKENNORM_INLINE const auto& first_affine() const {
+      if constexpr (has_out) {
+        return affines.out.affine;
+      } else {
+        return affines.pre.affine;
+      }
+    }
+    TOKENNORM_INLINE const auto& first_result() const {
+      if constexpr (has_out) {
+        return step.stream_out;
+      } else {
+        return step.normed;
       }
     }
 
@@ -379,19 +434,16 @@ struct RowsTask {
       });
     }
 
+    template <class Meanwhile = Idle>
     TOKENNORM_INLINE void take_sums(const Moments<A, N>& posted, Index t, int count,
-                                    SumsOfRows<A, N>& sums) const {
+                                    SumsOfRows<A, N>& sums, Meanwhile&& meanwhile = {}) const {
       const auto take = [&](const auto& source, const auto& sink) __attribute__((always_inline)) {
         Ahead ahead;
         if (reach == step::Reach::far) {
-          if constexpr (has_out) {
-            ahead = kernels::ahead(row_of(step.stream_out, t));
-          } else {
-            ahead = kernels::ahead(row_of(step.normed, t));
-          }
+          ahead = kernels::ahead(row_of(first_result(), t));
         }
         step::take_sums<Level, A>(first_norm(), source, sink, ahead, count, step.channels.get(),
-                                  sums);
+                                  sums, meanwhile);
       };
       if constexpr (has_post) {
         if (posted.slow == 0) [[likely]] {
@@ -477,10 +529,8 @@ struct RowsTask {
                                step.channels.get());
         }
       }
-      if constexpr (!has_out) {
-        normalize(step.pre, affines.pre.affine, moments, first, step.normed, reach, t, count);
-      } else if constexpr (!has_pre) {
-        normalize(step.out, affines.out.affine, moments, first, step.stream_out, reach, t, count);
+      if constexpr (!has_out || !has_pre) {
+        normalize(first_norm(), first_affine(), moments, first, first_result(), reach, t, count);
       } else {
         normalize(step.out, affines.out.affine, moments, first, step.stream_out, step::Reach::cache,
                   t, count);
@@ -506,12 +556,14 @@ struct RowsTask {
       if (moments.slow != 0) [[unlikely]] {
         return normalize_one_by_one<Level>(norm, source, moments, sink, count, channels);
       }
-      Upcoming upcoming;  // the next row is under way already, or soon
-      if (to != step::Reach::cache) {
-        upcoming = {ahead(row_of(step.stream, t + 2)), ahead(row_of(step.update, t + 2))};
+      if constexpr (N == 1) {
+        if (to == reach) fetch(t + 2);  // the next row is under way already, or soon
+        RowWriter<Level, A, Norm, Source, std::remove_cvref_t<decltype(sink.row[0])>> writer;
+        writer.start(source.row[0], moments, affine, sink.row[0], channels);
+        writer.finish(to == step::Reach::beyond);
+      } else {
+        normalize_rows<Level, A, Norm>(source, moments, affine, sink, channels);
       }
-      normalize_rows<Level, A, Norm>(source, moments, affine, sink, channels,
-                                     to == step::Reach::beyond, upcoming);
     }
   };
 };

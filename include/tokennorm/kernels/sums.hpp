@@ -165,17 +165,22 @@ inline constexpr Index few_vectors = 8;
 template <class Level, class A>
 inline constexpr Index few_channels = few_vectors* Level::template lanes<A>;
 
+/// Nothing to do meanwhile.
+struct Idle {
+  TOKENNORM_INLINE void next() {}
+};
+
 /// Sums of one row about the pivot; stores the row into the sink on the way, if there is one, and
-/// fetches where its results will go.
+/// fetches where its results will go. `meanwhile.next()` is called for every four vectors.
 template <class Level, bool Centred, class A>
 class RowSums {
  public:
   static constexpr int width = Level::template lanes<A>;
   using V = Lanes<A, width>;
 
-  template <class Source, class Sink>
+  template <class Source, class Sink, class Meanwhile>
   TOKENNORM_INLINE RowSums(const Source source, const Sink sink, const Ahead ahead, A pivot,
-                           Index n)
+                           Index n, Meanwhile& meanwhile)
       : pivot_(pivot) {
     constexpr Index step = accumulators * width;
     Index c = 0;
@@ -190,6 +195,7 @@ class RowSums {
         for (int k = 0; k < accumulators; ++k) {
           one_vector(source, sink, c + k * width, sums[k], squares[k]);
         }
+        meanwhile.next();
       }
       fold(sums, squares);
     }
