@@ -24,8 +24,9 @@ class BeyondCaches : public ::testing::Test {
   using Gradients = typename TypedCase::Gradients;
   static constexpr Index piece = 100;
 
-  /// Rows that begin where cache lines begin, rows that do not, rows too long for a copy at hand.
-  static constexpr std::array<Index, 3> widths{1024, 1031, 4112};
+  /// Few channels; rows that begin where cache lines begin and rows that do not; and rows too long
+  /// to be kept at hand.
+  static constexpr std::array<Index, 4> widths{64, 1024, 1031, 4112};
   static Index token_count(Index channels) { return (Index{17} << 20) / channels; }
 
   template <class Check>

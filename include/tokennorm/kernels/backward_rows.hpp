@@ -34,7 +34,8 @@ struct Grouping {
     const bool is_long = row > 6 * kib;  // all that belongs to it does not fit into the first cache
     const bool is_far = step::bytes_of(args.x) >= 512 * kib;
     const void* const dx = args.dx.data;
-    streams = step::bytes_of(args.dx) >= 64 * kib * kib && !is_in(dx, args.x) &&
+    streams = std::is_same_v<step::Element<decltype(args.dx)>, A> &&
+              step::bytes_of(args.dx) >= 64 * kib * kib && !is_in(dx, args.x) &&
               !is_in(dx, args.dy) && !is_in(dx, args.dsum);
     alone =
         streams || (!is_long && ((is_far && row >= kib / 2) || (row % line != 0 && row >= kib)));
