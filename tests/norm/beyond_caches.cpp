@@ -119,5 +119,24 @@ TYPED_TEST(BeyondCaches, Backward) {
   }
 }
 
+/// Its second sweep is in two parts, of which the second begins anywhere.
+TEST(BeyondCachesPartly, BackwardOfAPartialRMSNorm) {
+  using Partial = Case<RMSKind, float>;
+  const Index channels = 1024, tokens = (Index{17} << 20) / channels;
+  RMSNormOptions options;
+  options.statistics_channels = 98;
+  const auto norm = random_affine<Partial>(channels, Seed{7}, options);
+  const Tokens x = Tokens::Constant(tokens, channels, 0.5f);
+  Tokens y, dx, first_dx;
+  Partial::Statistics stats, first_stats;
+  Partial::Gradients gradients, first_gradients;
+  norm.normalize(x, y, stats);
+  norm.backpropagate(x, stats, x, dx, gradients);
+  const Tokens first = x.topRows(1);
+  norm.normalize(first, y, first_stats);
+  norm.backpropagate(first, first_stats, first, first_dx, first_gradients);
+  EXPECT_TRUE(same_bits(dx, first_dx.replicate(tokens, 1)));
+}
+
 }  // namespace
 }  // namespace tokennorm::test

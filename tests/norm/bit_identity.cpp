@@ -130,6 +130,23 @@ class BitIdentity : public ::testing::Test {
 
 TYPED_TEST_SUITE(BitIdentity, FusedCases, CaseName);
 
+// γ = −0 and β = −0, as a mask of zeros leaves them, tell x̂·γ + β from x̂·(0 + γ) + β.
+TYPED_TEST(BitIdentity, NegativeZeros) {
+  using RowMajor = typename TypeParam::RowMajor;
+  using Scalar = typename TypeParam::Scalar;
+  const Index channels = 530;
+  auto negative_zeros = random_norm<TypeParam>(channels);
+  negative_zeros.scale().setConstant(Scalar(-0.0f));
+  negative_zeros.shift().setConstant(Scalar(-0.0f));
+  const CompiledNorm<TypeParam> norm = negative_zeros;
+  const RowMajor x = random_normal<RowMajor>({7, channels}, Seed{603}, 1);
+  const RowMajor y = norm(x);
+  for (Index t = 0; t < x.rows(); ++t) {
+    const RowMajor token = x.row(t);
+    EXPECT_TRUE(same_bits(RowMajor(y.row(t)), norm(token))) << "token " << t;
+  }
+}
+
 TYPED_TEST(BitIdentity, TokenAloneEqualsTokenInAnyBatch) {
   for (const Index channels : {1, 3, 7, 8, 16, 17, 33, 64, 100, 129, 768}) {
     SCOPED_TRACE(channels);

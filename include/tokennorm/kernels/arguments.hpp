@@ -133,8 +133,6 @@ class Affine {
         scale_mask_(norm.scale == nullptr ? 0 : -1),
         shift_mask_(norm.shift == nullptr ? 0 : -1) {}
 
-  TOKENNORM_INLINE bool has_offset() const { return offset_[0] != A(0); }
-
   TOKENNORM_INLINE V scale(Index c) const {
     return load<A, width>(scale_ + (c & scale_mask_)) + offset_;
   }
@@ -159,8 +157,6 @@ class Affine {
 
     TOKENNORM_INLINE V scale() const { return load<A, width>(scale_) + offset_; }
     TOKENNORM_INLINE V shift() const { return load<A, width>(shift_); }
-    /// The same where has_offset() is false: one addition less.
-    TOKENNORM_INLINE V plain_scale() const { return load<A, width>(scale_); }
     TOKENNORM_INLINE V scale_first(Index n) const {
       return load_first<A, width>(scale_, n) + offset_;
     }

@@ -34,7 +34,9 @@ struct Grouping {
     const bool is_long = row > 6 * kib;  // all that belongs to it does not fit into the first cache
     const bool is_far = step::bytes_of(args.x) >= 512 * kib;
     const void* const dx = args.dx.data;
-    streams = std::is_same_v<step::Element<decltype(args.dx)>, A> &&
+    // Of rows that are aligned at one channel only, and not for the few whole lines of short ones.
+    streams = std::is_same_v<step::Element<decltype(args.dx)>, A> && row >= 2 * kib &&
+              step::statistics_count(args.norm, args.channels.get()) == args.channels.get() &&
               step::bytes_of(args.dx) >= 64 * kib * kib && !is_in(dx, args.x) &&
               !is_in(dx, args.dy) && !is_in(dx, args.dsum);
     alone =

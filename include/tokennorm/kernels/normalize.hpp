@@ -144,7 +144,7 @@ class RowWriter {
           c_);
     }
     at_ = affine.begin(c_);
-    if (in_turn && !affine.has_offset()) fours_in_turn_ = (channels - c_) / step;
+    if (in_turn) fours_in_turn_ = (channels - c_) / step;
   }
 
   TOKENNORM_INLINE void next() {
@@ -152,8 +152,9 @@ class RowWriter {
     --fours_in_turn_;
     TOKENNORM_UNROLL
     for (int k = 0; k < 4; ++k, at_.advance()) {
-      const V x = source_.template get<A, width>(c_ + k * width);
-      sink_.put(c_ + k * width, multiply_add(normalizer_(x), at_.plain_scale(), at_.shift()));
+      V x;  // assigned, not initialized: GCC would store it on the stack as well
+      x = source_.template get<A, width>(c_ + k * width);
+      sink_.put(c_ + k * width, multiply_add(normalizer_(x), at_.scale(), at_.shift()));
     }
     c_ += step;
   }
@@ -188,7 +189,8 @@ class RowWriter {
     for (; c_ + step <= channels_; c_ += step) {
       TOKENNORM_UNROLL
       for (int k = 0; k < 4; ++k, at_.advance()) {
-        const V x = source_.template get<A, width>(c_ + k * width);
+        V x;  // assigned, not initialized: GCC would store it on the stack as well
+        x = source_.template get<A, width>(c_ + k * width);
         put(sink_, c_ + k * width, multiply_add(normalizer_(x), at_.scale(), at_.shift()));
       }
     }

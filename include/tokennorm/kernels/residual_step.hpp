@@ -277,8 +277,9 @@ struct RowsTask {
   static constexpr int longest_kept_sum = 4096;
   TOKENNORM_INLINE static bool keeps_sum(const Step& step, step::Reach reach) {
     const void* const sum = step.sum.data;
-    return reach == step::Reach::beyond && step.channels.get() <= longest_kept_sum &&
-           !is_in(sum, step.stream) && !is_in(sum, step.update);
+    return std::is_same_v<step::StoredAs<decltype(Step::sum)>, A> && reach == step::Reach::beyond &&
+           step.channels.get() <= longest_kept_sum && !is_in(sum, step.stream) &&
+           !is_in(sum, step.update);
   }
 
   static constexpr Index most_in_turn = 1 << 20;  // bytes: what is near enough
@@ -290,7 +291,7 @@ struct RowsTask {
     const Step& step;
     const Affines& affines;
     step::Reach reach;
-    decltype(Step::sum) sum;  // where it is read again; a kept one has the same row for all tokens
+    decltype(Step::sum) sum_at_hand;  // where it is read again: one kept is the same row for all
 
     TOKENNORM_INLINE void run(Index first, Index last) const {
       const auto count_at = [&](Index t) __attribute__((always_inline)) {
@@ -299,7 +300,9 @@ struct RowsTask {
       if constexpr (!has_out && !has_pre) {
         for (Index t = first; t < last; t += N) store_sums(t, count_at(t));
       } else {
-        if constexpr (N == 1 && !has_sum && has_out != has_pre) return run_in_turn(first, last);
+        if constexpr (N == 1 && !has_update && has_out != has_pre) {
+          return run_in_turn(first, last);
+        }
         SumsOfRows<A, N> sums;
         Moments<A, N> moments{}, posted{};
         for (Index t = first;; t += N) {
@@ -351,7 +354,7 @@ struct RowsTask {
           normalize_one_by_one<Level>(first_norm(), again(before, 1), moments,
                                       step::rows_of<1>(first_result(), before), 1, channels);
         }
-        if (t == last) break;
+        if (t >= last) break;
         step::finish_sums<Level, A>(first_norm(), sums, again(t, 1), t, 1, channels, moments);
       }
     }
@@ -406,7 +409,7 @@ struct RowsTask {
     /// The same, once the sums are taken.
     TOKENNORM_INLINE auto again(Index t, int count) const {
       if constexpr (has_sum) {
-        return step::stored(step::rows_of<N>(detail::as_const(sum), t, count));
+        return step::stored(step::rows_of<N>(detail::as_const(sum_at_hand), t, count));
       } else {
         return source(t, count);
       }
@@ -448,12 +451,12 @@ struct RowsTask {
       if constexpr (has_post) {
         if (posted.slow == 0) [[likely]] {
           take(sum_of(t, count, normalized<false>(posted, t, count)),
-               step::rows_of<N>(sum, t, count));
+               step::rows_of<N>(sum_at_hand, t, count));
         } else {
           Level::call(SlowPostSumsTask{{*this, posted, t, count}, sums});
         }
       } else if constexpr (has_sum) {
-        take(source(t, count), step::rows_of<N>(sum, t, count));
+        take(source(t, count), step::rows_of<N>(sum_at_hand, t, count));
       } else {
         take(source(t, count), Group<Absent, N>{});
       }
@@ -496,7 +499,7 @@ struct RowsTask {
         const auto slow =
             groups.sum_of(t, count, groups.template normalized<true>(posted, t, count));
         for (int r = 0; r < count; ++r) {
-          const auto sum = row_of(groups.sum, t + r);
+          const auto sum = row_of(groups.sum_at_hand, t + r);
           if (posted.is_slow(r)) {
             transfer<Level, A>(slow.row[r], sum, 0, channels);
           } else {
@@ -524,8 +527,8 @@ struct RowsTask {
     TOKENNORM_INLINE void normalize(const Moments<A, N>& moments, Index t, int count) const {
       const auto first = again(t, count);
       if constexpr (has_sum && N == 1) {
-        if (sum.data != step.sum.data) [[unlikely]] {
-          stream_row<Level, A>(row_of(detail::as_const(sum), t), row_of(step.sum, t),
+        if (sum_at_hand.data != step.sum.data) [[unlikely]] {
+          stream_row<Level, A>(row_of(detail::as_const(sum_at_hand), t), row_of(step.sum, t),
                                step.channels.get());
         }
       }
@@ -557,7 +560,7 @@ struct RowsTask {
         return normalize_one_by_one<Level>(norm, source, moments, sink, count, channels);
       }
       if constexpr (N == 1) {
-        if (to == reach) fetch(t + 2);  // the next row is under way already, or soon
+        if (to != step::Reach::cache) fetch(t + 2);  // the next row is under way already, or soon
         RowWriter<Level, A, Norm, Source, std::remove_cvref_t<decltype(sink.row[0])>> writer;
         writer.start(source.row[0], moments, affine, sink.row[0], channels);
         writer.finish(to == step::Reach::beyond);
