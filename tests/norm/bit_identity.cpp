@@ -132,18 +132,18 @@ TYPED_TEST_SUITE(BitIdentity, FusedCases, CaseName);
 
 // γ = −0 and β = −0, as a mask of zeros leaves them, tell x̂·γ + β from x̂·(0 + γ) + β.
 TYPED_TEST(BitIdentity, NegativeZeros) {
-  using RowMajor = typename TypeParam::RowMajor;
-  using Scalar = typename TypeParam::Scalar;
+  using Matrix = typename TypeParam::RowMajor;
+  const auto negative_zero = static_cast<typename TypeParam::Scalar>(-0.0f);
   const Index channels = 530;
   auto negative_zeros = random_norm<TypeParam>(channels);
-  negative_zeros.scale().setConstant(Scalar(-0.0f));
-  negative_zeros.shift().setConstant(Scalar(-0.0f));
+  negative_zeros.scale().setConstant(negative_zero);
+  negative_zeros.shift().setConstant(negative_zero);
   const CompiledNorm<TypeParam> norm = negative_zeros;
-  const RowMajor x = random_normal<RowMajor>({7, channels}, Seed{603}, 1);
-  const RowMajor y = norm(x);
+  const Matrix x = random_normal<Matrix>({7, channels}, Seed{603}, 1);
+  const Matrix y = norm(x);
   for (Index t = 0; t < x.rows(); ++t) {
-    const RowMajor token = x.row(t);
-    EXPECT_TRUE(same_bits(RowMajor(y.row(t)), norm(token))) << "token " << t;
+    const Matrix token = x.row(t);
+    EXPECT_TRUE(same_bits(Matrix(y.row(t)), norm(token))) << "token " << t;
   }
 }
 
