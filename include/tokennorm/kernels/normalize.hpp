@@ -32,7 +32,7 @@ class RowNormalizer {
   }
 
  private:
-  V center_{A(0)}, rstd_{A(0)}, correction_{A(0)};
+  V center_, rstd_, correction_;
 };
 
 /// x̂·(o + γ) + β of one value of a slow token.
@@ -126,7 +126,7 @@ class RowWriter {
   using Scaling = Affine<Level, A, typename Norm::Param>;
 
   /// Nothing to write.
-  TOKENNORM_INLINE RowWriter() {}
+  TOKENNORM_INLINE RowWriter() { normalizer_.set(Moments<A, 1>{}, 0); }
 
   /// Takes a row; next() writes of it where that is done `in_turn`.
   TOKENNORM_INLINE void start(const Source& source, const Moments<A, 1>& moments,
@@ -217,31 +217,28 @@ TOKENNORM_INLINE void normalize_rows(const Group<Source, N> source, const Moment
     normalizer[r].set(moments, r);
   }
   auto at = affine.begin();
-  const auto normalize = [&](const V& scale, const V& shift, const auto& get, const auto& put)
-      __attribute__((always_inline)) {
-    Array<V, N> x;
-    TOKENNORM_UNROLL
-    for (int r = 0; r < N; ++r) x[r] = get(source.row[r]);
-    TOKENNORM_UNROLL
-    for (int r = 0; r < N; ++r) put(sink.row[r], multiply_add(normalizer[r](x[r]), scale, shift));
-  };
   Index c = 0;
   for (; c + width <= channels; c += width) {
-    normalize(
-        at.scale(), at.shift(),
-        [&](const Source& row)
-            __attribute__((always_inline)) { return row.template get<A, width>(c); },
-        [&](const Sink& row, const V& y) __attribute__((always_inline)) { row.put(c, y); });
+    const V scale = at.scale(), shift = at.shift();
+    Array<V, N> x;
+    TOKENNORM_UNROLL
+    for (int r = 0; r < N; ++r) x[r] = source.row[r].template get<A, width>(c);
+    TOKENNORM_UNROLL
+    for (int r = 0; r < N; ++r) {
+      sink.row[r].put(c, multiply_add(normalizer[r](x[r]), scale, shift));
+    }
     at.advance();
   }
   if (c < channels) {
     const Index n = channels - c;
-    normalize(
-        at.scale_first(n), at.shift_first(n),
-        [&](const Source& row)
-            __attribute__((always_inline)) { return row.template get_first<A, width>(c, n); },
-        [&](const Sink& row, const V& y)
-            __attribute__((always_inline)) { row.put_first(c, y, n); });
+    const V scale = at.scale_first(n), shift = at.shift_first(n);
+    Array<V, N> x;
+    TOKENNORM_UNROLL
+    for (int r = 0; r < N; ++r) x[r] = source.row[r].template get_first<A, width>(c, n);
+    TOKENNORM_UNROLL
+    for (int r = 0; r < N; ++r) {
+      sink.row[r].put_first(c, multiply_add(normalizer[r](x[r]), scale, shift), n);
+    }
   }
 }
 
