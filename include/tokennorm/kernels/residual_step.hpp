@@ -12,7 +12,7 @@
 namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
 
 /// What is Absent by type is not compiled. A sum that is NotStored has the same bits as if it were;
-/// with `post` it is stored.
+/// with `post` it is stored. The last norm is always `pre`: there is no `out` without it.
 template <class A, int Channels, class Stream, class Update, class Summed, class Streamed,
           class Normed, class Post, class Out, class Pre>
 struct ResidualStep {
@@ -28,17 +28,23 @@ struct ResidualStep {
   Normed normed;        // TokenView or Absent: n
 };
 
-/// Names its types: two calls that want the same are one kernel.
+/// Names its types: two calls that want the same are one kernel, as are a norm that leaves the new
+/// h and one that leaves n.
 template <class A, int Channels, class Stream, class Update, class Post, class Out, class Pre,
           class Summed, class Streamed, class Normed>
 TOKENNORM_INLINE auto residual_step(const Extent<Channels>& channels, const Stream& stream,
                                     const Update& update, A alpha, const Post& post, const Out& out,
                                     const Pre& pre, const Summed& sum, const Streamed& stream_out,
                                     const Normed& normed) {
-  return ResidualStep<A, Channels, Stream, Update, Summed, Streamed, Normed, Post, Out, Pre>{
-      in_registers(channels),   in_registers(stream), in_registers(update), in_register(alpha),
-      in_registers(post),       in_registers(out),    in_registers(pre),    in_registers(sum),
-      in_registers(stream_out), in_registers(normed)};
+  if constexpr (is_present<Out> && !is_present<Pre>) {
+    return residual_step(channels, stream, update, alpha, post, Absent{}, out, sum, Absent{},
+                         stream_out);
+  } else {
+    return ResidualStep<A, Channels, Stream, Update, Summed, Streamed, Normed, Post, Out, Pre>{
+        in_registers(channels),   in_registers(stream), in_registers(update), in_register(alpha),
+        in_registers(post),       in_registers(out),    in_registers(pre),    in_registers(sum),
+        in_registers(stream_out), in_registers(normed)};
+  }
 }
 
 namespace step {
@@ -253,12 +259,11 @@ struct RowsTask {
   static constexpr bool has_pre = is_present<decltype(Step::pre)>;
   static constexpr bool has_sum = has_update && step::is_stored<decltype(Step::sum)>;
   static_assert(has_sum || !has_post);
+  static_assert(has_pre || !has_out);
 
   TOKENNORM_INLINE static step::Reach reach_of(const Step& step) {
     if constexpr (has_pre) {
       return reach_of(step, step.normed);
-    } else if constexpr (has_out) {
-      return reach_of(step, step.stream_out);
     } else {
       return step::Reach::cache;
     }
@@ -297,14 +302,14 @@ struct RowsTask {
       const auto count_at = [&](Index t) __attribute__((always_inline)) {
         return static_cast<int>(std::min<Index>(N, last - t));
       };
-      if constexpr (!has_out && !has_pre) {
+      if constexpr (!has_pre) {
         for (Index t = first; t < last; t += N) store_sums(t, count_at(t));
       } else {
-        if constexpr (N == 1 && !has_update && has_out != has_pre) {
+        if constexpr (N == 1 && !has_update && !has_out) {
           return run_in_turn(first, last);
         }
         SumsOfRows<A, N> sums;
-        Moments<A, N> moments{}, posted{};
+        Moments<A, N> moments{}, posted{}, of_second{};
         for (Index t = first;; t += N) {
           if constexpr (has_sum) {
             if constexpr (has_post) {
@@ -312,12 +317,12 @@ struct RowsTask {
             }
             // Not after the next sums: many stores between a sum's store and its load, and the load
             // waits for them.
-            if (t > first) normalize(moments, t - N, count_at(t - N));
+            if (t > first) normalize(moments, of_second, t - N, count_at(t - N));
             if (t >= last) break;
             take_sums(posted, t, count_at(t), sums);
           } else {
             if (t < last) take_sums(posted, t, count_at(t), sums);
-            if (t > first) normalize(moments, t - N, count_at(t - N));
+            if (t > first) normalize(moments, of_second, t - N, count_at(t - N));
             if (t >= last) break;
           }
           step::finish_sums<Level, A>(first_norm(), sums, again(t, count_at(t)), t, count_at(t),
@@ -332,9 +337,9 @@ struct RowsTask {
     TOKENNORM_INLINE void run_in_turn(Index first, Index last) const {
       const Index channels = step.channels.get();
       const bool in_turn = step::bytes_of(step.stream) <= most_in_turn;
-      using Writer = RowWriter<Level, A, std::remove_cvref_t<decltype(first_norm())>,
+      using Writer = RowWriter<Level, A, std::remove_cvref_t<decltype(step.pre)>,
                                std::remove_cvref_t<decltype(again(first, 1).row[0])>,
-                               std::remove_cvref_t<decltype(row_of(first_result(), first))>>;
+                               std::remove_cvref_t<decltype(row_of(step.normed, first))>>;
       SumsOfRows<A, 1> sums;
       Moments<A, 1> moments{};
       for (Index t = first;; ++t) {
@@ -343,19 +348,19 @@ struct RowsTask {
         const bool writes = t > first && !is_slow;
         Writer writer;
         if (writes) {
-          writer.start(again(before, 1).row[0], moments, first_affine(),
-                       row_of(first_result(), before), channels, in_turn);
+          writer.start(again(before, 1).row[0], moments, affines.pre.affine,
+                       row_of(step.normed, before), channels, in_turn);
         }
         if (t < last) take_sums({}, t, 1, sums, writer);
         fetch(t + 1);
         if (writes) {
           writer.finish(reach == step::Reach::beyond);
         } else if (is_slow) [[unlikely]] {
-          normalize_one_by_one<Level>(first_norm(), again(before, 1), moments,
-                                      step::rows_of<1>(first_result(), before), 1, channels);
+          normalize_one_by_one<Level>(step.pre, again(before, 1), moments,
+                                      step::rows_of<1>(step.normed, before), 1, channels);
         }
         if (t >= last) break;
-        step::finish_sums<Level, A>(first_norm(), sums, again(t, 1), t, 1, channels, moments);
+        step::finish_sums<Level, A>(step.pre, sums, again(t, 1), t, 1, channels, moments);
       }
     }
     /// The operands of a row to come, where they are far away.
@@ -369,13 +374,6 @@ struct RowsTask {
         return step.out;
       } else {
         return step.pre;
-      }
-    }
-    TOKENNORM_INLINE const auto& first_affine() const {
-      if constexpr (has_out) {
-        return affines.out.affine;
-      } else {
-        return affines.pre.affine;
       }
     }
     TOKENNORM_INLINE const auto& first_result() const {
@@ -523,8 +521,10 @@ struct RowsTask {
       }
     };
 
-    /// The results of rows whose statistics are there.
-    TOKENNORM_INLINE void normalize(const Moments<A, N>& moments, Index t, int count) const {
+    /// The results of rows whose statistics are there; `of_second` is room for those of what `out`
+    /// gives.
+    TOKENNORM_INLINE void normalize(const Moments<A, N>& moments, Moments<A, N>& of_second, Index t,
+                                    int count) const {
       const auto first = again(t, count);
       if constexpr (has_sum && N == 1) {
         if (sum_at_hand.data != step.sum.data) [[unlikely]] {
@@ -532,15 +532,14 @@ struct RowsTask {
                                step.channels.get());
         }
       }
-      if constexpr (!has_out || !has_pre) {
-        normalize(first_norm(), first_affine(), moments, first, first_result(), reach, t, count);
+      if constexpr (!has_out) {
+        normalize(step.pre, affines.pre.affine, moments, first, step.normed, reach, t, count);
       } else {
         normalize(step.out, affines.out.affine, moments, first, step.stream_out, step::Reach::cache,
                   t, count);
         const auto second =
             step::stored(step::rows_of<N>(detail::as_const(step.stream_out), t, count));
         SumsOfRows<A, N> sums;
-        Moments<A, N> of_second;
         step::take_sums<Level, A>(step.pre, second, Group<Absent, N>{}, Ahead{}, count,
                                   step.channels.get(), sums);
         step::finish_sums<Level, A>(step.pre, sums, second, t, count, step.channels.get(),
