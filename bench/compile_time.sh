@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # What including tokennorm costs: the user seconds (median of three) that g++ and clang++ take at
-# -O2 for a unit of <Eigen/Core> alone and for one with the umbrella, a LayerNorm and a PreLN, and
-# the size of the latter's code and data.
+# -O2 for a unit of <Eigen/Core> alone, and for one with the umbrella, a LayerNorm and a PreLN, which
+# compiles its kernels itself or leaves them to tokennorm::compiled_kernels; the size of the unit's
+# code and data; and what the compiled kernels take, once for a program.
 #
 #   ./bench/compile_time.sh
 #
@@ -19,27 +20,39 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 target=1.0
 
-# compile UNIT: its object, and the user seconds on stdout
+# compile UNIT [OPTION...]: the unit's object, and the user seconds on stdout
 compile() {
+  local unit=$1
+  shift
   TIMEFORMAT=%3U
-  { time "$compiler" -std=c++20 -O2 -I "$root/include" -isystem "$eigen" \
-    -c "$root/bench/compile_time/$1.cpp" -o "$scratch/$1.o"; } 2>&1
+  { time "$compiler" -std=c++20 -O2 -I "$root/include" -isystem "$eigen" "$@" \
+    -c "$root/bench/compile_time/$unit.cpp" -o "$scratch/object.o"; } 2>&1
 }
 median_of_three() {
-  for _ in 1 2 3; do compile "$1"; done | sort -n | sed -n 2p
+  for _ in 1 2 3; do compile "$@"; done | sort -n | sed -n 2p
+}
+kilobytes() {
+  size "$scratch/object.o" | awk 'NR == 2 { printf "%.1f kB", ($1 + $2 + $3) / 1000 }'
 }
 
 compilers=${CXX:-g++ clang++}
-printf '%-10s  %12s  %10s  %10s  %7s  %12s\n' \
-  compiler '<Eigen/Core>' tokennorm difference target object
+printf '%-10s  %-18s  %12s  %10s  %10s  %7s  %10s\n' \
+  compiler kernels '<Eigen/Core>' tokennorm difference target object
 for compiler in $compilers; do
   command -v "$compiler" >/dev/null || continue
+  name=$(basename "$compiler")
   base=$(median_of_three eigen_only)
-  full=$(median_of_three tokennorm)
-  bytes=$(size "$scratch/tokennorm.o" | awk 'NR == 2 { print $1 + $2 + $3 }')
-  awk -v name="$(basename "$compiler")" -v base="$base" -v full="$full" -v target="$target" \
-    -v bytes="$bytes" 'BEGIN {
-      printf "%-10s  %10.2f s  %8.2f s  %8.2f s  %5.2f s  %9.1f kB%s\n", name, base, full,
-        full - base, target, bytes / 1000, (full - base > target) ? "  missed" : ""
-    }'
+  for kernels in "in the unit" compiled; do
+    options=()
+    if [ "$kernels" = compiled ]; then options=(-DTOKENNORM_COMPILED_KERNELS); fi
+    full=$(median_of_three tokennorm "${options[@]}")
+    awk -v name="$name" -v kernels="$kernels" -v base="$base" -v full="$full" \
+      -v target="$target" -v object="$(kilobytes)" 'BEGIN {
+        printf "%-10s  %-18s  %10.2f s  %8.2f s  %8.2f s  %5.2f s  %10s%s\n", name, kernels, base,
+          full, full - base, target, object, (full - base > target) ? "  missed" : ""
+      }'
+  done
+  once=$(compile tokennorm -DTOKENNORM_DEFINE_KERNELS)
+  printf '%-10s  %-18s  %12s  %8.2f s  %10s  %7s  %10s\n' \
+    "$name" "themselves, once" "" "$once" "" "" "$(kilobytes)"
 done

@@ -1,8 +1,14 @@
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
-# Headers only, so everything stands under share/, whatever the architecture.
-set(package_dir ${CMAKE_INSTALL_DATADIR}/cmake/tokennorm)
+# Headers alone stand under share/, whatever the architecture.
+if(TOKENNORM_INSTALL_COMPILED_KERNELS)
+  set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/tokennorm)
+  set(version_of)
+else()
+  set(package_dir ${CMAKE_INSTALL_DATADIR}/cmake/tokennorm)
+  set(version_of ARCH_INDEPENDENT)
+endif()
 
 install(TARGETS tokennorm EXPORT tokennorm-targets FILE_SET HEADERS)
 install(EXPORT tokennorm-targets NAMESPACE tokennorm:: DESTINATION ${package_dir})
@@ -16,7 +22,7 @@ configure_package_config_file(cmake/tokennorm-config.cmake.in tokennorm-config.c
   INSTALL_DESTINATION ${package_dir}
   NO_SET_AND_CHECK_MACRO)
 write_basic_package_version_file(tokennorm-config-version.cmake
-  COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
+  COMPATIBILITY SameMinorVersion ${version_of})
 install(
   FILES
     "${PROJECT_BINARY_DIR}/tokennorm-config.cmake"

@@ -17,14 +17,30 @@ function(add_consumer_test name)
     COMMAND ${CMAKE_CTEST_COMMAND} --build-and-test "${project}" "${binary_dir}"
       --build-generator ${CMAKE_GENERATOR}
       --build-options "-DCMAKE_CXX_COMPILER=${CMAKE_CXX_COMPILER}" "-DEigen3_DIR=${Eigen3_DIR}"
-        "-DCOMPONENTS=${components}" ${ARGN}
+        ${ARGN}
       --test-command "${binary_dir}/install_test")
   set_tests_properties(install.${name} PROPERTIES LABELS toolchain)
 endfunction()
 
-add_consumer_test(find_package "-Dtokennorm_ROOT=${prefix}")
-add_consumer_test(add_subdirectory "-DTOKENNORM_SOURCE_DIR=${PROJECT_SOURCE_DIR}")
+add_consumer_test(find_package "-DCOMPONENTS=${components}" "-Dtokennorm_ROOT=${prefix}")
+add_consumer_test(add_subdirectory "-DCOMPONENTS=${components}"
+  "-DTOKENNORM_SOURCE_DIR=${PROJECT_SOURCE_DIR}")
 set_tests_properties(install.find_package PROPERTIES FIXTURES_REQUIRED installed)
+
+# A package with the compiled kernels, under a prefix of its own.
+set(compiled "${CMAKE_CURRENT_BINARY_DIR}/compiled_kernels")
+add_test(NAME install.compiled_kernels_to_prefix
+  COMMAND ${CMAKE_CTEST_COMMAND} --build-and-test "${PROJECT_SOURCE_DIR}" "${compiled}"
+    --build-generator ${CMAKE_GENERATOR}
+    --build-target install
+    --build-options "-DCMAKE_CXX_COMPILER=${CMAKE_CXX_COMPILER}" "-DEigen3_DIR=${Eigen3_DIR}"
+      "-DCMAKE_INSTALL_PREFIX=${compiled}/prefix" -DTOKENNORM_INSTALL_COMPILED_KERNELS=ON
+      -DTOKENNORM_BUILD_TESTS=OFF -DTOKENNORM_BUILD_EXAMPLES=OFF -DTOKENNORM_BUILD_BENCHMARKS=OFF)
+add_consumer_test(find_compiled_kernels -DCOMPONENTS=compiled_kernels
+  "-Dtokennorm_ROOT=${compiled}/prefix")
+set_tests_properties(install.compiled_kernels_to_prefix PROPERTIES
+  FIXTURES_SETUP compiled_kernels LABELS toolchain)
+set_tests_properties(install.find_compiled_kernels PROPERTIES FIXTURES_REQUIRED compiled_kernels)
 
 find_program(PKG_CONFIG pkg-config)
 if(PKG_CONFIG)

@@ -7,6 +7,7 @@
 #include "tokennorm/kernels/backward_columns.hpp"
 #include "tokennorm/kernels/backward_rows.hpp"
 #include "tokennorm/kernels/columns.hpp"
+#include "tokennorm/kernels/compiled.hpp"
 #include "tokennorm/kernels/generic.hpp"
 #include "tokennorm/kernels/residual_step.hpp"
 #include "tokennorm/norm/norm.hpp"

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: MIT
+/// The kernels of float, compiled once for a program instead of in each of its units.
+///
+///     target_link_libraries(app PRIVATE tokennorm::compiled_kernels)
+///
+/// Without CMake: one unit defines TOKENNORM_DEFINE_KERNELS and includes this header, the others
+/// are compiled with TOKENNORM_COMPILED_KERNELS defined and leave to the linker what stands below.
+/// That is what LayerNorm and RMSNorm of float call on matrices of dynamic size, and the placements
+/// of either norm, in inference and in training. The rest a unit compiles for itself as ever: other
+/// scalars, a compile-time number of channels, LayerNorm and RMSNorm in one step, a final norm
+/// right behind a Post-LN block.
+///
+/// So does a unit built with flags that change the kernels (isa.hpp). The compiled ones are those
+/// of a plain build: they choose the instruction set when they run.
+#pragma once
+
+#include "tokennorm/kernels/backward_columns.hpp"
+#include "tokennorm/kernels/backward_rows.hpp"
+#include "tokennorm/kernels/channel_sums.hpp"
+#include "tokennorm/kernels/columns.hpp"
+#include "tokennorm/kernels/residual_step.hpp"
+
+#if !defined(__FAST_MATH__) && !defined(__AVX__) && TOKENNORM_MAX_ISA == 2
+#define TOKENNORM_PLAIN_BUILD 1
+#else
+#define TOKENNORM_PLAIN_BUILD 0
+#endif
+
+#if defined(TOKENNORM_DEFINE_KERNELS) && !TOKENNORM_PLAIN_BUILD
+#error "tokennorm: compiled kernels are built without -mavx, -march, -ffast-math, TOKENNORM_MAX_ISA"
+#endif
+
+#if defined(TOKENNORM_DEFINE_KERNELS) || \
+    (defined(TOKENNORM_COMPILED_KERNELS) && TOKENNORM_PLAIN_BUILD)
+
+#if defined(TOKENNORM_DEFINE_KERNELS)
+#define TOKENNORM_COMPILED template
+#else
+#define TOKENNORM_COMPILED extern template
+#endif
+
+namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
+
+namespace compiled {
+
+using Read = TokenView<const float>;
+using Written = TokenView<float>;
+
+template <class Update, class Summed, class Streamed, class Normed, class Post, class Out,
+          class Pre>
+using Step =
+    ResidualStep<float, Eigen::Dynamic, Read, Update, Summed, Streamed, Normed, Post, Out, Pre>;
+template <class DY, class DSum, bool Centred>
+using Gradient = Backward<float, Eigen::Dynamic, Read, DY, DSum, Written,
+                          NormArguments<Centred, float, const float>>;
+
+using Add = Step<Read, Written, Absent, Absent, Absent, Absent, Absent>;
+
+/// The steps with one kind of norm.
+template <bool Centred>
+struct Steps {
+  using Norm = NormArguments<Centred, float, float>;
+  using Unstored = NotStored<float>;
+
+  using Normalize = Step<Absent, Absent, Absent, Written, Absent, Absent, Norm>;
+  using NormalizeTwice = Step<Absent, Absent, Written, Written, Absent, Norm, Norm>;
+  using AddNormalize = Step<Read, Written, Absent, Written, Absent, Absent, Norm>;
+  using AddUnstoredNormalize = Step<Read, Unstored, Absent, Written, Absent, Absent, Norm>;
+  using AddNormalized = Step<Read, Written, Absent, Absent, Norm, Absent, Absent>;
+  using AddNormalizedNormalize = Step<Read, Written, Absent, Written, Norm, Absent, Norm>;
+
+  using Backpropagate = Gradient<Read, Absent, Centred>;
+  using BackpropagateSum = Gradient<Read, Read, Centred>;
+  using BackpropagateOfSum = Gradient<SumOfViews<float>, Absent, Centred>;
+};
+using LayerNormSteps = Steps<true>;
+using RMSNormSteps = Steps<false>;
+
+}  // namespace compiled
+
+#define TOKENNORM_KERNEL(run, step) \
+  TOKENNORM_COMPILED void run(const compiled::step&, Index, Index) noexcept;
+#define TOKENNORM_KERNELS(Steps)                                 \
+  TOKENNORM_KERNEL(run_rows, Steps::Normalize)                   \
+  TOKENNORM_KERNEL(run_rows, Steps::NormalizeTwice)              \
+  TOKENNORM_KERNEL(run_rows, Steps::AddNormalize)                \
+  TOKENNORM_KERNEL(run_rows, Steps::AddUnstoredNormalize)        \
+  TOKENNORM_KERNEL(run_rows, Steps::AddNormalized)               \
+  TOKENNORM_KERNEL(run_rows, Steps::AddNormalizedNormalize)      \
+  TOKENNORM_KERNEL(run_backward_rows, Steps::Backpropagate)      \
+  TOKENNORM_KERNEL(run_backward_rows, Steps::BackpropagateSum)   \
+  TOKENNORM_KERNEL(run_backward_rows, Steps::BackpropagateOfSum) \
+  TOKENNORM_KERNEL(run_columns, Steps::Normalize)                \
+  TOKENNORM_KERNEL(run_columns, Steps::AddNormalize)             \
+  TOKENNORM_KERNEL(run_columns, Steps::AddUnstoredNormalize)     \
+  TOKENNORM_KERNEL(run_backward_columns, Steps::Backpropagate)   \
+  TOKENNORM_KERNEL(run_backward_columns, Steps::BackpropagateSum)
+
+TOKENNORM_KERNEL(run_rows, Add)
+TOKENNORM_KERNELS(LayerNormSteps)
+TOKENNORM_KERNELS(RMSNormSteps)
+TOKENNORM_COMPILED void dispatch(const AddPartialsTask<float, float>&) noexcept;
+
+#undef TOKENNORM_KERNELS
+#undef TOKENNORM_KERNEL
+#undef TOKENNORM_COMPILED
+
+}  // namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH
+
+#endif

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT
+// What tokennorm::compiled_kernels has the kernels for: the calls of a norm of float on matrices of
+// dynamic size in either storage order, and its placements.
+#include <tokennorm/tokennorm.hpp>
+
+#include <vector>
+
+namespace {
+
+using namespace tokennorm;
+using Tokens = TokenMatrix<float>;
+
+struct Identity {
+  Tokens operator()(const Tokens& n) const { return n; }
+  Tokens forward(const Tokens& n) { return n; }
+  Tokens backward(const Tokens& dy) { return dy; }
+};
+
+template <class Norm, class X>
+void call_norm(const Norm& norm, const X& x, X& y, X& sum) {
+  TokenStatistics<float> stats;
+  NormGradients<float> gradients;
+  norm(x, y);
+  norm.normalize(x, y, stats);
+  norm.normalize_sum(x, x, y);
+  norm.normalize_sum(x, x, sum, y);
+  norm.normalize_sum(x, x, sum, y, stats);
+  norm.backpropagate(x, stats, y, sum, gradients);
+  norm.backpropagate_sum(x, stats, y, y, sum, gradients);
+}
+
+template <class Block>
+void call_block(Block block, const Tokens& x, Tokens& y) {
+  block(x, y);
+  y = block.forward(x);
+  y = block.backward(y);
+}
+
+template <class Norm>
+void call_all(const Norm& norm, Tokens& x, Tokens& y, Tokens& z, Eigen::MatrixXf& a,
+              Eigen::MatrixXf& b, Eigen::MatrixXf& c) {
+  call_norm(norm, x, y, z);
+  call_norm(norm, a, b, c);
+  const Identity f;
+  const PreLN pre_ln(norm, f, norm, f);
+  const PostLN post_ln(f, norm, f, norm);
+  const SandwichLN sandwich_ln(norm, f, norm, norm, f, norm);
+  call_block(PreLNResidual(norm, f), x, y);
+  call_block(PostLNResidual(f, norm), x, y);
+  call_block(SandwichLNResidual(norm, f, norm), x, y);
+  call_block(pre_ln, x, y);
+  call_block(post_ln, x, y);
+  call_block(sandwich_ln, x, y);
+  call_block(Stack(norm, std::vector{pre_ln}, norm), x, y);
+  call_block(Stack(norm, std::vector{post_ln}, NoNorm{}), x, y);
+  call_block(Stack(norm, std::vector{sandwich_ln}, norm), x, y);
+}
+
+}  // namespace
+
+void call_every_norm(Tokens& x, Tokens& y, Tokens& z, Eigen::MatrixXf& a, Eigen::MatrixXf& b,
+                     Eigen::MatrixXf& c) {
+  call_all(LayerNorm<float>(4), x, y, z, a, b, c);
+  call_all(RMSNorm<float>(4), x, y, z, a, b, c);
+}
