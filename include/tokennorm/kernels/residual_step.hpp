@@ -119,11 +119,6 @@ template <class T>
 TOKENNORM_INLINE Index bytes_of(const TokenView<T>& view) {
   return view.tokens * view.channels * Index{sizeof(T)};
 }
-/// Whether a result as large as this one is not in L2 when it is written.
-template <class T>
-TOKENNORM_INLINE bool is_far(const TokenView<T>& view) {
-  return bytes_of(view) >= 12 << 20;
-}
 
 /// The statistics of rows, in a function of its own for the steps that need those of several norms.
 template <class A, class Norm, int N, class Source>
@@ -143,10 +138,10 @@ struct MomentsTask {
   }
 };
 
-/// Where results are before they are written: a cache; farther away, so that they are fetched
-/// ahead; or so far that they had better not pass through the caches at all, where they would only
-/// drive out what is read again.
-enum class Reach { cache, far, beyond };
+/// Where results are before they are written: in L2 with what they are made from; in a cache;
+/// farther away, so that they are fetched ahead; or so far that they had better not pass through
+/// the caches at all, where they would only drive out what is read again.
+enum class Reach { near, cache, far, beyond };
 
 /// Rows [token, token + count) of a view.
 template <int N, class View>
@@ -270,11 +265,14 @@ struct RowsTask {
   }
   template <class Result>
   TOKENNORM_INLINE static step::Reach reach_of(const Step& step, const Result& result) {
+    constexpr Index mib = 1 << 20;
+    const Index bytes = step::bytes_of(result);
+    if (bytes <= mib) return step::Reach::near;
     const void* const read = step.stream.data;
-    if (!step::is_far(result) || read == static_cast<const void*>(result.data)) {
+    if (bytes < 12 * mib || read == static_cast<const void*>(result.data)) {
       return step::Reach::cache;
     }
-    return step::bytes_of(result) < 64 << 20 ? step::Reach::far : step::Reach::beyond;
+    return bytes < 64 * mib ? step::Reach::far : step::Reach::beyond;
   }
 
   /// Whether a sum is kept in memory that is at hand until it is normalized, and then goes past the
@@ -287,7 +285,8 @@ struct RowsTask {
            !is_in(sum, step.update);
   }
 
-  static constexpr Index most_in_turn = 1 << 20;  // bytes: what is near enough
+  static constexpr Index most_at_hand = 8 << 10;  // bytes of rows that leave room in L1 for others
+  static constexpr Index element_bytes = sizeof(step::Element<decltype(Step::stream)>);
 
   /// N rows at a time. From the sums of a row to its root and quotient there is nothing to do but
   /// wait; where rows are only read, the next ones' sums are taken meanwhile.
@@ -306,7 +305,7 @@ struct RowsTask {
         for (Index t = first; t < last; t += N) store_sums(t, count_at(t));
       } else {
         if constexpr (N == 1 && !has_update && !has_out) {
-          return run_in_turn(first, last);
+          return run_alternating(first, last);
         }
         SumsOfRows<A, N> sums;
         Moments<A, N> moments{}, posted{}, of_second{};
@@ -332,40 +331,52 @@ struct RowsTask {
     }
 
    private:
-    /// Rows that are only read and normalized once: while the sums of a row are taken, the results
-    /// of the one before are written where they are near, so that reads and writes go on together.
-    TOKENNORM_INLINE void run_in_turn(Index first, Index last) const {
+    /// Rows that are only read and normalized once. Long ones one after the other, each while it is
+    /// in L1. Of others, the sums of a row are taken before the results of the one before are
+    /// written, or in turn with them where they are near, so that reads and writes go on together.
+    TOKENNORM_INLINE void run_alternating(Index first, Index last) const {
       const Index channels = step.channels.get();
-      const bool in_turn = step::bytes_of(step.stream) <= most_in_turn;
+      const bool is_near = reach == step::Reach::near;
+      const bool overlaps = is_near || 2 * channels * element_bytes <= most_at_hand;
       using Writer = RowWriter<Level, A, std::remove_cvref_t<decltype(step.pre)>,
                                std::remove_cvref_t<decltype(again(first, 1).row[0])>,
                                std::remove_cvref_t<decltype(row_of(step.normed, first))>>;
       SumsOfRows<A, 1> sums;
       Moments<A, 1> moments{};
-      for (Index t = first;; ++t) {
-        const Index before = t - 1;
+      for (Index t = first, written = first; written < last;) {
+        const bool has_moments = written < t;
+        const bool takes = t < last && (overlaps || !has_moments);
         const bool is_slow = moments.slow != 0;
-        const bool writes = t > first && !is_slow;
+        const bool writes = has_moments && !is_slow;
         Writer writer;
         if (writes) {
-          writer.start(again(before, 1).row[0], moments, affines.pre.affine,
-                       row_of(step.normed, before), channels, in_turn);
+          writer.start(again(written, 1).row[0], moments, affines.pre.affine,
+                       row_of(step.normed, written), channels, is_near);
         }
-        if (t < last) take_sums({}, t, 1, sums, writer);
-        fetch(t + 1);
+        if (takes) {
+          take_sums({}, t, 1, sums, writer);
+          fetch(t + 1);
+        }
         if (writes) {
           writer.finish(reach == step::Reach::beyond);
         } else if (is_slow) [[unlikely]] {
-          normalize_one_by_one<Level>(step.pre, again(before, 1), moments,
-                                      step::rows_of<1>(step.normed, before), 1, channels);
+          normalize_one_by_one<Level>(step.pre, again(written, 1), moments,
+                                      step::rows_of<1>(step.normed, written), 1, channels);
+          moments.slow = 0;
         }
-        if (t >= last) break;
-        step::finish_sums<Level, A>(step.pre, sums, again(t, 1), t, 1, channels, moments);
+        if (has_moments) ++written;
+        if (takes) {
+          step::finish_sums<Level, A>(step.pre, sums, again(t, 1), t, 1, channels, moments);
+          ++t;
+        }
       }
     }
-    /// The operands of a row to come, where they are far away.
+    /// The operands of a row to come, where they are far away. (A long row drives out what is
+    /// worked on.)
     TOKENNORM_INLINE void fetch(Index t) const {
-      if (reach == step::Reach::cache) return;
+      constexpr int operands = has_update ? 2 : 1;
+      if (reach < step::Reach::far) return;
+      if (operands * step.channels.get() * element_bytes > most_at_hand) return;
       ahead(row_of(step.stream, t)).template fetch<0>(0, step.channels.get());
       ahead(row_of(step.update, t)).template fetch<0>(0, step.channels.get());
     }
@@ -559,7 +570,7 @@ struct RowsTask {
         return normalize_one_by_one<Level>(norm, source, moments, sink, count, channels);
       }
       if constexpr (N == 1) {
-        if (to != step::Reach::cache) fetch(t + 2);  // the next row is under way already, or soon
+        if (to >= step::Reach::far) fetch(t + 2);  // the next row is under way already, or soon
         RowWriter<Level, A, Norm, Source, std::remove_cvref_t<decltype(sink.row[0])>> writer;
         writer.start(source.row[0], moments, affine, sink.row[0], channels);
         writer.finish(to == step::Reach::beyond);
