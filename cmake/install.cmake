@@ -1,13 +1,12 @@
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
-# Headers alone stand under share/, whatever the architecture.
+# Under share/, whatever the architecture; only the compiled kernels, where they are asked for, are
+# of one.
+set(package_dir ${CMAKE_INSTALL_DATADIR}/cmake/tokennorm)
+set(architecture ARCH_INDEPENDENT)
 if(TOKENNORM_INSTALL_COMPILED_KERNELS)
-  set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/tokennorm)
-  set(version_of)
-else()
-  set(package_dir ${CMAKE_INSTALL_DATADIR}/cmake/tokennorm)
-  set(version_of ARCH_INDEPENDENT)
+  set(architecture)
 endif()
 
 install(TARGETS tokennorm EXPORT tokennorm-targets FILE_SET HEADERS)
@@ -22,7 +21,7 @@ configure_package_config_file(cmake/tokennorm-config.cmake.in tokennorm-config.c
   INSTALL_DESTINATION ${package_dir}
   NO_SET_AND_CHECK_MACRO)
 write_basic_package_version_file(tokennorm-config-version.cmake
-  COMPATIBILITY SameMinorVersion ${version_of})
+  COMPATIBILITY SameMinorVersion ${architecture})
 install(
   FILES
     "${PROJECT_BINARY_DIR}/tokennorm-config.cmake"

@@ -27,14 +27,21 @@ add_consumer_test(add_subdirectory "-DCOMPONENTS=${components}"
   "-DTOKENNORM_SOURCE_DIR=${PROJECT_SOURCE_DIR}")
 set_tests_properties(install.find_package PROPERTIES FIXTURES_REQUIRED installed)
 
-# A package with the compiled kernels, under a prefix of its own.
+# A package with the compiled kernels, under a prefix of its own; built in a project with flags that
+# these must not have.
 set(compiled "${CMAKE_CURRENT_BINARY_DIR}/compiled_kernels")
+set(flags -ffast-math -DTOKENNORM_MAX_ISA=0)
+if(CMAKE_SYSTEM_PROCESSOR STREQUAL x86_64)
+  list(APPEND flags -mavx2 -mfma)
+endif()
+list(JOIN flags " " flags)
 add_test(NAME install.compiled_kernels_to_prefix
   COMMAND ${CMAKE_CTEST_COMMAND} --build-and-test "${PROJECT_SOURCE_DIR}" "${compiled}"
     --build-generator ${CMAKE_GENERATOR}
     --build-target install
     --build-options "-DCMAKE_CXX_COMPILER=${CMAKE_CXX_COMPILER}" "-DEigen3_DIR=${Eigen3_DIR}"
       "-DCMAKE_INSTALL_PREFIX=${compiled}/prefix" -DTOKENNORM_INSTALL_COMPILED_KERNELS=ON
+      "-DCMAKE_CXX_FLAGS=${flags}"
       -DTOKENNORM_BUILD_TESTS=OFF -DTOKENNORM_BUILD_EXAMPLES=OFF -DTOKENNORM_BUILD_BENCHMARKS=OFF)
 add_consumer_test(find_compiled_kernels -DCOMPONENTS=compiled_kernels
   "-Dtokennorm_ROOT=${compiled}/prefix")

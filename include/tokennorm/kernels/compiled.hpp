@@ -3,15 +3,22 @@
 ///
 ///     target_link_libraries(app PRIVATE tokennorm::compiled_kernels)
 ///
-/// Without CMake: one unit defines TOKENNORM_DEFINE_KERNELS and includes this header, the others
-/// are compiled with TOKENNORM_COMPILED_KERNELS defined and leave to the linker what stands below.
-/// That is what LayerNorm and RMSNorm of float call on matrices of dynamic size, and the placements
-/// of either norm, in inference and in training. The rest a unit compiles for itself as ever: other
-/// scalars, a compile-time number of channels, LayerNorm and RMSNorm in one step, a final norm
-/// right behind a Post-LN block.
+/// or, without CMake, a unit kernels.cpp of two lines, and one more flag for the others:
 ///
-/// So does a unit built with flags that change the kernels (isa.hpp). The compiled ones are those
-/// of a plain build: they choose the instruction set when they run.
+///     #define TOKENNORM_DEFINE_KERNELS
+///     #include <tokennorm/kernels/compiled.hpp>
+///
+///     c++ -std=c++20 -O2 -c kernels.cpp
+///     c++ -std=c++20 -O2 -DTOKENNORM_COMPILED_KERNELS -c app.cpp
+///
+/// The others then leave to the linker what stands below: what LayerNorm and RMSNorm of float call
+/// on matrices of dynamic size, and the placements of either norm, in inference and in training.
+/// The rest they compile for themselves as ever: other scalars, a compile-time number of channels,
+/// LayerNorm and RMSNorm in one step, a final norm right behind a Post-LN block.
+///
+/// So does a unit built with flags that change the kernels: -march or -mavx for AVX and above,
+/// -ffast-math, TOKENNORM_MAX_ISA. The compiled ones are those of a plain build: they choose the
+/// instruction set when they run.
 #pragma once
 
 #include "tokennorm/kernels/backward_columns.hpp"
@@ -19,6 +26,9 @@
 #include "tokennorm/kernels/channel_sums.hpp"
 #include "tokennorm/kernels/columns.hpp"
 #include "tokennorm/kernels/residual_step.hpp"
+
+#include <cstddef>
+#include <type_traits>
 
 #if !defined(__FAST_MATH__) && !defined(__AVX__) && TOKENNORM_MAX_ISA == 2
 #define TOKENNORM_PLAIN_BUILD 1
@@ -40,6 +50,10 @@
 #endif
 
 namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
+
+static_assert(std::is_same_v<Index, std::ptrdiff_t>,
+              "tokennorm: compiled kernels take Eigen's own index type; leave "
+              "EIGEN_DEFAULT_DENSE_INDEX_TYPE undefined, or TOKENNORM_COMPILED_KERNELS.");
 
 namespace compiled {
 
@@ -108,3 +122,5 @@ TOKENNORM_COMPILED void dispatch(const AddPartialsTask<float, float>&) noexcept;
 }  // namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH
 
 #endif
+
+#undef TOKENNORM_PLAIN_BUILD

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "tokennorm/core/macros.hpp"
+#include "tokennorm/version.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -20,25 +21,33 @@
 #define TOKENNORM_MAX_ISA 2
 #endif
 
-// Units built with different flags must not share one copy of a kernel: the linker would keep
-// either, and a machine without the instructions would meet them. So the flags that change the code
-// are in the name of the namespace.
+// Units built with different flags, or with another version of tokennorm, must not share one copy
+// of a kernel: the linker would keep either, and a machine without the instructions would meet
+// them, or arguments laid out in another way. So the version and the flags that change the code are
+// in the names of the namespaces.
 #define TOKENNORM_JOIN_EXPANDED(a, b) a##b
 #define TOKENNORM_JOIN(a, b) TOKENNORM_JOIN_EXPANDED(a, b)
+#define TOKENNORM_BUILT_FOR_EXPANDED(major, minor, patch, target) \
+  v##major##_##minor##_##patch##_built_for_##target
+#define TOKENNORM_BUILT_FOR(major, minor, patch, target) \
+  TOKENNORM_BUILT_FOR_EXPANDED(major, minor, patch, target)
 #if defined(__FAST_MATH__)
 #define TOKENNORM_KERNELS_MATH TOKENNORM_JOIN(fast_math_up_to_, TOKENNORM_MAX_ISA)
 #else
 #define TOKENNORM_KERNELS_MATH TOKENNORM_JOIN(exact_math_up_to_, TOKENNORM_MAX_ISA)
 #endif
 #if defined(__AVX512F__)
-#define TOKENNORM_KERNELS_TARGET built_for_avx512
+#define TOKENNORM_MACHINE avx512
 #elif defined(__AVX2__)
-#define TOKENNORM_KERNELS_TARGET built_for_avx2
+#define TOKENNORM_MACHINE avx2
 #elif defined(__AVX__)
-#define TOKENNORM_KERNELS_TARGET built_for_avx
+#define TOKENNORM_MACHINE avx
 #else
-#define TOKENNORM_KERNELS_TARGET built_for_baseline
+#define TOKENNORM_MACHINE baseline
 #endif
+#define TOKENNORM_KERNELS_TARGET                                                                 \
+  TOKENNORM_BUILT_FOR(TOKENNORM_VERSION_MAJOR, TOKENNORM_VERSION_MINOR, TOKENNORM_VERSION_PATCH, \
+                      TOKENNORM_MACHINE)
 
 namespace tokennorm {
 
