@@ -274,12 +274,12 @@ TOKENNORM_INLINE void sums_of_four(const Lanes<T, W> (&v)[4], double* to) {
   }
 }
 
-/// The same in float, for what need not be exact.
+/// The same in float, for what need not be exact; in the order of horizontal_sum.
 template <int W>
 TOKENNORM_INLINE Lanes<float, 4> rough_sums_of_four(const Lanes<float, W> (&v)[4]) {
   if constexpr (W == 4) {
-    const auto ab = shuffle<0, 1, 4, 5>(v[0], v[1]) + shuffle<2, 3, 6, 7>(v[0], v[1]);
-    const auto cd = shuffle<0, 1, 4, 5>(v[2], v[3]) + shuffle<2, 3, 6, 7>(v[2], v[3]);
+    const auto ab = shuffle<0, 2, 4, 6>(v[0], v[1]) + shuffle<1, 3, 5, 7>(v[0], v[1]);
+    const auto cd = shuffle<0, 2, 4, 6>(v[2], v[3]) + shuffle<1, 3, 5, 7>(v[2], v[3]);
     return shuffle<0, 2, 4, 6>(ab, cd) + shuffle<1, 3, 5, 7>(ab, cd);
   } else {
     Lanes<float, W / 2> halves[4];

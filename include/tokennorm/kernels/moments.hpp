@@ -281,8 +281,33 @@ struct ReviseRowTask {
   }
 };
 
+template <class A, int N>
+struct SumsOfRows;
+
+/// The sums of some rows, one row after the other, in a function of its own: what is numbered at
+/// run time must be in memory.
+template <bool Centred, class A, int N, class Source, class Sink>
+struct SumsOneByOneTask {
+  Group<Source, N> source;
+  Group<Sink, N> sink;
+  Index n;
+  SumsOfRows<A, N>& to;
+
+  template <class Level>
+  TOKENNORM_INLINE void run() const {
+    for (int r = 0; r < N; ++r) {
+      Idle idle;
+      const RowSums<Level, Centred, A> row(source.row[r], sink.row[r], Ahead{}, to.pivots[r], n,
+                                           idle);
+      if constexpr (Centred) to.sums[r] = row.sum().sum();
+      to.squares[r] = row.sum_of_squares().sum();
+    }
+  }
+};
+
 /// The sums of the first n channels of some rows, which are copied from `source` to `sink` in the
-/// same sweep where there is a sink. A group of several rows has few channels.
+/// same sweep where there is a sink. How they are added up depends on the channels only: a row has
+/// the same sums alone and in a group.
 template <class A, int N>
 struct SumsOfRows {
   alignas(32) Array<A, N> pivots = {};
@@ -290,15 +315,17 @@ struct SumsOfRows {
 
   template <class Level, bool Centred, class Source, class Sink, class Meanwhile>
   TOKENNORM_INLINE void take(const Group<Source, N>& source, const Group<Sink, N>& sink,
-                             const Ahead& ahead, Index n, Meanwhile& meanwhile) {
+                             const Ahead& ahead, Index n, bool is_few, Meanwhile& meanwhile) {
     if constexpr (Centred) first_means<Level>(source, n, pivots);
     if constexpr (N == 1) {
       const RowSums<Level, Centred, A> row(source.row[0], sink.row[0], ahead, pivots[0], n,
                                            meanwhile);
       if constexpr (Centred) sums[0] = row.sum().sum();
       squares[0] = row.sum_of_squares().sum();
-    } else {
+    } else if (is_few) {
       sums_together<Level, Centred, A>(source, sink, pivots, n, sums, squares);
+    } else {
+      Level::call(SumsOneByOneTask<Centred, A, N, Source, Sink>{source, sink, n, *this});
     }
   }
 

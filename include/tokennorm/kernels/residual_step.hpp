@@ -95,7 +95,8 @@ TOKENNORM_INLINE void take_sums(const Norm& norm, const Group<Source, N>& source
                                 Index channels, SumsOfRows<A, N>& sums,
                                 Meanwhile&& meanwhile = {}) {
   const Index n = statistics_count(norm, channels);
-  sums.template take<Level, Norm::centred>(source, sink, ahead, n, meanwhile);
+  sums.template take<Level, Norm::centred>(source, sink, ahead, n,
+                                           channels <= few_channels<Level, A>, meanwhile);
   if constexpr (is_present<Sink>) {
     if (n < channels) [[unlikely]] {
       for (int r = 0; r < count; ++r) {
@@ -217,9 +218,17 @@ template <class Step, class A>
 struct RowsTask {
   const Step& arguments;
   Index begin, end;
+  bool grouped = false;  // four rows together, of more than few channels
 
   template <class Level>
   TOKENNORM_INLINE void run() const {
+    if constexpr (Level::is_for_speed) {
+      const Index channels = arguments.channels.get(), rows = end - begin;
+      if (channels > few_channels<Level, A> && channels <= grouped_channels<Level, A> &&
+          rows >= rows_together && !grouped) {
+        if (reach_of(arguments) == step::Reach::near) return run_grouped<Level>();
+      }
+    }
     // A copy that no store can change.
     const Step step = residual_step(arguments.channels, arguments.stream, arguments.update,
                                     arguments.alpha, arguments.post, arguments.out, arguments.pre,
@@ -228,7 +237,7 @@ struct RowsTask {
     const step::Reach reach = reach_of(step);
     using Affines = step::Affines<Level, A, Step>;
     if constexpr (Level::is_for_speed) {
-      if (step.channels.get() <= few_channels<Level, A>) {
+      if (step.channels.get() <= few_channels<Level, A> || grouped) {
         return Groups<Level, Affines, rows_together>{step, affines, reach, step.sum}.run(begin,
                                                                                          end);
       }
@@ -255,6 +264,14 @@ struct RowsTask {
   static constexpr bool has_sum = has_update && step::is_stored<decltype(Step::sum)>;
   static_assert(has_sum || !has_post);
   static_assert(has_pre || !has_out);
+
+  /// Fours of rows, and then those that are left.
+  template <class Level>
+  TOKENNORM_INLINE void run_grouped() const {
+    const Index alone = end - (end - begin) % rows_together;
+    Level::call(RowsTask{arguments, begin, alone, true});
+    if (alone < end) Level::call(RowsTask{arguments, alone, end});
+  }
 
   TOKENNORM_INLINE static step::Reach reach_of(const Step& step) {
     if constexpr (has_pre) {
