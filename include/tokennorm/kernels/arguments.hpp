@@ -189,8 +189,7 @@ class Affine {
   Index scale_mask_, shift_mask_;
 };
 
-// ---- where values come from and go to
-// ------------------------------------------------------------
+// ---- where values come from and go to -----------------------------------------------------------
 
 /// One row, its channels contiguous: lanes are channels.
 template <class T>
@@ -371,6 +370,49 @@ TOKENNORM_INLINE auto row_of(const SumOfViews<T>& sum, Index token) {
   using A = Accumulator<T>;
   return Sum<T, A, Row<const T>, Row<const T>>{row_of(sum.first, token), row_of(sum.second, token),
                                                A(1)};
+}
+
+/// Rows [token, token + count) of a view.
+template <int N, class View>
+TOKENNORM_INLINE auto rows_of(const View& view, Index token, int count = N) {
+  Group<decltype(row_of(view, token)), N> rows;
+  if constexpr (is_present<View>) {
+    auto* data = view.row(token);
+    TOKENNORM_UNROLL
+    for (int r = 0; r < N; ++r) {
+      rows.row[r] = {data};
+      if (r + 1 < count) data += view.token_stride;
+    }
+  }
+  return rows;
+}
+
+/// A group of what f gives for each of its rows.
+template <int N, class F>
+TOKENNORM_INLINE auto group_of(const F& f) {
+  if constexpr (N == 1) {
+    return Group<decltype(f(0)), N>{{f(0)}};
+  } else {
+    static_assert(N == rows_together);
+    return Group<decltype(f(0)), N>{{f(0), f(1), f(2), f(3)}};
+  }
+}
+
+template <int N, class T>
+TOKENNORM_INLINE auto rows_of(const SumOfViews<T>& sum, Index token) {
+  const auto first = rows_of<N>(sum.first, token), second = rows_of<N>(sum.second, token);
+  return group_of<N>([&](int r) __attribute__((always_inline)) {
+    auto row = row_of(sum, token);
+    row.stream = first.row[r];
+    row.update = second.row[r];
+    return row;
+  });
+}
+
+template <class Operand, int N>
+TOKENNORM_INLINE auto stored(const Group<Operand, N>& rows) {
+  return group_of<N>([&](int r)
+                         __attribute__((always_inline)) { return Stored<Operand>{rows.row[r]}; });
 }
 
 /// Whether an operand stands in the memory of a result.

@@ -139,8 +139,8 @@ struct BackwardRowsTask {
     constexpr int width = Level::template lanes<A>;
     using V = Lanes<A, width>;
     const Index channels = args.channels.get();
-    const auto x = step::rows_of<Rows>(args.x, t);
-    const auto dy = step::rows_of<Rows>(args.dy, t);
+    const auto x = rows_of<Rows>(args.x, t);
+    const auto dy = rows_of<Rows>(args.dy, t);
     Array<V, Rows> centers, rstds;
     Array<RowTotal<A, width>, Rows> total_x, total_g, total_gx;
     TOKENNORM_UNROLL
@@ -236,10 +236,10 @@ struct BackwardRowsTask {
     const Index counted = step::statistics_count(args.norm, args.channels.get());
     constexpr int width = Level::template lanes<A>;
     using V = Lanes<A, width>;
-    const auto x = step::rows_of<Rows>(args.x, t);
-    const auto dy = step::rows_of<Rows>(args.dy, t);
-    const auto dsum = step::rows_of<Rows>(args.dsum, t);
-    const auto dx = step::rows_of<Rows>(args.dx, t);
+    const auto x = rows_of<Rows>(args.x, t);
+    const auto dy = rows_of<Rows>(args.dy, t);
+    const auto dsum = rows_of<Rows>(args.dsum, t);
+    const auto dx = rows_of<Rows>(args.dx, t);
     Array<V, Rows> centers, rstds, offsets, means_g, means_gx;
     TOKENNORM_UNROLL
     for (int r = 0; r < Rows; ++r) {

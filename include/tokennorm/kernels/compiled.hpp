@@ -25,7 +25,7 @@
 #include "tokennorm/kernels/backward_rows.hpp"
 #include "tokennorm/kernels/channel_sums.hpp"
 #include "tokennorm/kernels/columns.hpp"
-#include "tokennorm/kernels/residual_step.hpp"
+#include "tokennorm/kernels/rows.hpp"
 
 #include <cstddef>
 #include <type_traits>

@@ -9,7 +9,7 @@
 #include "tokennorm/kernels/columns.hpp"
 #include "tokennorm/kernels/compiled.hpp"
 #include "tokennorm/kernels/generic.hpp"
-#include "tokennorm/kernels/residual_step.hpp"
+#include "tokennorm/kernels/rows.hpp"
 #include "tokennorm/norm/norm.hpp"
 
 #include <algorithm>

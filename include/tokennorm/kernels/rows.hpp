@@ -1,0 +1,465 @@
+// SPDX-License-Identifier: MIT
+/// The one forward kernel of tokens whose channels are contiguous. Each row is read once from
+/// memory, normalized up to three times while it is in L1, and each result is written once. The
+/// results have the bits of the same steps done one by one.
+#pragma once
+
+#include "tokennorm/kernels/residual_step.hpp"
+
+namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
+
+namespace step {
+
+/// The sums of `source`, which is stored into `sink` in the same sweep where there is one.
+template <class Level, class A, class Norm, int N, class Source, class Sink, class Meanwhile = Idle>
+TOKENNORM_INLINE void take_sums(const Norm& norm, const Group<Source, N>& source,
+                                const Group<Sink, N>& sink, const Ahead& ahead, int count,
+                                Index channels, SumsOfRows<A, N>& sums,
+                                Meanwhile&& meanwhile = {}) {
+  const Index n = statistics_count(norm, channels);
+  sums.template take<Level, Norm::centred>(source, sink, ahead, n,
+                                           channels <= few_channels<Level, A>, meanwhile);
+  if constexpr (is_present<Sink>) {
+    if (n < channels) [[unlikely]] {
+      for (int r = 0; r < count; ++r) {
+        transfer<Level, A>(source.row[r], sink.row[r], n, channels);
+      }
+    }
+  }
+}
+
+/// The statistics, from the sums.
+template <class Level, class A, class Norm, int N, class Again>
+TOKENNORM_INLINE void finish_sums(const Norm& norm, const SumsOfRows<A, N>& sums,
+                                  const Group<Again, N>& again, Index token, int count,
+                                  Index channels, Moments<A, N>& moments) {
+  sums.template finish<Level, Norm::centred>(again, statistics_count(norm, channels), norm.epsilon,
+                                             moments);
+  store_statistics(norm, moments, token, count);
+}
+
+/// The statistics of rows, in a function of its own for the steps that need those of several norms.
+template <class A, class Norm, int N, class Source>
+struct MomentsTask {
+  const Norm& norm;
+  Group<Source, N> rows;
+  Index token;
+  int count;
+  Index channels;
+  Moments<A, N>& moments;
+
+  template <class Level>
+  TOKENNORM_INLINE void run() const {
+    SumsOfRows<A, N> sums;
+    take_sums<Level, A>(norm, rows, Group<Absent, N>{}, Ahead{}, count, channels, sums);
+    finish_sums<Level, A>(norm, sums, rows, token, count, channels, moments);
+  }
+};
+
+/// Where results are before they are written: in L2 with what they are made from; in a cache;
+/// farther away, so that they are fetched ahead; or so far that they had better not pass through
+/// the caches at all, where they would only drive out what is read again.
+enum class Reach { near, cache, far, beyond };
+
+template <class Level, class A, class Step>
+struct Affines {
+  ReadyAffine<Level, A, decltype(Step::post)> post;
+  ReadyAffine<Level, A, decltype(Step::out)> out;
+  ReadyAffine<Level, A, decltype(Step::pre)> pre;
+
+  TOKENNORM_INLINE explicit Affines(const Step& step)
+      : post(step.post), out(step.out), pre(step.pre) {}
+};
+
+}  // namespace step
+
+/// Rows [begin, end) of a step whose operands all have contiguous channels.
+template <class Step, class A>
+struct RowsTask {
+  const Step& arguments;
+  Index begin, end;
+  bool grouped = false;  // four rows together, of more than few channels
+
+  template <class Level>
+  TOKENNORM_INLINE void run() const {
+    if constexpr (Level::is_for_speed) {
+      const Index channels = arguments.channels.get(), rows = end - begin;
+      if (channels > few_channels<Level, A> && channels <= grouped_channels<Level, A> &&
+          rows >= rows_together && !grouped) {
+        if (reach_of(arguments) == step::Reach::near) return run_grouped<Level>();
+      }
+    }
+    // A copy that no store can change.
+    const Step step = residual_step(arguments.channels, arguments.stream, arguments.update,
+                                    arguments.alpha, arguments.post, arguments.out, arguments.pre,
+                                    arguments.sum, arguments.stream_out, arguments.normed);
+    const step::Affines<Level, A, Step> affines(step);
+    const step::Reach reach = reach_of(step);
+    using Affines = step::Affines<Level, A, Step>;
+    if constexpr (Level::is_for_speed) {
+      if (step.channels.get() <= few_channels<Level, A> || grouped) {
+        return Groups<Level, Affines, rows_together>{step, affines, reach, step.sum}.run(begin,
+                                                                                         end);
+      }
+    }
+    if constexpr (has_sum) {
+      alignas(64) Array<step::StoredAs<decltype(Step::sum)>, longest_kept_sum> kept;
+      auto sum = step.sum;
+      if (keeps_sum(step, reach)) {
+        sum.data = kept;
+        sum.token_stride = 0;
+      }
+      Groups<Level, Affines, 1>{step, affines, reach, sum}.run(begin, end);
+    } else {
+      Groups<Level, Affines, 1>{step, affines, reach, step.sum}.run(begin, end);
+    }
+    if (reach == step::Reach::beyond) finish_streaming();
+  }
+
+ private:
+  static constexpr bool has_update = is_present<decltype(Step::update)>;
+  static constexpr bool has_post = is_present<decltype(Step::post)>;
+  static constexpr bool has_out = is_present<decltype(Step::out)>;
+  static constexpr bool has_pre = is_present<decltype(Step::pre)>;
+  static constexpr bool has_sum = has_update && step::is_stored<decltype(Step::sum)>;
+  static_assert(has_sum || !has_post);
+  static_assert(has_pre || !has_out);
+
+  /// Fours of rows, and then those that are left.
+  template <class Level>
+  TOKENNORM_INLINE void run_grouped() const {
+    const Index alone = end - (end - begin) % rows_together;
+    Level::call(RowsTask{arguments, begin, alone, true});
+    if (alone < end) Level::call(RowsTask{arguments, alone, end});
+  }
+
+  TOKENNORM_INLINE static step::Reach reach_of(const Step& step) {
+    if constexpr (has_pre) {
+      return reach_of(step, step.normed);
+    } else {
+      return step::Reach::cache;
+    }
+  }
+  template <class Result>
+  TOKENNORM_INLINE static step::Reach reach_of(const Step& step, const Result& result) {
+    constexpr Index mib = 1 << 20;
+    const Index bytes = step::bytes_of(result);
+    if (bytes <= mib) return step::Reach::near;
+    const void* const read = step.stream.data;
+    if (bytes < 12 * mib || read == static_cast<const void*>(result.data)) {
+      return step::Reach::cache;
+    }
+    return bytes < 64 * mib ? step::Reach::far : step::Reach::beyond;
+  }
+
+  /// Whether a sum is kept in memory that is at hand until it is normalized, and then goes past the
+  /// caches like what it is normalized to.
+  static constexpr int longest_kept_sum = 4096;
+  TOKENNORM_INLINE static bool keeps_sum(const Step& step, step::Reach reach) {
+    const void* const sum = step.sum.data;
+    return std::is_same_v<step::StoredAs<decltype(Step::sum)>, A> && reach == step::Reach::beyond &&
+           step.channels.get() <= longest_kept_sum && !is_in(sum, step.stream) &&
+           !is_in(sum, step.update);
+  }
+
+  static constexpr Index most_at_hand = 8 << 10;  // bytes of rows that leave room in L1 for others
+  static constexpr Index element_bytes = sizeof(step::Element<decltype(Step::stream)>);
+
+  /// N rows at a time. From the sums of a row to its root and quotient there is nothing to do but
+  /// wait; where rows are only read, the next ones' sums are taken meanwhile.
+  template <class Level, class Affines, int N>
+  struct Groups {
+    const Step& step;
+    const Affines& affines;
+    step::Reach reach;
+    decltype(Step::sum) sum_at_hand;  // where it is read again: one kept is the same row for all
+
+    TOKENNORM_INLINE void run(Index first, Index last) const {
+      const auto count_at = [&](Index t) __attribute__((always_inline)) {
+        return static_cast<int>(std::min<Index>(N, last - t));
+      };
+      if constexpr (!has_pre) {
+        for (Index t = first; t < last; t += N) store_sums(t, count_at(t));
+      } else {
+        if constexpr (N == 1 && !has_update && !has_out) {
+          return run_alternating(first, last);
+        }
+        SumsOfRows<A, N> sums;
+        Moments<A, N> moments{}, posted{}, of_second{};
+        for (Index t = first;; t += N) {
+          if constexpr (has_sum) {
+            if constexpr (has_post) {
+              if (t < last) take_post_moments(t, count_at(t), posted);
+            }
+            // Not after the next sums: many stores between a sum's store and its load, and the load
+            // waits for them.
+            if (t > first) normalize(moments, of_second, t - N, count_at(t - N));
+            if (t >= last) break;
+            take_sums(posted, t, count_at(t), sums);
+          } else {
+            if (t < last) take_sums(posted, t, count_at(t), sums);
+            if (t > first) normalize(moments, of_second, t - N, count_at(t - N));
+            if (t >= last) break;
+          }
+          step::finish_sums<Level, A>(first_norm(), sums, again(t, count_at(t)), t, count_at(t),
+                                      step.channels.get(), moments);
+        }
+      }
+    }
+
+   private:
+    /// Rows that are only read and normalized once. Long ones one after the other, each while it is
+    /// in L1. Of others, the sums of a row are taken before the results of the one before are
+    /// written, or in turn with them where they are near, so that reads and writes go on together.
+    TOKENNORM_INLINE void run_alternating(Index first, Index last) const {
+      const Index channels = step.channels.get();
+      const bool is_near = reach == step::Reach::near;
+      const bool overlaps = is_near || 2 * channels * element_bytes <= most_at_hand;
+      using Writer = RowWriter<Level, A, std::remove_cvref_t<decltype(step.pre)>,
+                               std::remove_cvref_t<decltype(again(first, 1).row[0])>,
+                               std::remove_cvref_t<decltype(row_of(step.normed, first))>>;
+      SumsOfRows<A, 1> sums;
+      Moments<A, 1> moments{};
+      for (Index t = first, written = first; written < last;) {
+        const bool has_moments = written < t;
+        const bool takes = t < last && (overlaps || !has_moments);
+        const bool is_slow = moments.slow != 0;
+        const bool writes = has_moments && !is_slow;
+        Writer writer;
+        if (writes) {
+          writer.start(again(written, 1).row[0], moments, affines.pre.affine,
+                       row_of(step.normed, written), channels, is_near);
+        }
+        if (takes) {
+          take_sums({}, t, 1, sums, writer);
+          fetch(t + 1);
+        }
+        if (writes) {
+          writer.finish(reach == step::Reach::beyond);
+        } else if (is_slow) [[unlikely]] {
+          normalize_one_by_one<Level>(step.pre, again(written, 1), moments,
+                                      rows_of<1>(step.normed, written), 1, channels);
+          moments.slow = 0;
+        }
+        if (has_moments) ++written;
+        if (takes) {
+          step::finish_sums<Level, A>(step.pre, sums, again(t, 1), t, 1, channels, moments);
+          ++t;
+        }
+      }
+    }
+    /// The operands of a row to come, where they are far away. (A long row drives out what is
+    /// worked on.)
+    TOKENNORM_INLINE void fetch(Index t) const {
+      constexpr int operands = has_update ? 2 : 1;
+      if (reach < step::Reach::far) return;
+      if (operands * step.channels.get() * element_bytes > most_at_hand) return;
+      ahead(row_of(step.stream, t)).template fetch<0>(0, step.channels.get());
+      ahead(row_of(step.update, t)).template fetch<0>(0, step.channels.get());
+    }
+    TOKENNORM_INLINE const auto& first_norm() const {
+      if constexpr (has_out) {
+        return step.out;
+      } else {
+        return step.pre;
+      }
+    }
+    TOKENNORM_INLINE const auto& first_result() const {
+      if constexpr (has_out) {
+        return step.stream_out;
+      } else {
+        return step.normed;
+      }
+    }
+
+    /// α·h + u for the u of each row.
+    template <class Added>
+    TOKENNORM_INLINE auto sum_of(Index t, int count, const Group<Added, N>& added) const {
+      const auto stream = rows_of<N>(step.stream, t, count);
+      const A alpha = step.alpha;
+      return group_of<N>([&](int r) __attribute__((always_inline)) {
+        return Sum<step::StoredAs<decltype(Step::sum)>, A,
+                   std::remove_cvref_t<decltype(stream.row[r])>, Added>{stream.row[r], added.row[r],
+                                                                        alpha};
+      });
+    }
+
+    /// What is normalized first, where there is no norm on the update.
+    TOKENNORM_INLINE auto source(Index t, int count) const {
+      if constexpr (has_update) {
+        return sum_of(t, count, rows_of<N>(step.update, t, count));
+      } else {
+        return stored(rows_of<N>(step.stream, t, count));
+      }
+    }
+    /// The same, once the sums are taken.
+    TOKENNORM_INLINE auto again(Index t, int count) const {
+      if constexpr (has_sum) {
+        return stored(rows_of<N>(detail::as_const(sum_at_hand), t, count));
+      } else {
+        return source(t, count);
+      }
+    }
+
+    TOKENNORM_INLINE auto updates(Index t, int count) const {
+      return stored(rows_of<N>(step.update, t, count));
+    }
+    TOKENNORM_INLINE void take_post_moments(Index t, int count, Moments<A, N>& moments) const {
+      using Post = std::remove_cvref_t<decltype(step.post)>;
+      const auto update = updates(t, count);
+      using Source = std::remove_cvref_t<decltype(update.row[0])>;
+      Level::call(step::MomentsTask<A, Post, N, Source>{step.post, update, t, count,
+                                                        step.channels.get(), moments});
+    }
+    /// post(update), of rows that need the wider type or of those that do not.
+    template <bool Slow>
+    TOKENNORM_INLINE auto normalized(const Moments<A, N>& moments, Index t, int count) const {
+      using Post = std::remove_cvref_t<decltype(step.post)>;
+      const auto update = updates(t, count);
+      return group_of<N>([&](int r) __attribute__((always_inline)) {
+        return Normalized<Level, Post::centred, A, std::remove_cvref_t<decltype(update.row[r])>,
+                          typename Post::Param, Slow, step::Element<decltype(step.update)>, N>(
+            update.row[r], moments, r, affines.post.affine);
+      });
+    }
+
+    template <class Meanwhile = Idle>
+    TOKENNORM_INLINE void take_sums(const Moments<A, N>& posted, Index t, int count,
+                                    SumsOfRows<A, N>& sums, Meanwhile&& meanwhile = {}) const {
+      const auto take = [&](const auto& source, const auto& sink) __attribute__((always_inline)) {
+        Ahead ahead;
+        if (reach == step::Reach::far) {
+          ahead = kernels::ahead(row_of(first_result(), t));
+        }
+        step::take_sums<Level, A>(first_norm(), source, sink, ahead, count, step.channels.get(),
+                                  sums, meanwhile);
+      };
+      if constexpr (has_post) {
+        if (posted.slow == 0) [[likely]] {
+          take(sum_of(t, count, normalized<false>(posted, t, count)),
+               rows_of<N>(sum_at_hand, t, count));
+        } else {
+          Level::call(SlowPostSumsTask{{*this, posted, t, count}, sums});
+        }
+      } else if constexpr (has_sum) {
+        take(source(t, count), rows_of<N>(sum_at_hand, t, count));
+      } else {
+        take(source(t, count), Group<Absent, N>{});
+      }
+    }
+
+    /// The sums alone, where no norm follows.
+    TOKENNORM_INLINE void store_sums(Index t, int count) const {
+      if constexpr (has_post) {
+        Moments<A, N> posted;
+        take_post_moments(t, count, posted);
+        if (posted.slow == 0) [[likely]] {
+          store(sum_of(t, count, normalized<false>(posted, t, count)), t, count);
+        } else {
+          Level::call(SlowPostTask{*this, posted, t, count});
+        }
+      } else {
+        store(source(t, count), t, count);
+      }
+    }
+    template <class Source>
+    TOKENNORM_INLINE void store(const Group<Source, N>& sums, Index t, int count) const {
+      for (int r = 0; r < count; ++r) {
+        transfer<Level, A>(sums.row[r], row_of(step.sum, t + r), 0, step.channels.get());
+      }
+    }
+
+    /// Stores the sums of a group of which a row needs the wider type in its norm on the update:
+    /// one by one, so that the other rows have the bits that they always have.
+    struct SlowPostTask {
+      const Groups& groups;
+      const Moments<A, N>& posted;
+      Index t;
+      int count;
+
+      template <class>
+      TOKENNORM_INLINE void run() const {
+        const Index channels = groups.step.channels.get();
+        const auto fast =
+            groups.sum_of(t, count, groups.template normalized<false>(posted, t, count));
+        const auto slow =
+            groups.sum_of(t, count, groups.template normalized<true>(posted, t, count));
+        for (int r = 0; r < count; ++r) {
+          const auto sum = row_of(groups.sum_at_hand, t + r);
+          if (posted.is_slow(r)) {
+            transfer<Level, A>(slow.row[r], sum, 0, channels);
+          } else {
+            transfer<Level, A>(fast.row[r], sum, 0, channels);
+          }
+        }
+      }
+    };
+    /// The same, and then what is taken from the sums that are stored.
+    struct SlowPostSumsTask {
+      SlowPostTask store;
+      SumsOfRows<A, N>& sums;
+
+      template <class>
+      TOKENNORM_INLINE void run() const {
+        store.template run<Level>();
+        const Groups& groups = store.groups;
+        step::take_sums<Level, A>(groups.first_norm(), groups.again(store.t, store.count),
+                                  Group<Absent, N>{}, Ahead{}, store.count,
+                                  groups.step.channels.get(), sums);
+      }
+    };
+
+    /// The results of rows whose statistics are there; `of_second` is room for those of what `out`
+    /// gives.
+    TOKENNORM_INLINE void normalize(const Moments<A, N>& moments, Moments<A, N>& of_second, Index t,
+                                    int count) const {
+      const auto first = again(t, count);
+      if constexpr (has_sum && N == 1) {
+        if (sum_at_hand.data != step.sum.data) [[unlikely]] {
+          stream_row<Level, A>(row_of(detail::as_const(sum_at_hand), t), row_of(step.sum, t),
+                               step.channels.get());
+        }
+      }
+      if constexpr (!has_out) {
+        normalize(step.pre, affines.pre.affine, moments, first, step.normed, reach, t, count);
+      } else {
+        normalize(step.out, affines.out.affine, moments, first, step.stream_out, step::Reach::cache,
+                  t, count);
+        const auto second = stored(rows_of<N>(detail::as_const(step.stream_out), t, count));
+        SumsOfRows<A, N> sums;
+        step::take_sums<Level, A>(step.pre, second, Group<Absent, N>{}, Ahead{}, count,
+                                  step.channels.get(), sums);
+        step::finish_sums<Level, A>(step.pre, sums, second, t, count, step.channels.get(),
+                                    of_second);
+        normalize(step.pre, affines.pre.affine, of_second, second, step.normed, reach, t, count);
+      }
+    }
+
+    template <class Norm, class Affine, class Source, class Result>
+    TOKENNORM_INLINE void normalize(const Norm& norm, const Affine& affine,
+                                    const Moments<A, N>& moments, const Group<Source, N>& source,
+                                    const Result& result, step::Reach to, Index t,
+                                    int count) const {
+      const Index channels = step.channels.get();
+      const auto sink = rows_of<N>(result, t, count);
+      if (moments.slow != 0) [[unlikely]] {
+        return normalize_one_by_one<Level>(norm, source, moments, sink, count, channels);
+      }
+      if constexpr (N == 1) {
+        if (to >= step::Reach::far) fetch(t + 2);  // the next row is under way already, or soon
+        RowWriter<Level, A, Norm, Source, std::remove_cvref_t<decltype(sink.row[0])>> writer;
+        writer.start(source.row[0], moments, affine, sink.row[0], channels);
+        writer.finish(to == step::Reach::beyond);
+      } else {
+        normalize_rows<Level, A, Norm>(source, moments, affine, sink, channels);
+      }
+    }
+  };
+};
+
+template <class A, int Channels, class... Operands>
+void run_rows(const ResidualStep<A, Channels, Operands...>& step, Index begin, Index end) noexcept {
+  dispatch(RowsTask<ResidualStep<A, Channels, Operands...>, A>{step, begin, end});
+}
+
+}  // namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH
