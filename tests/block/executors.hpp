@@ -32,6 +32,7 @@ struct TestExecutor {
       pieces.emplace_back(begin, end);
       if (division != Division::one_by_one) size = size % 7 + 2;
     }
+    if (division == Division::odd_pieces_backwards) pieces.emplace_back(count, count);  // empty
     if (division == Division::on_threads) {
       std::vector<std::thread> threads;
       for (const auto& [begin, end] : pieces)

@@ -161,6 +161,7 @@ class Affine {
       return load_first<A, width>(scale_, n) + offset_;
     }
     TOKENNORM_INLINE V shift_first(Index n) const { return load_first<A, width>(shift_, n); }
+    TOKENNORM_INLINE bool has_shift() const { return shift_step_ != 0; }
     TOKENNORM_INLINE void advance() {
       scale_ += scale_step_;
       shift_ += shift_step_;
@@ -378,10 +379,15 @@ TOKENNORM_INLINE auto rows_of(const View& view, Index token, int count = N) {
   Group<decltype(row_of(view, token)), N> rows;
   if constexpr (is_present<View>) {
     auto* data = view.row(token);
-    TOKENNORM_UNROLL
-    for (int r = 0; r < N; ++r) {
-      rows.row[r] = {data};
-      if (r + 1 < count) data += view.token_stride;
+    if (N == 1 || count == N) [[likely]] {
+      TOKENNORM_UNROLL
+      for (int r = 0; r < N; ++r) rows.row[r] = {data + r * view.token_stride};
+    } else {
+      TOKENNORM_UNROLL
+      for (int r = 0; r < N; ++r) {
+        rows.row[r] = {data};
+        if (r + 1 < count) data += view.token_stride;
+      }
     }
   }
   return rows;

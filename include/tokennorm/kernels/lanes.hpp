@@ -224,6 +224,18 @@ TOKENNORM_INLINE T horizontal_sum(const Lanes<T, W>& v) {
   }
 }
 
+/// Four vectors are one, of the sums of their quarters: [a a a a b b b b c c c c d d d d].
+TOKENNORM_INLINE Lanes<float, 16> sums_of_quarters(const Lanes<float, 16> (&v)[4]) {
+  using L = Lanes<float, 16>;
+  const auto halve = [](const L& a, const L& b) __attribute__((always_inline)) {
+    return shuffle<0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23>(a, b) +
+           shuffle<8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31>(a, b);
+  };
+  const L ab = halve(v[0], v[1]), cd = halve(v[2], v[3]);
+  return shuffle<0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27>(ab, cd) +
+         shuffle<4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31>(ab, cd);
+}
+
 /// The sums of the quads of two vectors.
 TOKENNORM_INLINE void store_sums_of_quads(const Lanes<double, 8>& ab, const Lanes<double, 8>& cd,
                                           double* to) {
@@ -239,13 +251,7 @@ template <class T, int W>
 TOKENNORM_INLINE void sums_of_four(const Lanes<T, W> (&v)[4], double* to) {
   using L = Lanes<T, W>;
   if constexpr (std::is_same_v<T, float> && W == 16) {
-    const auto halve = [](const L& a, const L& b) __attribute__((always_inline)) {
-      return shuffle<0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23>(a, b) +
-             shuffle<8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31>(a, b);
-    };
-    const L ab = halve(v[0], v[1]), cd = halve(v[2], v[3]);
-    const L quarters = shuffle<0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27>(ab, cd) +
-                       shuffle<4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31>(ab, cd);
+    const L quarters = sums_of_quarters(v);
     store_sums_of_quads(convert<double>(lower_half(quarters)),
                         convert<double>(upper_half(quarters)), to);
   } else if constexpr (W == 8 && std::is_same_v<T, double>) {
@@ -277,7 +283,14 @@ TOKENNORM_INLINE void sums_of_four(const Lanes<T, W> (&v)[4], double* to) {
 /// The same in float, for what need not be exact; in the order of horizontal_sum.
 template <int W>
 TOKENNORM_INLINE Lanes<float, 4> rough_sums_of_four(const Lanes<float, W> (&v)[4]) {
-  if constexpr (W == 4) {
+  if constexpr (W == 16) {
+    const auto quarters = sums_of_quarters(v);
+    const auto pairs = quarters + shuffle<1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14>(
+                                      quarters, quarters);
+    const auto sums =
+        pairs + shuffle<2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13>(pairs, pairs);
+    return shuffle<0, 4, 8, 12>(sums, sums);
+  } else if constexpr (W == 4) {
     const auto ab = shuffle<0, 2, 4, 6>(v[0], v[1]) + shuffle<1, 3, 5, 7>(v[0], v[1]);
     const auto cd = shuffle<0, 2, 4, 6>(v[2], v[3]) + shuffle<1, 3, 5, 7>(v[2], v[3]);
     return shuffle<0, 2, 4, 6>(ab, cd) + shuffle<1, 3, 5, 7>(ab, cd);

@@ -281,6 +281,12 @@ struct ReviseRowTask {
   }
 };
 
+/// Values near the means of some rows.
+template <class A, int N>
+struct Pivots {
+  alignas(32) Array<A, N> of_row = {};
+};
+
 template <class A, int N>
 struct SumsOfRows;
 
@@ -297,52 +303,51 @@ struct SumsOneByOneTask {
   TOKENNORM_INLINE void run() const {
     for (int r = 0; r < N; ++r) {
       Idle idle;
-      const RowSums<Level, Centred, A> row(source.row[r], sink.row[r], Ahead{}, to.pivots[r], n,
-                                           idle);
+      const RowSums<Level, Centred, A> row(source.row[r], sink.row[r], Ahead{}, to.pivots.of_row[r],
+                                           n, idle);
       if constexpr (Centred) to.sums[r] = row.sum().sum();
       to.squares[r] = row.sum_of_squares().sum();
     }
   }
 };
 
-/// The sums of the first n channels of some rows, which are copied from `source` to `sink` in the
-/// same sweep where there is a sink. How they are added up depends on the channels only: a row has
-/// the same sums alone and in a group.
+/// The sums of the first n channels of some rows about their pivots; the rows are copied from
+/// `source` to `sink` in the same sweep where there is a sink. How they are added up depends on the
+/// channels only: a row has the same sums alone and in a group.
 template <class A, int N>
 struct SumsOfRows {
-  alignas(32) Array<A, N> pivots = {};
+  Pivots<A, N> pivots;
   alignas(32) Array<Precise<A>, N> sums = {}, squares = {};
 
   template <class Level, bool Centred, class Source, class Sink, class Meanwhile>
   TOKENNORM_INLINE void take(const Group<Source, N>& source, const Group<Sink, N>& sink,
                              const Ahead& ahead, Index n, bool is_few, Meanwhile& meanwhile) {
-    if constexpr (Centred) first_means<Level>(source, n, pivots);
     if constexpr (N == 1) {
-      const RowSums<Level, Centred, A> row(source.row[0], sink.row[0], ahead, pivots[0], n,
+      const RowSums<Level, Centred, A> row(source.row[0], sink.row[0], ahead, pivots.of_row[0], n,
                                            meanwhile);
       if constexpr (Centred) sums[0] = row.sum().sum();
       squares[0] = row.sum_of_squares().sum();
     } else if (is_few) {
-      sums_together<Level, Centred, A>(source, sink, pivots, n, sums, squares);
+      sums_together<Level, Centred, A>(source, sink, pivots.of_row, n, sums, squares);
     } else {
       Level::call(SumsOneByOneTask<Centred, A, N, Source, Sink>{source, sink, n, *this});
     }
   }
 
-  /// The statistics; `again` is the source of any further sweep (the sink may be the very memory of
-  /// an operand).
+  /// The statistics; `again(r)` is the source of any further sweep of row r (the sink may be the
+  /// very memory of an operand).
   template <class Level, bool Centred, class Again>
-  TOKENNORM_INLINE void finish(const Group<Again, N>& again, Index n, double epsilon,
+  TOKENNORM_INLINE void finish(const Again& again, Index n, double epsilon,
                                Moments<A, N>& moments) const {
     moments.slow = 0;
     const unsigned bad =
-        kernels::finish<Level, Centred>(pivots, sums, squares, n, epsilon, moments);
+        kernels::finish<Level, Centred>(pivots.of_row, sums, squares, n, epsilon, moments);
     if (bad != 0) [[unlikely]] {
       for (int r = 0; r < N; ++r) {
         if (((bad >> r) & 1u) == 0) continue;
         Moments<A, 1> revised{};
-        Level::call(
-            ReviseRowTask<Centred, A, Again>{again.row[r], moments.center[r], n, epsilon, revised});
+        Level::call(ReviseRowTask<Centred, A, std::remove_cvref_t<decltype(again(r))>>{
+            again(r), moments.center[r], n, epsilon, revised});
         moments.copy(r, revised, 0);
       }
     }

@@ -165,8 +165,14 @@ class RowWriter {
       write_fours([](const Sink& to, Index c, const V& y)
                       __attribute__((always_inline)) { to.put_streaming(c, y); });
     } else {
-      write_fours([](const Sink& to, Index c, const V& y)
-                      __attribute__((always_inline)) { to.put(c, y); });
+      const auto put = [](const Sink& to, Index c, const V& y) __attribute__((always_inline)) {
+        to.put(c, y);
+      };
+      if (at_.has_shift()) {
+        write_fours(put);
+      } else {  // two loads for a store, not three
+        write_fours<false>(put);
+      }
     }
     for (; c_ + width <= channels_; c_ += width, at_.advance()) {
       const V x = source_.template get<A, width>(c_);
@@ -184,14 +190,15 @@ class RowWriter {
   static constexpr Index step = 4 * width;
   using V = Lanes<A, width>;
 
-  template <class Put>
+  template <bool has_shift = true, class Put>
   TOKENNORM_INLINE void write_fours(const Put& put) {
     for (; c_ + step <= channels_; c_ += step) {
       TOKENNORM_UNROLL
       for (int k = 0; k < 4; ++k, at_.advance()) {
         V x;  // assigned, not initialized: GCC would store it on the stack as well
         x = source_.template get<A, width>(c_ + k * width);
-        put(sink_, c_ + k * width, multiply_add(normalizer_(x), at_.scale(), at_.shift()));
+        put(sink_, c_ + k * width,
+            multiply_add(normalizer_(x), at_.scale(), has_shift ? at_.shift() : V(A(0))));
       }
     }
   }

@@ -10,7 +10,16 @@ namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_
 
 namespace step {
 
-/// The sums of `source`, which is stored into `sink` in the same sweep where there is one.
+template <class Level, class A, class Norm, int N, class Source>
+TOKENNORM_INLINE void take_pivots(const Norm& norm, const Group<Source, N>& source, Index channels,
+                                  Pivots<A, N>& pivots) {
+  if constexpr (Norm::centred) {
+    first_means<Level>(source, statistics_count(norm, channels), pivots.of_row);
+  }
+}
+
+/// The sums of `source` about its pivots; it is stored into `sink` in the same sweep where there is
+/// one.
 template <class Level, class A, class Norm, int N, class Source, class Sink, class Meanwhile = Idle>
 TOKENNORM_INLINE void take_sums(const Norm& norm, const Group<Source, N>& source,
                                 const Group<Sink, N>& sink, const Ahead& ahead, int count,
@@ -28,11 +37,11 @@ TOKENNORM_INLINE void take_sums(const Norm& norm, const Group<Source, N>& source
   }
 }
 
-/// The statistics, from the sums.
+/// The statistics, from the sums; `again(r)` is row r, once more.
 template <class Level, class A, class Norm, int N, class Again>
 TOKENNORM_INLINE void finish_sums(const Norm& norm, const SumsOfRows<A, N>& sums,
-                                  const Group<Again, N>& again, Index token, int count,
-                                  Index channels, Moments<A, N>& moments) {
+                                  const Again& again, Index token, int count, Index channels,
+                                  Moments<A, N>& moments) {
   sums.template finish<Level, Norm::centred>(again, statistics_count(norm, channels), norm.epsilon,
                                              moments);
   store_statistics(norm, moments, token, count);
@@ -51,8 +60,10 @@ struct MomentsTask {
   template <class Level>
   TOKENNORM_INLINE void run() const {
     SumsOfRows<A, N> sums;
+    take_pivots<Level>(norm, rows, channels, sums.pivots);
     take_sums<Level, A>(norm, rows, Group<Absent, N>{}, Ahead{}, count, channels, sums);
-    finish_sums<Level, A>(norm, sums, rows, token, count, channels, moments);
+    const auto row = [&](int r) __attribute__((always_inline)) { return rows.row[r]; };
+    finish_sums<Level, A>(norm, sums, row, token, count, channels, moments);
   }
 };
 
@@ -175,39 +186,66 @@ struct RowsTask {
     decltype(Step::sum) sum_at_hand;  // where it is read again: one kept is the same row for all
 
     TOKENNORM_INLINE void run(Index first, Index last) const {
-      const auto count_at = [&](Index t) __attribute__((always_inline)) {
-        return static_cast<int>(std::min<Index>(N, last - t));
-      };
+      if (first == last) return;
       if constexpr (!has_pre) {
-        for (Index t = first; t < last; t += N) store_sums(t, count_at(t));
+        for (Index t = first; t < last; t += N) store_sums(t, count_at(t, last));
+      } else if constexpr (has_sum) {
+        run_stored(first, last);
+      } else if constexpr (N == 1 && !has_update && !has_out) {
+        run_alternating(first, last);
       } else {
-        if constexpr (N == 1 && !has_update && !has_out) {
-          return run_alternating(first, last);
-        }
-        SumsOfRows<A, N> sums;
-        Moments<A, N> moments{}, posted{}, of_second{};
-        for (Index t = first;; t += N) {
-          if constexpr (has_sum) {
-            if constexpr (has_post) {
-              if (t < last) take_post_moments(t, count_at(t), posted);
-            }
-            // Not after the next sums: many stores between a sum's store and its load, and the load
-            // waits for them.
-            if (t > first) normalize(moments, of_second, t - N, count_at(t - N));
-            if (t >= last) break;
-            take_sums(posted, t, count_at(t), sums);
-          } else {
-            if (t < last) take_sums(posted, t, count_at(t), sums);
-            if (t > first) normalize(moments, of_second, t - N, count_at(t - N));
-            if (t >= last) break;
-          }
-          step::finish_sums<Level, A>(first_norm(), sums, again(t, count_at(t)), t, count_at(t),
-                                      step.channels.get(), moments);
-        }
+        run_in_turn(first, last);
       }
     }
 
    private:
+    TOKENNORM_INLINE static int count_at(Index t, Index last) {
+      return static_cast<int>(std::min<Index>(N, last - t));
+    }
+
+    /// Sums that are stored. Each group is normalized before the next one's are taken: with many
+    /// stores between that of a sum and its load, the load waits for them.
+    TOKENNORM_INLINE void run_stored(Index first, Index last) const {
+      SumsOfRows<A, N> sums;
+      Moments<A, N> moments{}, posted{};
+      Pivots<A, N> next_pivots;
+      if constexpr (!has_post) take_pivots(first, count_at(first, last), sums.pivots);
+      for (Index t = first;; t += N) {
+        if constexpr (has_post) {
+          if (t < last) take_post_moments(t, count_at(t, last), posted);
+        }
+        if (t > first) normalize(moments, t - N, count_at(t - N, last));
+        if (t >= last) break;
+        take_stored_sums(posted, t, count_at(t, last), sums);
+        if constexpr (!has_post) {
+          if (t + N < last) take_pivots(t + N, count_at(t + N, last), next_pivots);
+        }
+        finish_sums(sums, t, count_at(t, last), moments);
+        if constexpr (!has_post) sums.pivots = next_pivots;
+      }
+    }
+
+    /// Rows that are only read. Pivots, sums, statistics, results: each has to wait for the one
+    /// before, and meanwhile the others are worked out for other groups.
+    TOKENNORM_INLINE void run_in_turn(Index first, Index last) const {
+      SumsOfRows<A, N> sums;
+      Moments<A, N> moments{};
+      Pivots<A, N> pivots, next_pivots;
+      take_pivots(first, count_at(first, last), next_pivots);
+      for (Index t = first;; t += N) {
+        const Index before = t - N, next = t + N;
+        pivots = next_pivots;
+        if (next < last) take_pivots(next, count_at(next, last), next_pivots);
+        if (t > first) finish_sums(sums, before, count_at(before, last), moments);
+        if (t < last) {
+          sums.pivots = pivots;
+          take_sums(t, count_at(t, last), source(t, count_at(t, last)), Group<Absent, N>{}, sums);
+        }
+        if (t > first) normalize(moments, before, count_at(before, last));
+        if (t >= last) break;
+      }
+    }
+
     /// Rows that are only read and normalized once. Long ones one after the other, each while it is
     /// in L1. Of others, the sums of a row are taken before the results of the one before are
     /// written, or in turn with them where they are near, so that reads and writes go on together.
@@ -231,7 +269,8 @@ struct RowsTask {
                        row_of(step.normed, written), channels, is_near);
         }
         if (takes) {
-          take_sums({}, t, 1, sums, writer);
+          take_pivots(t, 1, sums.pivots);
+          take_sums(t, 1, source(t, 1), Group<Absent, 1>{}, sums, writer);
           fetch(t + 1);
         }
         if (writes) {
@@ -243,7 +282,7 @@ struct RowsTask {
         }
         if (has_moments) ++written;
         if (takes) {
-          step::finish_sums<Level, A>(step.pre, sums, again(t, 1), t, 1, channels, moments);
+          finish_sums(sums, t, 1, moments);
           ++t;
         }
       }
@@ -323,29 +362,40 @@ struct RowsTask {
       });
     }
 
-    template <class Meanwhile = Idle>
-    TOKENNORM_INLINE void take_sums(const Moments<A, N>& posted, Index t, int count,
-                                    SumsOfRows<A, N>& sums, Meanwhile&& meanwhile = {}) const {
-      const auto take = [&](const auto& source, const auto& sink) __attribute__((always_inline)) {
-        Ahead ahead;
-        if (reach == step::Reach::far) {
-          ahead = kernels::ahead(row_of(first_result(), t));
-        }
-        step::take_sums<Level, A>(first_norm(), source, sink, ahead, count, step.channels.get(),
-                                  sums, meanwhile);
-      };
-      if constexpr (has_post) {
-        if (posted.slow == 0) [[likely]] {
-          take(sum_of(t, count, normalized<false>(posted, t, count)),
-               rows_of<N>(sum_at_hand, t, count));
-        } else {
-          Level::call(SlowPostSumsTask{{*this, posted, t, count}, sums});
-        }
-      } else if constexpr (has_sum) {
-        take(source(t, count), rows_of<N>(sum_at_hand, t, count));
+    TOKENNORM_INLINE void take_pivots(Index t, int count, Pivots<A, N>& pivots) const {
+      step::take_pivots<Level>(first_norm(), source(t, count), step.channels.get(), pivots);
+    }
+
+    template <class Source, class Sink, class Meanwhile = Idle>
+    TOKENNORM_INLINE void take_sums(Index t, int count, const Group<Source, N>& source,
+                                    const Group<Sink, N>& sink, SumsOfRows<A, N>& sums,
+                                    Meanwhile&& meanwhile = {}) const {
+      Ahead ahead;
+      if (reach == step::Reach::far) ahead = kernels::ahead(row_of(first_result(), t));
+      step::take_sums<Level, A>(first_norm(), source, sink, ahead, count, step.channels.get(), sums,
+                                meanwhile);
+    }
+
+    /// The sums of rows of α·h + post(u) that are stored on the way; with a norm on the update,
+    /// their pivots too.
+    TOKENNORM_INLINE void take_stored_sums(const Moments<A, N>& posted, Index t, int count,
+                                           SumsOfRows<A, N>& sums) const {
+      const auto sink = rows_of<N>(sum_at_hand, t, count);
+      if constexpr (!has_post) {
+        take_sums(t, count, source(t, count), sink, sums);
+      } else if (posted.slow == 0) [[likely]] {
+        const auto source = sum_of(t, count, normalized<false>(posted, t, count));
+        step::take_pivots<Level>(first_norm(), source, step.channels.get(), sums.pivots);
+        take_sums(t, count, source, sink, sums);
       } else {
-        take(source(t, count), Group<Absent, N>{});
+        Level::call(SlowPostSumsTask{{*this, posted, t, count}, sums});
       }
+    }
+
+    TOKENNORM_INLINE void finish_sums(const SumsOfRows<A, N>& sums, Index t, int count,
+                                      Moments<A, N>& moments) const {
+      const auto row = [&](int r) __attribute__((always_inline)) { return again(t, count).row[r]; };
+      step::finish_sums<Level, A>(first_norm(), sums, row, t, count, step.channels.get(), moments);
     }
 
     /// The sums alone, where no norm follows.
@@ -403,17 +453,17 @@ struct RowsTask {
       TOKENNORM_INLINE void run() const {
         store.template run<Level>();
         const Groups& groups = store.groups;
-        step::take_sums<Level, A>(groups.first_norm(), groups.again(store.t, store.count),
-                                  Group<Absent, N>{}, Ahead{}, store.count,
-                                  groups.step.channels.get(), sums);
+        const auto rows = groups.again(store.t, store.count);
+        step::take_pivots<Level>(groups.first_norm(), rows, groups.step.channels.get(),
+                                 sums.pivots);
+        groups.take_sums(store.t, store.count, rows, Group<Absent, N>{}, sums);
       }
     };
 
-    /// The results of rows whose statistics are there; `of_second` is room for those of what `out`
-    /// gives.
-    TOKENNORM_INLINE void normalize(const Moments<A, N>& moments, Moments<A, N>& of_second, Index t,
-                                    int count) const {
+    /// The results of rows whose statistics are there.
+    TOKENNORM_INLINE void normalize(const Moments<A, N>& moments, Index t, int count) const {
       const auto first = again(t, count);
+      if constexpr (N == 1) fetch(t + 2);  // the next row is under way already, or soon
       if constexpr (has_sum && N == 1) {
         if (sum_at_hand.data != step.sum.data) [[unlikely]] {
           stream_row<Level, A>(row_of(detail::as_const(sum_at_hand), t), row_of(step.sum, t),
@@ -426,11 +476,14 @@ struct RowsTask {
         normalize(step.out, affines.out.affine, moments, first, step.stream_out, step::Reach::cache,
                   t, count);
         const auto second = stored(rows_of<N>(detail::as_const(step.stream_out), t, count));
+        const Index channels = step.channels.get();
         SumsOfRows<A, N> sums;
-        step::take_sums<Level, A>(step.pre, second, Group<Absent, N>{}, Ahead{}, count,
-                                  step.channels.get(), sums);
-        step::finish_sums<Level, A>(step.pre, sums, second, t, count, step.channels.get(),
-                                    of_second);
+        Moments<A, N> of_second{};
+        step::take_pivots<Level>(step.pre, second, channels, sums.pivots);
+        step::take_sums<Level, A>(step.pre, second, Group<Absent, N>{}, Ahead{}, count, channels,
+                                  sums);
+        const auto row = [&](int r) __attribute__((always_inline)) { return second.row[r]; };
+        step::finish_sums<Level, A>(step.pre, sums, row, t, count, channels, of_second);
         normalize(step.pre, affines.pre.affine, of_second, second, step.normed, reach, t, count);
       }
     }
@@ -446,7 +499,6 @@ struct RowsTask {
         return normalize_one_by_one<Level>(norm, source, moments, sink, count, channels);
       }
       if constexpr (N == 1) {
-        if (to >= step::Reach::far) fetch(t + 2);  // the next row is under way already, or soon
         RowWriter<Level, A, Norm, Source, std::remove_cvref_t<decltype(sink.row[0])>> writer;
         writer.start(source.row[0], moments, affine, sink.row[0], channels);
         writer.finish(to == step::Reach::beyond);

@@ -130,22 +130,25 @@ inline constexpr Index pivot_values = 32;
 template <class Level, class A, class Source, int N>
 TOKENNORM_INLINE void first_means(const Group<Source, N>& source, Index n, A* pivots) {
   constexpr int width = Level::template lanes<A>;
-  const Index count = std::min(n, pivot_values);
   Array<Lanes<A, width>, N> sums;
   TOKENNORM_UNROLL
   for (int r = 0; r < N; ++r) sums[r] = Lanes<A, width>(A(0));
-  Index c = 0;
-  for (; c + width <= count; c += width) {
+  A inverse_count = A(1) / A(pivot_values);
+  if (n >= pivot_values) [[likely]] {
     TOKENNORM_UNROLL
-    for (int r = 0; r < N; ++r) sums[r] += source.row[r].template get<A, width>(c);
-  }
-  if (c < count) {
-    TOKENNORM_UNROLL
-    for (int r = 0; r < N; ++r) {
-      sums[r] += source.row[r].template get_first<A, width>(c, count - c);
+    for (Index c = 0; c < pivot_values; c += width) {
+      TOKENNORM_UNROLL
+      for (int r = 0; r < N; ++r) sums[r] += source.row[r].template get<A, width>(c);
+    }
+  } else {
+    inverse_count = A(1) / static_cast<A>(n);
+    for (Index c = 0; c < n; c += width) {
+      TOKENNORM_UNROLL
+      for (int r = 0; r < N; ++r) {
+        sums[r] += source.row[r].template get_first<A, width>(c, std::min<Index>(width, n - c));
+      }
     }
   }
-  const A inverse_count = 1 / static_cast<A>(count);
   if constexpr (N == 1) {
     pivots[0] = opaque(horizontal_sum(sums[0]) * inverse_count);
   } else if constexpr (std::is_same_v<A, float>) {
@@ -266,35 +269,45 @@ TOKENNORM_INLINE void sums_together(const Group<Source, rows_together> source,
                                     const Group<Sink, rows_together> sink, const A* pivots, Index n,
                                     Precise<A>* sums, Precise<A>* squares) {
   constexpr int width = Level::template lanes<A>;
+  constexpr Index half = few_vectors / 2 * width;
   using V = Lanes<A, width>;
   V pivot[rows_together], sum[rows_together], square[rows_together];
-  V first_sum[rows_together], first_square[rows_together];
   TOKENNORM_UNROLL
   for (int r = 0; r < rows_together; ++r) {
-    if constexpr (Centred) pivot[r] = V(pivots[r]);
-    sum[r] = square[r] = first_sum[r] = first_square[r] = V(A(0));
+    if constexpr (Centred) pivot[r] = V(in_register(pivots)[r]);
+    sum[r] = square[r] = V(A(0));
   }
   Index c = 0;
-  for (; c + width <= n; c += width) {
-    if (c == few_vectors / 2 * width) {  // two halves have half the rounding error
+  const auto add_vectors = [&](Index end) __attribute__((always_inline)) {
+    for (; c + width <= end; c += width) {
+      V x[rows_together];
+      TOKENNORM_UNROLL
+      for (int r = 0; r < rows_together; ++r) x[r] = source.row[r].template get<A, width>(c);
+      if constexpr (is_present<Sink>) {
+        TOKENNORM_UNROLL
+        for (int r = 0; r < rows_together; ++r) sink.row[r].put(c, x[r]);
+      }
       TOKENNORM_UNROLL
       for (int r = 0; r < rows_together; ++r) {
-        first_sum[r] = sum[r];
-        first_square[r] = square[r];
-        sum[r] = square[r] = V(A(0));
+        if constexpr (Centred) x[r] = guarded(x[r] - pivot[r]);
+        RowSums<Level, Centred, A>::accumulate(x[r], sum[r], square[r]);
       }
     }
-    V x[rows_together];
-    TOKENNORM_UNROLL
-    for (int r = 0; r < rows_together; ++r) x[r] = source.row[r].template get<A, width>(c);
-    if constexpr (is_present<Sink>) {
-      TOKENNORM_UNROLL
-      for (int r = 0; r < rows_together; ++r) sink.row[r].put(c, x[r]);
-    }
+  };
+  add_vectors(std::min(n, half));
+  if (c + width <= n) {  // two halves have half the rounding error
+    V first_sum[rows_together], first_square[rows_together];
     TOKENNORM_UNROLL
     for (int r = 0; r < rows_together; ++r) {
-      if constexpr (Centred) x[r] = guarded(x[r] - pivot[r]);
-      RowSums<Level, Centred, A>::accumulate(x[r], sum[r], square[r]);
+      first_sum[r] = sum[r];
+      first_square[r] = square[r];
+      sum[r] = square[r] = V(A(0));
+    }
+    add_vectors(n);
+    TOKENNORM_UNROLL
+    for (int r = 0; r < rows_together; ++r) {
+      if constexpr (Centred) sum[r] += first_sum[r];
+      square[r] += first_square[r];
     }
   }
   if (c < n) {
@@ -312,11 +325,6 @@ TOKENNORM_INLINE void sums_together(const Group<Source, rows_together> source,
       if constexpr (Centred) x[r] = first_lanes(guarded(x[r] - pivot[r]), n - c);
       RowSums<Level, Centred, A>::accumulate(x[r], sum[r], square[r]);
     }
-  }
-  TOKENNORM_UNROLL
-  for (int r = 0; r < rows_together; ++r) {
-    if constexpr (Centred) sum[r] += first_sum[r];
-    square[r] += first_square[r];
   }
   if constexpr (Centred) precise_sums(sum, sums);
   precise_sums(square, squares);
