@@ -93,6 +93,19 @@ TEST(MixedScalars, FusedSumIsRoundedToTheTypeOfTheSum) {
             8 * unit<float>() * size * expected.largest.maxCoeff());
 }
 
+// So few channels that the pivots are taken from all of them, in whole vectors and parts of one.
+TEST(MixedScalars, FusedSumIsTheAdditionThenTheNormBitForBit) {
+  for (Index few = 1; few <= 40; ++few) {
+    SCOPED_TRACE(few);
+    const LayerNorm<float> norm(few);
+    const auto residual = random_normal<TokenMatrix<float>>({41, few}, Seed{410}, 1, 2);
+    const auto update = random_normal<TokenMatrix<half>>({41, few}, Seed{411}, 1, 2);
+    TokenMatrix<float> sum, y;
+    norm.normalize_sum(residual, update, sum, y);
+    EXPECT_TRUE(same_bits(y, norm(sum)));
+  }
+}
+
 TEST(MixedScalars, BackpropagateMatchesTheOracle) {
   const auto norm = filled(LayerNorm<bfloat16>(channels));
   const auto x = random_normal<TokenMatrix<float>>({6, channels}, Seed{405}, 1, 2);

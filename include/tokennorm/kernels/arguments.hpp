@@ -379,7 +379,7 @@ TOKENNORM_INLINE auto rows_of(const View& view, Index token, int count = N) {
   Group<decltype(row_of(view, token)), N> rows;
   if constexpr (is_present<View>) {
     auto* data = view.row(token);
-    if (N == 1 || count == N) [[likely]] {
+    if (N == 1 || count == N) [[likely]] {  // without a test for each row
       TOKENNORM_UNROLL
       for (int r = 0; r < N; ++r) rows.row[r] = {data + r * view.token_stride};
     } else {

@@ -224,7 +224,7 @@ TOKENNORM_INLINE T horizontal_sum(const Lanes<T, W>& v) {
   }
 }
 
-/// Four vectors are one, of the sums of their quarters: [a a a a b b b b c c c c d d d d].
+/// The sum of the four quarters of each vector, all in one: [a a a a b b b b c c c c d d d d].
 TOKENNORM_INLINE Lanes<float, 16> sums_of_quarters(const Lanes<float, 16> (&v)[4]) {
   using L = Lanes<float, 16>;
   const auto halve = [](const L& a, const L& b) __attribute__((always_inline)) {

@@ -192,13 +192,14 @@ class RowWriter {
 
   template <bool has_shift = true, class Put>
   TOKENNORM_INLINE void write_fours(const Put& put) {
+    const V no_shift = opaque(V(A(0)));  // is added as well: −0 becomes 0 wherever it stands
     for (; c_ + step <= channels_; c_ += step) {
       TOKENNORM_UNROLL
       for (int k = 0; k < 4; ++k, at_.advance()) {
         V x;  // assigned, not initialized: GCC would store it on the stack as well
         x = source_.template get<A, width>(c_ + k * width);
         put(sink_, c_ + k * width,
-            multiply_add(normalizer_(x), at_.scale(), has_shift ? at_.shift() : V(A(0))));
+            multiply_add(normalizer_(x), at_.scale(), has_shift ? at_.shift() : no_shift));
       }
     }
   }

@@ -177,7 +177,7 @@ struct RowsTask {
   static constexpr Index element_bytes = sizeof(step::Element<decltype(Step::stream)>);
 
   /// N rows at a time. From the sums of a row to its root and quotient there is nothing to do but
-  /// wait; where rows are only read, the next ones' sums are taken meanwhile.
+  /// wait; meanwhile other rows are worked on.
   template <class Level, class Affines, int N>
   struct Groups {
     const Step& step;
@@ -186,7 +186,7 @@ struct RowsTask {
     decltype(Step::sum) sum_at_hand;  // where it is read again: one kept is the same row for all
 
     TOKENNORM_INLINE void run(Index first, Index last) const {
-      if (first == last) return;
+      if (first >= last) return;
       if constexpr (!has_pre) {
         for (Index t = first; t < last; t += N) store_sums(t, count_at(t, last));
       } else if constexpr (has_sum) {
@@ -204,7 +204,8 @@ struct RowsTask {
     }
 
     /// Sums that are stored. Each group is normalized before the next one's are taken: with many
-    /// stores between that of a sum and its load, the load waits for them.
+    /// stores between that of a sum and its load, the load waits for them. Pivots are found ahead;
+    /// with `post` they cannot be before the statistics of the update are there.
     TOKENNORM_INLINE void run_stored(Index first, Index last) const {
       SumsOfRows<A, N> sums;
       Moments<A, N> moments{}, posted{};
@@ -214,6 +215,7 @@ struct RowsTask {
         if constexpr (has_post) {
           if (t < last) take_post_moments(t, count_at(t, last), posted);
         }
+        fetch(t + 1);
         if (t > first) normalize(moments, t - N, count_at(t - N, last));
         if (t >= last) break;
         take_stored_sums(posted, t, count_at(t, last), sums);
@@ -226,7 +228,8 @@ struct RowsTask {
     }
 
     /// Rows that are only read. Pivots, sums, statistics, results: each has to wait for the one
-    /// before, and meanwhile the others are worked out for other groups.
+    /// before, and meanwhile the others are worked out for other groups. (The statistics need the
+    /// pivots of their sums, when those of the next two groups are there already.)
     TOKENNORM_INLINE void run_in_turn(Index first, Index last) const {
       SumsOfRows<A, N> sums;
       Moments<A, N> moments{};
@@ -235,6 +238,7 @@ struct RowsTask {
       for (Index t = first;; t += N) {
         const Index before = t - N, next = t + N;
         pivots = next_pivots;
+        fetch(next + 1);
         if (next < last) take_pivots(next, count_at(next, last), next_pivots);
         if (t > first) finish_sums(sums, before, count_at(before, last), moments);
         if (t < last) {
@@ -287,9 +291,11 @@ struct RowsTask {
         }
       }
     }
+
     /// The operands of a row to come, where they are far away. (A long row drives out what is
     /// worked on.)
     TOKENNORM_INLINE void fetch(Index t) const {
+      if constexpr (N > 1) return;
       constexpr int operands = has_update ? 2 : 1;
       if (reach < step::Reach::far) return;
       if (operands * step.channels.get() * element_bytes > most_at_hand) return;
@@ -463,7 +469,6 @@ struct RowsTask {
     /// The results of rows whose statistics are there.
     TOKENNORM_INLINE void normalize(const Moments<A, N>& moments, Index t, int count) const {
       const auto first = again(t, count);
-      if constexpr (N == 1) fetch(t + 2);  // the next row is under way already, or soon
       if constexpr (has_sum && N == 1) {
         if (sum_at_hand.data != step.sum.data) [[unlikely]] {
           stream_row<Level, A>(row_of(detail::as_const(sum_at_hand), t), row_of(step.sum, t),

@@ -142,11 +142,14 @@ TOKENNORM_INLINE void first_means(const Group<Source, N>& source, Index n, A* pi
     }
   } else {
     inverse_count = A(1) / static_cast<A>(n);
-    for (Index c = 0; c < n; c += width) {
+    Index c = 0;
+    for (; c + width <= n; c += width) {
       TOKENNORM_UNROLL
-      for (int r = 0; r < N; ++r) {
-        sums[r] += source.row[r].template get_first<A, width>(c, std::min<Index>(width, n - c));
-      }
+      for (int r = 0; r < N; ++r) sums[r] += source.row[r].template get<A, width>(c);
+    }
+    if (c < n) {
+      TOKENNORM_UNROLL
+      for (int r = 0; r < N; ++r) sums[r] += source.row[r].template get_first<A, width>(c, n - c);
     }
   }
   if constexpr (N == 1) {
@@ -274,6 +277,8 @@ TOKENNORM_INLINE void sums_together(const Group<Source, rows_together> source,
   V pivot[rows_together], sum[rows_together], square[rows_together];
   TOKENNORM_UNROLL
   for (int r = 0; r < rows_together; ++r) {
+    // Loaded from where they have just been stored, which the compiler is not to see: to spread a
+    // number from memory over the lanes takes no shuffle.
     if constexpr (Centred) pivot[r] = V(in_register(pivots)[r]);
     sum[r] = square[r] = V(A(0));
   }
