@@ -6,14 +6,15 @@
 #
 #   --peers            measure oneDNN and libtorch as well (500 MB of packages)
 #   --filter REGEX     only benchmarks whose name, operation/dtype/shape/contestant, matches
-#   --repetitions N    of each benchmark, on fresh buffers, interleaved at random (default 9)
+#   --repetitions N    of each benchmark, on fresh buffers, interleaved at random with those that it
+#                      is compared with (default 9)
 #   --min-time S       seconds of each repetition (default 0.01)
 #   --json FILE        keep the raw figures
 #   --plot DIR         draw the share of the floor and the peers, as SVG and PNG
 #   --help             show this text
 #
 # From the environment: CXX, BUILD_DIR (default build-bench), TOKENNORM_ISA, and what CMake reads
-# itself. A run of everything takes three minutes once it is built, and four with --peers.
+# itself. A run of everything takes three minutes once it is built, and five with --peers.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 build=${BUILD_DIR:-$root/build-bench}
@@ -77,9 +78,9 @@ fi
 
 results=${json:-$build/results.json}
 echo "tokennorm: measuring; each benchmark runs $repetitions times" >&2
-if ! "$build/bench/bench_tokennorm" --benchmark_filter="$filter" \
+if ! "$build/bench/bench_tokennorm" --benchmark_filter="$filter" --by_cell="$results" \
   --benchmark_enable_random_interleaving=true --benchmark_repetitions="$repetitions" \
-  --benchmark_min_time="$min_time" --benchmark_out="$results" --benchmark_out_format=json \
+  --benchmark_min_time="$min_time" \
   >"$build/log.txt" 2>&1 || ! grep -q '"run_name"' "$results"; then
   cat "$build/log.txt" >&2
   exit 1

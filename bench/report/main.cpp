@@ -17,7 +17,7 @@ int main(int argc, char** argv) {
   using namespace tokennorm::bench;
   CLI::App app("Prints the table of a benchmark run.");
   std::filesystem::path json, plot;
-  app.add_option("json", json, "What bench_tokennorm wrote with --benchmark_out")
+  app.add_option("json", json, "What bench_tokennorm wrote with --by_cell or --benchmark_out")
       ->required()
       ->check(CLI::ExistingFile);
   app.add_option("--plot", plot, "Draw pictures into this directory, as SVG and PNG");

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /// A cell of the table is one operation at one shape and scalar type. Each of its contestants (the
 /// library, the floors, the peers) is a benchmark of its own, "operation/dtype/TxC/contestant", so
-/// that Google Benchmark interleaves them; report/ puts them side by side again.
+/// that Google Benchmark interleaves them; main.cpp runs one cell after the other, and report/ puts
+/// the contestants side by side again.
 ///
 /// A case is what a cell is measured on: constructed from the shape anew for each repetition, with
 ///
@@ -21,11 +22,13 @@
 #include <Eigen/Core>
 #include <benchmark/benchmark.h>
 
+#include <cstddef>
 #include <cstdlib>
 #include <iostream>
 #include <string>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 namespace tokennorm::bench {
 
@@ -42,16 +45,18 @@ constexpr const char* dtype_name() {
   }
 }
 
-/// Random interleaving shuffles what is reported; the table is in the order of registration.
-inline int registration_count = 0;
+/// The benchmarks there are. Random interleaving shuffles what is reported; the table is in this
+/// order.
+inline std::vector<std::string> registered_names;
 
 /// `contestant(data)` gives the callable that is timed.
 template <class Case, class Contestant>
 void add_contestant(const std::string& cell, Shape shape, const std::string& name,
                     const Contestant& contestant) {
-  const int order = ++registration_count;
+  registered_names.push_back(cell + "/" + name);
+  const std::size_t order = registered_names.size();
   auto* registered = benchmark::RegisterBenchmark(
-      (cell + "/" + name).c_str(), [shape, contestant, order](benchmark::State& state) {
+      registered_names.back().c_str(), [shape, contestant, order](benchmark::State& state) {
         Case data(shape);
         auto call = contestant(data);
         call();
@@ -59,7 +64,7 @@ void add_contestant(const std::string& cell, Shape shape, const std::string& nam
           call();
           benchmark::ClobberMemory();
         }
-        state.counters["order"] = order;
+        state.counters["order"] = static_cast<double>(order);
         state.counters["bytes"] = static_cast<double>(data.bytes());
         // Not where they are 0: Google Benchmark would write their variation as NaN.
         const auto count = [&state](const char* counter, double value) {
