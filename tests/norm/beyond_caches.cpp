@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Results of 64 MiB and more are stored past the caches. They are those of the same tokens a few at
-// a time, bit for bit: what else is right of those is tested elsewhere.
+// Results of 64 MiB and more are stored past the caches, on some machines. They are those of the
+// same tokens a few at a time, bit for bit: what else is right of those is tested elsewhere. And
+// memory that is steered has the bits of memory that is not.
 #include "../support/exact_bits.hpp"
 #include "compiled_norm.hpp"
 #include "norm_kinds.hpp"
@@ -116,6 +117,55 @@ TYPED_TEST(BeyondCaches, Backward) {
     });
     EXPECT_TRUE(gradients.shift.template cast<double>().isApprox(shift_gradient, 1e-6));
     EXPECT_TRUE(gradients.scale.template cast<double>().isApprox(scale_gradient, 1e-6));
+  }
+}
+
+/// However this machine uses its memory, for the length of a scope.
+struct Steering {
+  explicit Steering(bool steers) { detail::chosen_steering = steers; }
+  Steering(const Steering&) = delete;
+  Steering& operator=(const Steering&) = delete;
+  ~Steering() { detail::chosen_steering = -1; }
+};
+
+/// In the second cache, in the third, far away, and beyond.
+constexpr std::array<std::array<Index, 2>, 6> near_and_far{
+    {{99, 1024}, {301, 1024}, {310, 1031}, {3333, 1024}, {16400, 1024}, {4200, 4112}}};
+
+TYPED_TEST(BeyondCaches, SteeredOrNot) {
+  for (const auto [tokens, channels] : near_and_far) {
+    SCOPED_TRACE(tokens);
+    const auto norm = random_affine<TypeParam>(channels);
+    const Tokens x = this->some_tokens(tokens, channels, 6);
+    const Tokens dy = this->some_tokens(tokens, channels, 7);
+    Tokens y[2], dx[2];
+    typename TypeParam::Gradients gradients[2];
+    for (const bool steers : {false, true}) {
+      const Steering steering(steers);
+      typename TypeParam::Statistics stats;
+      norm.normalize(x, y[steers], stats);
+      norm.backpropagate(x, stats, dy, dx[steers], gradients[steers]);
+    }
+    EXPECT_TRUE(same_bits(y[0], y[1]));
+    EXPECT_TRUE(same_bits(dx[0], dx[1]));
+    EXPECT_TRUE(same_bits(gradients[0].scale, gradients[1].scale));
+    EXPECT_TRUE(same_bits(gradients[0].shift, gradients[1].shift));
+  }
+}
+
+TEST_F(SumBeyondCaches, SteeredOrNot) {
+  for (const auto [tokens, channels] : near_and_far) {
+    SCOPED_TRACE(tokens);
+    const auto norm = random_affine<Case<LayerKind, float>>(channels);
+    const Tokens residual = some_tokens(tokens, channels, 8);
+    const Tokens update = some_tokens(tokens, channels, 9);
+    Tokens sum[2], y[2];
+    for (const bool steers : {false, true}) {
+      const Steering steering(steers);
+      norm.normalize_sum(residual, update, sum[steers], y[steers]);
+    }
+    EXPECT_TRUE(same_bits(sum[0], sum[1]));
+    EXPECT_TRUE(same_bits(y[0], y[1]));
   }
 }
 

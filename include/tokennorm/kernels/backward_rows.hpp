@@ -17,8 +17,9 @@ namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_
 inline constexpr Index vectors_per_total = 16;
 
 /// How the rows of an operand are worked on. The sums of four are taken together and gathered
-/// before they touch memory. But rows that fit into the first cache are faster alone where x, dy
-/// and dx do not fit into the second, or where their borders are not those of cache lines.
+/// before they touch memory. But where memory is steered, rows that fit into the first cache are
+/// faster alone if x, dy and dx do not fit into the second, or if their borders are not those of
+/// cache lines.
 template <class A>
 struct Grouping {
   bool alone;    // no four rows together
@@ -34,13 +35,14 @@ struct Grouping {
     const bool is_long = row > 6 * kib;  // all that belongs to it does not fit into the first cache
     const bool is_far = step::bytes_of(args.x) >= 512 * kib;
     const void* const dx = args.dx.data;
+    const bool steers = detail::steers_memory();
     // Of rows that are aligned at one channel only, and not for the few whole lines of short ones.
-    streams = std::is_same_v<step::Element<decltype(args.dx)>, A> && row >= 2 * kib &&
+    streams = steers && std::is_same_v<step::Element<decltype(args.dx)>, A> && row >= 2 * kib &&
               step::statistics_count(args.norm, args.channels.get()) == args.channels.get() &&
               step::bytes_of(args.dx) >= 64 * kib * kib && !is_in(dx, args.x) &&
               !is_in(dx, args.dy) && !is_in(dx, args.dsum);
-    alone =
-        streams || (!is_long && ((is_far && row >= kib / 2) || (row % line != 0 && row >= kib)));
+    alone = streams ||
+            (steers && !is_long && ((is_far && row >= kib / 2) || (row % line != 0 && row >= kib)));
     apart = alone || is_long;
   }
 };
@@ -273,7 +275,11 @@ struct BackwardRowsTask {
     for (Index c = from, end = std::min(counted, to); c < to; end = to) {
       for (; c + width <= end; c += width) {
         const V scale = affine.scale(c);
-        V scale_sum(A(0)), shift_sum(A(0));
+        V scale_sum, shift_sum;
+        if constexpr (wants_sums) {
+          scale_sum = scale_sums.template get<width>(c, no_scale_sums);
+          shift_sum = shift_sums.template get<width>(c, no_shift_sums);
+        }
         Array<V, Rows> values, outs;
         TOKENNORM_UNROLL
         for (int r = 0; r < Rows; ++r) {
@@ -296,13 +302,19 @@ struct BackwardRowsTask {
             dx.row[r].put(c, result);
           }
         }
-        if (wants_sums && scale_sums.wanted()) scale_sums.add(c, scale_sum, no_scale_sums);
-        if (wants_sums && shift_sums.wanted()) shift_sums.add(c, shift_sum, no_shift_sums);
+        if constexpr (wants_sums) {
+          scale_sums.put(c, scale_sum);
+          shift_sums.put(c, shift_sum);
+        }
       }
       if (c < end) {
         const Index n = end - c;
         const V scale = affine.scale_first(c, n);
-        V scale_sum(A(0)), shift_sum(A(0));
+        V scale_sum, shift_sum;
+        if constexpr (wants_sums) {
+          scale_sum = scale_sums.template get_first<width>(c, n, no_scale_sums);
+          shift_sum = shift_sums.template get_first<width>(c, n, no_shift_sums);
+        }
         TOKENNORM_UNROLL
         for (int r = 0; r < Rows; ++r) {
           const V inner =
@@ -316,8 +328,10 @@ struct BackwardRowsTask {
             dx.row[r].put_first(c, inner * rstds[r], n);
           }
         }
-        if (wants_sums && scale_sums.wanted()) scale_sums.add_first(c, scale_sum, n, no_scale_sums);
-        if (wants_sums && shift_sums.wanted()) shift_sums.add_first(c, shift_sum, n, no_shift_sums);
+        if constexpr (wants_sums) {
+          scale_sums.put_first(c, scale_sum, n);
+          shift_sums.put_first(c, shift_sum, n);
+        }
         c = end;
       }
       TOKENNORM_UNROLL

@@ -61,16 +61,26 @@ struct ChannelSums {
     return {recent + recent_slot * channels, total + total_slot * channels, is_gradient};
   }
   /// Whether nothing is there yet, at the first token of a fold or not.
-  TOKENNORM_INLINE bool is_empty(bool at_first) const { return at_first && !is_gradient; }
-  /// To what is there.
+  TOKENNORM_INLINE bool is_empty(bool at_first) const {
+    return !wanted() || (at_first && !is_gradient);
+  }
+  /// What is there. One token after the other is added to it: the bits do not depend on how many
+  /// are added before it is put back.
   template <int W>
-  TOKENNORM_INLINE void add(Index c, const Lanes<A, W>& v, bool empty) const {
-    store(recent + c, empty ? v : load<A, W>(static_cast<const A*>(recent + c)) + v);
+  TOKENNORM_INLINE Lanes<A, W> get(Index c, bool empty) const {
+    return empty ? Lanes<A, W>(A(0)) : load<A, W>(static_cast<const A*>(recent + c));
   }
   template <int W>
-  TOKENNORM_INLINE void add_first(Index c, const Lanes<A, W>& v, Index n, bool empty) const {
-    store_first(recent + c, empty ? v : load_first<A, W>(static_cast<const A*>(recent + c), n) + v,
-                n);
+  TOKENNORM_INLINE Lanes<A, W> get_first(Index c, Index n, bool empty) const {
+    return empty ? Lanes<A, W>(A(0)) : load_first<A, W>(static_cast<const A*>(recent + c), n);
+  }
+  template <int W>
+  TOKENNORM_INLINE void put(Index c, const Lanes<A, W>& v) const {
+    if (wanted()) store(recent + c, v);
+  }
+  template <int W>
+  TOKENNORM_INLINE void put_first(Index c, const Lanes<A, W>& v, Index n) const {
+    if (wanted()) store_first(recent + c, v, n);
   }
   TOKENNORM_INLINE void add(Index c, A value, bool empty) const {
     recent[c] = empty ? value : recent[c] + value;

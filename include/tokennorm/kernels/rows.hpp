@@ -256,7 +256,8 @@ struct RowsTask {
     TOKENNORM_INLINE void run_alternating(Index first, Index last) const {
       const Index channels = step.channels.get();
       const bool is_near = reach == step::Reach::near;
-      const bool overlaps = is_near || 2 * channels * element_bytes <= most_at_hand;
+      const bool overlaps =
+          is_near || (2 * channels * element_bytes <= most_at_hand && !is_left_alone());
       using Writer = RowWriter<Level, A, std::remove_cvref_t<decltype(step.pre)>,
                                std::remove_cvref_t<decltype(again(first, 1).row[0])>,
                                std::remove_cvref_t<decltype(row_of(step.normed, first))>>;
@@ -292,12 +293,16 @@ struct RowsTask {
       }
     }
 
+    /// Whether rows that are far away are left to the machine's own prefetchers.
+    TOKENNORM_INLINE bool is_left_alone() const {
+      return reach >= step::Reach::far && !detail::steers_memory();
+    }
     /// The operands of a row to come, where they are far away. (A long row drives out what is
     /// worked on.)
     TOKENNORM_INLINE void fetch(Index t) const {
       if constexpr (N > 1) return;
       constexpr int operands = has_update ? 2 : 1;
-      if (reach < step::Reach::far) return;
+      if (reach < step::Reach::far || is_left_alone()) return;
       if (operands * step.channels.get() * element_bytes > most_at_hand) return;
       ahead(row_of(step.stream, t)).template fetch<0>(0, step.channels.get());
       ahead(row_of(step.update, t)).template fetch<0>(0, step.channels.get());
@@ -376,9 +381,13 @@ struct RowsTask {
     TOKENNORM_INLINE void take_sums(Index t, int count, const Group<Source, N>& source,
                                     const Group<Sink, N>& sink, SumsOfRows<A, N>& sums,
                                     Meanwhile&& meanwhile = {}) const {
+      const Index channels = step.channels.get();
       Ahead ahead;
-      if (reach == step::Reach::far) ahead = kernels::ahead(row_of(first_result(), t));
-      step::take_sums<Level, A>(first_norm(), source, sink, ahead, count, step.channels.get(), sums,
+      if (reach == step::Reach::far &&
+          (!is_left_alone() || N > 1 || channels * element_bytes > most_at_hand)) {
+        ahead = kernels::ahead(row_of(first_result(), t));
+      }
+      step::take_sums<Level, A>(first_norm(), source, sink, ahead, count, channels, sums,
                                 meanwhile);
     }
 
@@ -481,14 +490,12 @@ struct RowsTask {
         normalize(step.out, affines.out.affine, moments, first, step.stream_out, step::Reach::cache,
                   t, count);
         const auto second = stored(rows_of<N>(detail::as_const(step.stream_out), t, count));
-        const Index channels = step.channels.get();
-        SumsOfRows<A, N> sums;
+        using Pre = std::remove_cvref_t<decltype(step.pre)>;
+        using Second = std::remove_cvref_t<decltype(second.row[0])>;
         Moments<A, N> of_second{};
-        step::take_pivots<Level>(step.pre, second, channels, sums.pivots);
-        step::take_sums<Level, A>(step.pre, second, Group<Absent, N>{}, Ahead{}, count, channels,
-                                  sums);
-        const auto row = [&](int r) __attribute__((always_inline)) { return second.row[r]; };
-        step::finish_sums<Level, A>(step.pre, sums, row, t, count, channels, of_second);
+        step::MomentsTask<A, Pre, N, Second>{step.pre, second, t, count, step.channels.get(),
+                                             of_second}
+            .template run<Level>();
         normalize(step.pre, affines.pre.affine, of_second, second, step.normed, reach, t, count);
       }
     }
