@@ -348,7 +348,7 @@ struct Sum {
   }
   TOKENNORM_INLINE Sum one(Index i) const { return {stream.one(i), update.one(i), alpha}; }
 
- private:
+  /// α·h + u, of values that are there already.
   template <class A, int W>
   TOKENNORM_INLINE Lanes<A, W> add(const Lanes<A, W>& h, const Lanes<A, W>& u) const {
     // Without contraction into FMA, so that it is the same sum at every level.

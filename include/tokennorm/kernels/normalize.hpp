@@ -211,12 +211,56 @@ class RowWriter {
   Index c_ = 0, channels_ = 0, fours_in_turn_ = 0;
 };
 
+/// Where the results of a group of rows go: into rows,
+template <class Sink, int N>
+struct GroupResults {
+  Group<Sink, N> rows;
+
+  template <class V>
+  TOKENNORM_INLINE void put(Index c, const Array<V, N>& y) const {
+    TOKENNORM_UNROLL
+    for (int r = 0; r < N; ++r) rows.row[r].put(c, y[r]);
+  }
+  template <class V>
+  TOKENNORM_INLINE void put_first(Index c, const Array<V, N>& y, Index n) const {
+    TOKENNORM_UNROLL
+    for (int r = 0; r < N; ++r) rows.row[r].put_first(c, y[r], n);
+  }
+};
+
+/// or, rounded as if they were stored, into sums with the rows of a stream.
+template <class RoundAs, class Sum, class Sink, int N>
+struct GroupSums {
+  Group<Sum, N> sums;
+  Group<Sink, N> rows;
+
+  template <class A, int W>
+  TOKENNORM_INLINE void put(Index c, const Array<Lanes<A, W>, N>& y) const {
+    Array<Lanes<A, W>, N> h;
+    TOKENNORM_UNROLL
+    for (int r = 0; r < N; ++r) h[r] = sums.row[r].stream.template get<A, W>(c);
+    TOKENNORM_UNROLL
+    for (int r = 0; r < N; ++r) {
+      rows.row[r].put(c, sums.row[r].add(h[r], rounded_to<RoundAs>(y[r])));
+    }
+  }
+  template <class A, int W>
+  TOKENNORM_INLINE void put_first(Index c, const Array<Lanes<A, W>, N>& y, Index n) const {
+    Array<Lanes<A, W>, N> h;
+    TOKENNORM_UNROLL
+    for (int r = 0; r < N; ++r) h[r] = sums.row[r].stream.template get_first<A, W>(c, n);
+    TOKENNORM_UNROLL
+    for (int r = 0; r < N; ++r) {
+      rows.row[r].put_first(c, sums.row[r].add(h[r], rounded_to<RoundAs>(y[r])), n);
+    }
+  }
+};
+
 /// Normalizes a group of rows of few channels. All loads of a vector come before its stores: where
 /// there are fewer rows, the last one stands in the group several times.
-template <class Level, class A, class Norm, int N, class Source, class Affine, class Sink>
+template <class Level, class A, class Norm, int N, class Source, class Affine, class Results>
 TOKENNORM_INLINE void normalize_rows(const Group<Source, N> source, const Moments<A, N>& moments,
-                                     const Affine affine, const Group<Sink, N> sink,
-                                     Index channels) {
+                                     const Affine affine, const Results results, Index channels) {
   constexpr int width = Level::template lanes<A>;
   using V = Lanes<A, width>;
   Array<RowNormalizer<Level, Norm::centred, A>, N> normalizer;
@@ -232,9 +276,8 @@ TOKENNORM_INLINE void normalize_rows(const Group<Source, N> source, const Moment
     TOKENNORM_UNROLL
     for (int r = 0; r < N; ++r) x[r] = source.row[r].template get<A, width>(c);
     TOKENNORM_UNROLL
-    for (int r = 0; r < N; ++r) {
-      sink.row[r].put(c, multiply_add(normalizer[r](x[r]), scale, shift));
-    }
+    for (int r = 0; r < N; ++r) x[r] = multiply_add(normalizer[r](x[r]), scale, shift);
+    results.put(c, x);
     at.advance();
   }
   if (c < channels) {
@@ -244,9 +287,8 @@ TOKENNORM_INLINE void normalize_rows(const Group<Source, N> source, const Moment
     TOKENNORM_UNROLL
     for (int r = 0; r < N; ++r) x[r] = source.row[r].template get_first<A, width>(c, n);
     TOKENNORM_UNROLL
-    for (int r = 0; r < N; ++r) {
-      sink.row[r].put_first(c, multiply_add(normalizer[r](x[r]), scale, shift), n);
-    }
+    for (int r = 0; r < N; ++r) x[r] = multiply_add(normalizer[r](x[r]), scale, shift);
+    results.put_first(c, x, n);
   }
 }
 

@@ -95,9 +95,12 @@ struct RowsTask {
   TOKENNORM_INLINE void run() const {
     if constexpr (Level::is_for_speed) {
       const Index channels = arguments.channels.get(), rows = end - begin;
-      if (channels > few_channels<Level, A> && channels <= grouped_channels<Level, A> &&
-          rows >= rows_together && !grouped) {
+      const bool few = channels <= few_channels<Level, A>;
+      if (!few && channels <= grouped_channels<Level, A> && rows >= rows_together && !grouped) {
         if (reach_of(arguments) == step::Reach::near) return run_grouped<Level>();
+      }
+      if constexpr (has_post && has_pre) {
+        if (few || grouped) return run_in_two<Level>();
       }
     }
     // A copy that no store can change.
@@ -107,7 +110,7 @@ struct RowsTask {
     const step::Affines<Level, A, Step> affines(step);
     const step::Reach reach = reach_of(step);
     using Affines = step::Affines<Level, A, Step>;
-    if constexpr (Level::is_for_speed) {
+    if constexpr (Level::is_for_speed && !(has_post && has_pre)) {
       if (step.channels.get() <= few_channels<Level, A> || grouped) {
         return Groups<Level, Affines, rows_together>{step, affines, reach, step.sum}.run(begin,
                                                                                          end);
@@ -144,9 +147,30 @@ struct RowsTask {
     if (alone < end) Level::call(RowsTask{arguments, alone, end});
   }
 
+  /// The sums of some rows that stay in L1, and then the norms of those sums: each is a chain of
+  /// pivots, sums and statistics, and one alone leaves the room to work on other groups meanwhile.
+  template <class Level>
+  TOKENNORM_INLINE void run_in_two() const {
+    const auto sums =
+        residual_step(arguments.channels, arguments.stream, arguments.update, arguments.alpha,
+                      arguments.post, Absent{}, Absent{}, arguments.sum, Absent{}, Absent{});
+    const auto norms = residual_step(arguments.channels, detail::as_const(arguments.sum), Absent{},
+                                     A(1), Absent{}, arguments.out, arguments.pre, Absent{},
+                                     arguments.stream_out, arguments.normed);
+    const Index fours = most_at_hand / (rows_together * arguments.channels.get() * element_bytes);
+    const Index rows = rows_together * std::max<Index>(fours, 1);
+    for (Index t = begin; t < end; t += rows) {
+      const Index last = std::min(end, t + rows);
+      Level::call(RowsTask<std::remove_const_t<decltype(sums)>, A>{sums, t, last, grouped});
+      Level::call(RowsTask<std::remove_const_t<decltype(norms)>, A>{norms, t, last, grouped});
+    }
+  }
+
   TOKENNORM_INLINE static step::Reach reach_of(const Step& step) {
     if constexpr (has_pre) {
       return reach_of(step, step.normed);
+    } else if constexpr (has_post) {
+      return std::min(reach_of(step, step.sum), step::Reach::cache);
     } else {
       return step::Reach::cache;
     }
@@ -187,9 +211,9 @@ struct RowsTask {
 
     TOKENNORM_INLINE void run(Index first, Index last) const {
       if (first >= last) return;
-      if constexpr (!has_pre) {
+      if constexpr (!has_pre && !is_added) {
         for (Index t = first; t < last; t += N) store_sums(t, count_at(t, last));
-      } else if constexpr (has_sum) {
+      } else if constexpr (has_sum && !is_added) {
         run_stored(first, last);
       } else if constexpr (N == 1 && !has_update && !has_out) {
         run_alternating(first, last);
@@ -199,6 +223,9 @@ struct RowsTask {
     }
 
    private:
+    /// What is normalized is the update, and the results are added to the stream.
+    static constexpr bool is_added = has_post && !has_pre && N > 1;
+
     TOKENNORM_INLINE static int count_at(Index t, Index last) {
       return static_cast<int>(std::min<Index>(N, last - t));
     }
@@ -308,14 +335,18 @@ struct RowsTask {
       ahead(row_of(step.update, t)).template fetch<0>(0, step.channels.get());
     }
     TOKENNORM_INLINE const auto& first_norm() const {
-      if constexpr (has_out) {
+      if constexpr (is_added) {
+        return step.post;
+      } else if constexpr (has_out) {
         return step.out;
       } else {
         return step.pre;
       }
     }
     TOKENNORM_INLINE const auto& first_result() const {
-      if constexpr (has_out) {
+      if constexpr (is_added) {
+        return step.sum;
+      } else if constexpr (has_out) {
         return step.stream_out;
       } else {
         return step.normed;
@@ -336,7 +367,9 @@ struct RowsTask {
 
     /// What is normalized first, where there is no norm on the update.
     TOKENNORM_INLINE auto source(Index t, int count) const {
-      if constexpr (has_update) {
+      if constexpr (is_added) {
+        return updates(t, count);
+      } else if constexpr (has_update) {
         return sum_of(t, count, rows_of<N>(step.update, t, count));
       } else {
         return stored(rows_of<N>(step.stream, t, count));
@@ -344,7 +377,7 @@ struct RowsTask {
     }
     /// The same, once the sums are taken.
     TOKENNORM_INLINE auto again(Index t, int count) const {
-      if constexpr (has_sum) {
+      if constexpr (has_sum && !is_added) {
         return stored(rows_of<N>(detail::as_const(sum_at_hand), t, count));
       } else {
         return source(t, count);
@@ -477,6 +510,27 @@ struct RowsTask {
 
     /// The results of rows whose statistics are there.
     TOKENNORM_INLINE void normalize(const Moments<A, N>& moments, Index t, int count) const {
+      if constexpr (is_added) {
+        add_normalized(moments, t, count);
+      } else {
+        normalize_first(moments, t, count);
+      }
+    }
+    TOKENNORM_INLINE void add_normalized(const Moments<A, N>& moments, Index t, int count) const {
+      if (moments.slow != 0) [[unlikely]] {
+        return Level::call(SlowPostTask{*this, moments, t, count});
+      }
+      const auto update = updates(t, count);
+      const auto sums = sum_of(t, count, update);
+      const auto sink = rows_of<N>(step.sum, t, count);
+      normalize_rows<Level, A, std::remove_cvref_t<decltype(step.post)>>(
+          update, moments, affines.post.affine,
+          GroupSums<step::Element<decltype(step.update)>,
+                    std::remove_cvref_t<decltype(sums.row[0])>,
+                    std::remove_cvref_t<decltype(sink.row[0])>, N>{sums, sink},
+          step.channels.get());
+    }
+    TOKENNORM_INLINE void normalize_first(const Moments<A, N>& moments, Index t, int count) const {
       const auto first = again(t, count);
       if constexpr (has_sum && N == 1) {
         if (sum_at_hand.data != step.sum.data) [[unlikely]] {
@@ -515,7 +569,9 @@ struct RowsTask {
         writer.start(source.row[0], moments, affine, sink.row[0], channels);
         writer.finish(to == step::Reach::beyond);
       } else {
-        normalize_rows<Level, A, Norm>(source, moments, affine, sink, channels);
+        normalize_rows<Level, A, Norm>(
+            source, moments, affine,
+            GroupResults<std::remove_cvref_t<decltype(sink.row[0])>, N>{sink}, channels);
       }
     }
   };
