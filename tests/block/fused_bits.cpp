@@ -13,14 +13,16 @@ namespace {
 
 using Matrix = TokenMatrix<float>;
 
-/// h ← x + N₂(N₁(x)), y = h + N₄(N₃(h)), with sublayers that leave their input alone.
+Matrix unchanged(const Matrix& n) { return n; }
+
+/// h ← x + N₂(f(N₁(x))), y = h + N₄(f(N₃(h)))
 template <class Post, class Pre>
-void expect_bits_of_single_steps(const Post& post, const Pre& pre, const Matrix& x) {
-  const auto unchanged = [](const Matrix& n) -> Matrix { return n; };
+void expect_bits_of_single_steps(const Post& post, const Pre& pre, const Matrix& x,
+                                 Matrix (*f)(const Matrix&) = unchanged) {
   const LayerNorm<float> plain(x.cols());
-  const SandwichLN block(plain, unchanged, post, pre, unchanged, plain);
-  const Matrix h = x + post(plain(x));
-  const Matrix y = h + plain(pre(h));
+  const SandwichLN block(plain, f, post, pre, f, plain);
+  const Matrix h = x + post(f(plain(x)));
+  const Matrix y = h + plain(f(pre(h)));
   EXPECT_TRUE(same_bits(block(x), y)) << x.rows() << " x " << x.cols();
 }
 
@@ -44,6 +46,19 @@ TEST(FusedBits, ScaleOffsetAndARestOfChannels) {
       expect_bits_of_single_steps(post, RMSNorm<float>(channels), x);
       expect_bits_of_single_steps(post, LayerNorm<float>(channels), x);
     }
+  }
+}
+
+TEST(FusedBits, UpdatesOfWhichSomeNeedTheWiderType) {
+  const auto some_huge = [](const Matrix& n) -> Matrix {
+    Matrix update = n;
+    for (const Index t : {1, 40, 66}) update.row(t) *= 1e30f;
+    return update;
+  };
+  for (const Index channels : {5, 64, 103, 300, 700}) {
+    const auto x = random_normal<Matrix>({67, channels}, Seed{7303}, 1, 2);
+    expect_bits_of_single_steps(LayerNorm<float>(channels), RMSNorm<float>(channels), x, some_huge);
+    expect_bits_of_single_steps(RMSNorm<float>(channels), LayerNorm<float>(channels), x, some_huge);
   }
 }
 

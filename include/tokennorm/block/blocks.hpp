@@ -73,16 +73,19 @@ struct SandwichLNKind {
 
 }  // namespace detail
 
+// The sublayers' parameters are not named like their members: GCC's -Wshadow minds where they are
+// functions.
+
 /// h = x + attention(norm(x));  y = h + feed_forward(norm(h))
 template <class AttentionNorm, class Attention, class FeedForwardNorm, class FeedForward>
 class PreLN
     : public detail::Block<detail::PreLNKind, detail::PreLNConnection<AttentionNorm, Attention>,
                            detail::PreLNConnection<FeedForwardNorm, FeedForward>> {
  public:
-  PreLN(AttentionNorm attention_norm, Attention attention, FeedForwardNorm feed_forward_norm,
-        FeedForward feed_forward)
-      : PreLN::Block(detail::pre_ln(std::move(attention_norm), std::move(attention)),
-                     detail::pre_ln(std::move(feed_forward_norm), std::move(feed_forward))) {}
+  PreLN(AttentionNorm attention_norm, Attention attend, FeedForwardNorm feed_forward_norm,
+        FeedForward feed)
+      : PreLN::Block(detail::pre_ln(std::move(attention_norm), std::move(attend)),
+                     detail::pre_ln(std::move(feed_forward_norm), std::move(feed))) {}
 };
 
 /// h = norm(x + attention(x));  y = norm(h + feed_forward(h))
@@ -91,10 +94,10 @@ class PostLN
     : public detail::Block<detail::PostLNKind, detail::PostLNConnection<Attention, AttentionNorm>,
                            detail::PostLNConnection<FeedForward, FeedForwardNorm>> {
  public:
-  PostLN(Attention attention, AttentionNorm attention_norm, FeedForward feed_forward,
+  PostLN(Attention attend, AttentionNorm attention_norm, FeedForward feed,
          FeedForwardNorm feed_forward_norm)
-      : PostLN::Block(detail::post_ln(std::move(attention), std::move(attention_norm)),
-                      detail::post_ln(std::move(feed_forward), std::move(feed_forward_norm))) {}
+      : PostLN::Block(detail::post_ln(std::move(attend), std::move(attention_norm)),
+                      detail::post_ln(std::move(feed), std::move(feed_forward_norm))) {}
 };
 
 /// h = x + norm(attention(norm(x)));  y = h + norm(feed_forward(norm(h)))
@@ -106,12 +109,12 @@ class SandwichLN
           detail::SandwichLNConnection<AttentionNorm, Attention, AttentionOutputNorm>,
           detail::SandwichLNConnection<FeedForwardNorm, FeedForward, FeedForwardOutputNorm>> {
  public:
-  SandwichLN(AttentionNorm attention_norm, Attention attention,
+  SandwichLN(AttentionNorm attention_norm, Attention attend,
              AttentionOutputNorm attention_output_norm, FeedForwardNorm feed_forward_norm,
-             FeedForward feed_forward, FeedForwardOutputNorm feed_forward_output_norm)
-      : SandwichLN::Block(detail::sandwich_ln(std::move(attention_norm), std::move(attention),
+             FeedForward feed, FeedForwardOutputNorm feed_forward_output_norm)
+      : SandwichLN::Block(detail::sandwich_ln(std::move(attention_norm), std::move(attend),
                                               std::move(attention_output_norm)),
-                          detail::sandwich_ln(std::move(feed_forward_norm), std::move(feed_forward),
+                          detail::sandwich_ln(std::move(feed_forward_norm), std::move(feed),
                                               std::move(feed_forward_output_norm))) {}
 };
 
