@@ -13,16 +13,18 @@ namespace {
 
 using Matrix = TokenMatrix<float>;
 
-Matrix unchanged(const Matrix& n) { return n; }
+template <class X>
+X unchanged(const X& n) {
+  return n;
+}
 
 /// h ← x + N₂(f(N₁(x))), y = h + N₄(f(N₃(h)))
-template <class Post, class Pre>
-void expect_bits_of_single_steps(const Post& post, const Pre& pre, const Matrix& x,
-                                 Matrix (*f)(const Matrix&) = unchanged) {
+template <class Post, class Pre, class X, class F = X (*)(const X&)>
+void expect_bits_of_single_steps(const Post& post, const Pre& pre, const X& x, F f = unchanged<X>) {
   const LayerNorm<float> plain(x.cols());
   const SandwichLN block(plain, f, post, pre, f, plain);
-  const Matrix h = x + post(f(plain(x)));
-  const Matrix y = h + plain(f(pre(h)));
+  const X h = x + post(f(plain(x)));
+  const X y = h + plain(f(pre(h)));
   EXPECT_TRUE(same_bits(block(x), y)) << x.rows() << " x " << x.cols();
 }
 
@@ -59,6 +61,14 @@ TEST(FusedBits, UpdatesOfWhichSomeNeedTheWiderType) {
     const auto x = random_normal<Matrix>({67, channels}, Seed{7303}, 1, 2);
     expect_bits_of_single_steps(LayerNorm<float>(channels), RMSNorm<float>(channels), x, some_huge);
     expect_bits_of_single_steps(RMSNorm<float>(channels), LayerNorm<float>(channels), x, some_huge);
+  }
+}
+
+/// The norms of an update are rounded before they are added.
+TEST(FusedBits, Bfloat16) {
+  for (const Index channels : {5, 64, 103, 300, 700}) {
+    const auto x = random_normal<TokenMatrix<Eigen::bfloat16>>({67, channels}, Seed{7304}, 1, 2);
+    expect_bits_of_single_steps(LayerNorm<float>(channels), RMSNorm<float>(channels), x);
   }
 }
 

@@ -215,5 +215,24 @@ TYPED_TEST(BackwardAccuracy, NormWithoutScaleOrShiftHasNoSuchGradient) {
     }
 }
 
+/// A sum of 2²⁴ and a one each time would stay what it is.
+TEST(GradientAccuracy, TokensAreAddedUpBeforeTheyMeetTheGradient) {
+  const Index channels = 40;
+  const LayerNorm<float> norm(channels);
+  for (const Index tokens : {1, 2, 3, 4, 5, 17}) {
+    const TokenMatrix<float> x = TokenMatrix<float>::Random(tokens, channels);
+    const TokenMatrix<float> dy = TokenMatrix<float>::Ones(tokens, channels);
+    TokenMatrix<float> y, dx;
+    TokenStatistics<float> stats;
+    NormGradients<float> gradients;
+    norm.normalize(x, y, stats);
+    norm.backpropagate(x, stats, dy, dx, gradients);
+    gradients.shift.setConstant(0x1p24f);
+    norm.backpropagate(x, stats, dy, dx, gradients);
+    const auto expected = static_cast<float>(0x1p24 + static_cast<double>(tokens));
+    EXPECT_TRUE((gradients.shift.array() == expected).all()) << tokens << " tokens";
+  }
+}
+
 }  // namespace
 }  // namespace tokennorm::test

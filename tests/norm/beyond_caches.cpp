@@ -11,6 +11,8 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <utility>
+#include <vector>
 
 namespace tokennorm::test {
 namespace {
@@ -28,6 +30,13 @@ class BeyondCaches : public ::testing::Test {
   /// Few channels; rows that begin where cache lines begin and rows that do not; and rows too long
   /// to be kept at hand.
   static constexpr std::array<Index, 4> widths{64, 1024, 1031, 4112};
+  static std::vector<std::pair<Index, bool>> widths_both_ways() {
+    std::vector<std::pair<Index, bool>> both;
+    for (const Index channels : widths) {
+      for (const bool steers : {false, true}) both.emplace_back(channels, steers);
+    }
+    return both;
+  }
   static Index token_count(Index channels) { return (Index{17} << 20) / channels; }
 
   template <class Check>
@@ -50,6 +59,14 @@ class BeyondCaches : public ::testing::Test {
     }
     return x;
   }
+};
+
+/// However this machine uses its memory, for the length of a scope.
+struct Steering {
+  explicit Steering(bool steers) { detail::chosen_steering = steers; }
+  Steering(const Steering&) = delete;
+  Steering& operator=(const Steering&) = delete;
+  ~Steering() { detail::chosen_steering = -1; }
 };
 
 using FloatCases = ::testing::Types<Case<LayerKind, float>, Case<RMSKind, float>>;
@@ -91,8 +108,9 @@ TEST_F(SumBeyondCaches, SumAndNorm) {
 }
 
 TYPED_TEST(BeyondCaches, Backward) {
-  for (const Index channels : this->widths) {
+  for (const auto& [channels, steers] : this->widths_both_ways()) {
     SCOPED_TRACE(channels);
+    const Steering steering(steers);
     const auto norm = random_affine<TypeParam>(channels);
     const Index tokens = this->token_count(channels);
     const Tokens x = this->some_tokens(tokens, channels, 4);
@@ -119,14 +137,6 @@ TYPED_TEST(BeyondCaches, Backward) {
     EXPECT_TRUE(gradients.scale.template cast<double>().isApprox(scale_gradient, 1e-6));
   }
 }
-
-/// However this machine uses its memory, for the length of a scope.
-struct Steering {
-  explicit Steering(bool steers) { detail::chosen_steering = steers; }
-  Steering(const Steering&) = delete;
-  Steering& operator=(const Steering&) = delete;
-  ~Steering() { detail::chosen_steering = -1; }
-};
 
 /// In the second cache, in the third, far away, and beyond.
 constexpr std::array<std::array<Index, 2>, 6> near_and_far{
@@ -181,11 +191,14 @@ TEST(BeyondCachesPartly, BackwardOfAPartialRMSNorm) {
   Partial::Statistics stats, first_stats;
   Partial::Gradients gradients, first_gradients;
   norm.normalize(x, y, stats);
-  norm.backpropagate(x, stats, x, dx, gradients);
   const Tokens first = x.topRows(1);
   norm.normalize(first, y, first_stats);
   norm.backpropagate(first, first_stats, first, first_dx, first_gradients);
-  EXPECT_TRUE(same_bits(dx, first_dx.replicate(tokens, 1)));
+  for (const bool steers : {false, true}) {
+    const Steering steering(steers);
+    norm.backpropagate(x, stats, x, dx, gradients);
+    EXPECT_TRUE(same_bits(dx, first_dx.replicate(tokens, 1))) << steers;
+  }
 }
 
 }  // namespace

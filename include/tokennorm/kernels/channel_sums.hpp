@@ -188,8 +188,8 @@ class GradientSums {
   }
 
  private:
-  /// A few tokens make one sum, which goes straight to the gradient.
-  bool goes_straight() const { return std::is_same_v<A, G> && tokens_ <= rows_together; }
+  /// One token goes straight to the gradient. (Of several, each would be rounded against it.)
+  bool goes_straight() const { return std::is_same_v<A, G> && tokens_ == 1; }
   Index size_of_one() const { return chunk_count(tokens_) * channels_; }
   Index size() const {
     return (Index{scale_ != nullptr} + Index{shift_ != nullptr}) * size_of_one();

@@ -229,9 +229,9 @@ struct GroupResults {
 };
 
 /// or, rounded as if they were stored, into sums with the rows of a stream.
-template <class RoundAs, class Sum, class Sink, int N>
+template <class RoundAs, class SumOfRow, class Sink, int N>
 struct GroupSums {
-  Group<Sum, N> sums;
+  Group<SumOfRow, N> sums;
   Group<Sink, N> rows;
 
   template <class A, int W>

@@ -47,7 +47,8 @@ TOKENNORM_INLINE void finish_sums(const Norm& norm, const SumsOfRows<A, N>& sums
   store_statistics(norm, moments, token, count);
 }
 
-/// The statistics of rows, in a function of its own for the steps that need those of several norms.
+/// The statistics of rows, for the steps that need those of several norms; in a function of its own
+/// where it is called.
 template <class A, class Norm, int N, class Source>
 struct MomentsTask {
   const Norm& norm;
@@ -147,8 +148,9 @@ struct RowsTask {
     if (alone < end) Level::call(RowsTask{arguments, alone, end});
   }
 
-  /// The sums of some rows that stay in L1, and then the norms of those sums: each is a chain of
-  /// pivots, sums and statistics, and one alone leaves the room to work on other groups meanwhile.
+  /// The sums of some rows that stay in L1, and then the norms of those sums. Within a row, two
+  /// norms are one long chain; of each alone, other groups are worked on meanwhile where rows are
+  /// short.
   template <class Level>
   TOKENNORM_INLINE void run_in_two() const {
     const auto sums =
@@ -320,7 +322,8 @@ struct RowsTask {
       }
     }
 
-    /// Whether rows that are far away are left to the machine's own prefetchers.
+    /// Whether rows that are far away are left to the machine's own prefetchers. (Not the results
+    /// of long ones: what is read drives them out before they are written.)
     TOKENNORM_INLINE bool is_left_alone() const {
       return reach >= step::Reach::far && !detail::steers_memory();
     }
@@ -417,7 +420,7 @@ struct RowsTask {
       const Index channels = step.channels.get();
       Ahead ahead;
       if (reach == step::Reach::far &&
-          (!is_left_alone() || N > 1 || channels * element_bytes > most_at_hand)) {
+          (!is_left_alone() || channels * element_bytes > most_at_hand)) {
         ahead = kernels::ahead(row_of(first_result(), t));
       }
       step::take_sums<Level, A>(first_norm(), source, sink, ahead, count, channels, sums,
