@@ -14,7 +14,7 @@
 #   --help             show this text
 #
 # From the environment: CXX, BUILD_DIR (default build-bench), TOKENNORM_ISA, and what CMake reads
-# itself. A run of everything takes three minutes once it is built, and five with --peers.
+# itself. A run of everything takes three minutes once it is built, and four with --peers.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 build=${BUILD_DIR:-$root/build-bench}
