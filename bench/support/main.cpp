@@ -43,8 +43,8 @@ class OneReport : public benchmark::JSONReporter {
   bool has_context_ = false;
 };
 
-/// Cell after cell: with random interleaving, what is compared is measured within a second. A
-/// shared machine runs faster and slower for longer than that.
+/// Cell after cell: with random interleaving, what is compared is measured within seconds, and not
+/// minutes apart. A shared machine runs faster and slower from one to the other.
 void run_by_cell(std::ostream& json) {
   using namespace tokennorm;
   const std::string filter = benchmark::GetBenchmarkFilter();

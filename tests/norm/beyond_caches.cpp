@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Results of 64 MiB and more are stored past the caches, on some machines. They are those of the
-// same tokens a few at a time, bit for bit: what else is right of those is tested elsewhere. And
-// memory that is steered has the bits of memory that is not.
+// Results of 64 MiB and more are stored past the caches (dx where memory is steered). They are
+// those of the same tokens a few at a time, bit for bit: what else is right of those is tested
+// elsewhere. Steered or not, the bits are the same.
 #include "../support/exact_bits.hpp"
 #include "compiled_norm.hpp"
 #include "norm_kinds.hpp"

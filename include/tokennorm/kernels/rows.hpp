@@ -347,9 +347,7 @@ struct RowsTask {
       }
     }
     TOKENNORM_INLINE const auto& first_result() const {
-      if constexpr (is_added) {
-        return step.sum;
-      } else if constexpr (has_out) {
+      if constexpr (has_out) {
         return step.stream_out;
       } else {
         return step.normed;
