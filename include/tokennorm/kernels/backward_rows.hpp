@@ -7,6 +7,7 @@
 #pragma once
 
 #include "tokennorm/kernels/backward.hpp"
+#include "tokennorm/kernels/steering.hpp"
 
 #include <algorithm>
 #include <type_traits>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-/// Run-time choice of the instruction set, and of how memory is used. The kernels are written once,
-/// over a number of lanes, and compiled three times inside functions with a target attribute: a
-/// plain -O2 build uses AVX-512 where the machine has it.
+/// Run-time choice of the instruction set. The kernels are written once, over a number of lanes, and
+/// compiled three times inside functions with a target attribute: a plain -O2 build uses AVX-512
+/// where the machine has it.
 ///
 /// The environment variable TOKENNORM_ISA=avx512|avx2|baseline, or limit_isa, lowers the level for
 /// tests and benchmarks; nothing raises it above what the machine has.
@@ -95,36 +95,6 @@ inline constinit std::atomic<int> chosen_isa{-1};
   int unset = -1;
   chosen_isa.compare_exchange_strong(unset, static_cast<int>(highest_isa()));
   return chosen_isa.load(std::memory_order_relaxed);
-}
-
-/// Whether what goes to and from memory is steered: rows are fetched ahead, one is read while
-/// another is written, stores to several places are kept apart, and dx is stored past the caches.
-/// Intel's processors are faster by up to a third; in AMD's (Zen 4) it gets in the way of their own
-/// prefetchers and costs as much. The bits are the same (but for -ffast-math, which reorders the
-/// sums of gradients).
-inline bool machine_is_steered() {
-#if defined(__x86_64__)
-  __builtin_cpu_init();
-  return !__builtin_cpu_is("amd");
-#else
-  return true;
-#endif
-}
-
-/// 1 or 0, or −1 before it is first asked for; tests set it.
-inline constinit std::atomic<int> chosen_steering{-1};
-
-[[gnu::cold, gnu::noinline]] inline int choose_steering() {
-  const int steers = machine_is_steered();
-  chosen_steering.store(steers, std::memory_order_relaxed);
-  return steers;
-}
-
-TOKENNORM_INLINE bool steers_memory() {
-  int steers = chosen_steering.load(std::memory_order_relaxed);
-  if (steers < 0) [[unlikely]]
-    steers = choose_steering();
-  return steers != 0;
 }
 
 /// Whether kernels at AVX-512 convert to bfloat16 by the machine's own instruction. (Asked for

@@ -11,42 +11,6 @@
 
 namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
 
-/// What is Absent by type is not compiled. A sum that is NotStored has the same bits as if it were;
-/// with `post` it is stored. The last norm is always `pre`: there is no `out` without it.
-template <class A, int Channels, class Stream, class Update, class Summed, class Streamed,
-          class Normed, class Post, class Out, class Pre>
-struct ResidualStep {
-  Extent<Channels> channels;
-  Stream stream;  // TokenView<const …>: h
-  Update update;  // TokenView<const …> or Absent
-  A alpha;
-  Post post;  // NormArguments or Absent, like the next two
-  Out out;
-  Pre pre;
-  Summed sum;           // TokenView or NotStored: α·h + post(update); the new h without `out`
-  Streamed stream_out;  // TokenView or Absent: out(h)
-  Normed normed;        // TokenView or Absent: n
-};
-
-/// Names its types: two calls that want the same are one kernel, as are a norm that leaves the new
-/// h and one that leaves n.
-template <class A, int Channels, class Stream, class Update, class Post, class Out, class Pre,
-          class Summed, class Streamed, class Normed>
-TOKENNORM_INLINE auto residual_step(const Extent<Channels>& channels, const Stream& stream,
-                                    const Update& update, A alpha, const Post& post, const Out& out,
-                                    const Pre& pre, const Summed& sum, const Streamed& stream_out,
-                                    const Normed& normed) {
-  if constexpr (is_present<Out> && !is_present<Pre>) {
-    return residual_step(channels, stream, update, alpha, post, Absent{}, out, sum, Absent{},
-                         stream_out);
-  } else {
-    return ResidualStep<A, Channels, Stream, Update, Summed, Streamed, Normed, Post, Out, Pre>{
-        in_registers(channels),   in_registers(stream), in_registers(update), in_register(alpha),
-        in_registers(post),       in_registers(out),    in_registers(pre),    in_registers(sum),
-        in_registers(stream_out), in_registers(normed)};
-  }
-}
-
 namespace step {
 
 template <class View>
@@ -71,6 +35,54 @@ template <class Sum>
 inline constexpr bool is_stored = SumTraits<std::remove_cv_t<Sum>>::stored;
 template <class Sum>
 using StoredAs = typename SumTraits<std::remove_cv_t<Sum>>::type;
+
+}  // namespace step
+
+/// What is Absent by type is not compiled. A sum that is NotStored has the same bits as if it were;
+/// with `post` it is stored. The last norm is always `pre`: there is no `out` without it.
+template <class A, int Channels, class Stream, class Update, class Summed, class Streamed,
+          class Normed, class Post, class Out, class Pre>
+struct ResidualStep {
+  Extent<Channels> channels;
+  Stream stream;  // TokenView<const …>: h
+  Update update;  // TokenView<const …> or Absent
+  A alpha;
+  Post post;  // NormArguments or Absent, like the next two
+  Out out;
+  Pre pre;
+  Summed sum;           // TokenView or NotStored: α·h + post(update); the new h without `out`
+  Streamed stream_out;  // TokenView or Absent: out(h)
+  Normed normed;        // TokenView or Absent: n
+
+  static constexpr bool has_update = is_present<Update>;
+  static constexpr bool has_post = is_present<Post>;
+  static constexpr bool has_out = is_present<Out>;
+  static constexpr bool has_pre = is_present<Pre>;
+  static constexpr bool has_sum = has_update && step::is_stored<Summed>;
+  static_assert(has_sum || !has_post);
+  static_assert(has_pre || !has_out);
+};
+
+/// Names its types: two calls that want the same are one kernel, as are a norm that leaves the new
+/// h and one that leaves n.
+template <class A, int Channels, class Stream, class Update, class Post, class Out, class Pre,
+          class Summed, class Streamed, class Normed>
+TOKENNORM_INLINE auto residual_step(const Extent<Channels>& channels, const Stream& stream,
+                                    const Update& update, A alpha, const Post& post, const Out& out,
+                                    const Pre& pre, const Summed& sum, const Streamed& stream_out,
+                                    const Normed& normed) {
+  if constexpr (is_present<Out> && !is_present<Pre>) {
+    return residual_step(channels, stream, update, alpha, post, Absent{}, out, sum, Absent{},
+                         stream_out);
+  } else {
+    return ResidualStep<A, Channels, Stream, Update, Summed, Streamed, Normed, Post, Out, Pre>{
+        in_registers(channels),   in_registers(stream), in_registers(update), in_register(alpha),
+        in_registers(post),       in_registers(out),    in_registers(pre),    in_registers(sum),
+        in_registers(stream_out), in_registers(normed)};
+  }
+}
+
+namespace step {
 
 template <class Norm>
 TOKENNORM_INLINE Index statistics_count(const Norm& norm, Index channels) {
