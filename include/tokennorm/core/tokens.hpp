@@ -36,10 +36,11 @@ using TokenMap = Eigen::Map<
                        TokenMatrix<Element>>,
     Eigen::Unaligned, Eigen::OuterStride<>>;
 
-/// Token t starts at `pointer + t·row_stride`.
-template <class Element>
-TokenMap<Element> tokens(Element* pointer, Index token_count, Index channels, Index row_stride) {
-  using detail::fail;
+namespace detail {
+
+/// Fails where tokens(...) was given what it cannot take; of a pointer it says that it is null.
+[[noreturn, gnu::cold, gnu::noinline]] inline void fail_tokens(Index token_count, Index channels,
+                                                               Index row_stride) {
   if (token_count < 0) {
     fail({"tokens"}, {"token_count is ", token_count, "; expected 0 or more"});
   }
@@ -50,9 +51,18 @@ TokenMap<Element> tokens(Element* pointer, Index token_count, Index channels, In
     fail({"tokens"}, {"row_stride is ", row_stride, "; expected at least the ", channels,
                       " channels of a row"});
   }
-  if (pointer == nullptr && token_count > 0) {
-    fail({"tokens"}, {"the pointer is null; expected the address of ", token_count, " x ", channels,
-                      " values"});
+  fail({"tokens"},
+       {"the pointer is null; expected the address of ", token_count, " x ", channels, " values"});
+}
+
+}  // namespace detail
+
+/// Token t starts at `pointer + t·row_stride`.
+template <class Element>
+TokenMap<Element> tokens(Element* pointer, Index token_count, Index channels, Index row_stride) {
+  if (token_count < 0 || channels < 1 || (token_count > 1 && row_stride < channels) ||
+      (pointer == nullptr && token_count > 0)) [[unlikely]] {
+    detail::fail_tokens(token_count, channels, row_stride);
   }
   return {pointer, token_count, channels, Eigen::OuterStride<>(row_stride)};
 }

@@ -6,6 +6,9 @@
 #include "tokennorm/kernels/lanes.hpp"
 
 #include <algorithm>
+#include <array>
+#include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
@@ -14,7 +17,9 @@ namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_
 using detail::TokenView;
 
 /// An operand, norm or result that this call does not have.
-struct Absent {};
+struct Absent {
+  using Param = void;  // of a norm
+};
 
 /// A sum that is rounded to T as if it were stored, but is not.
 template <class T>
@@ -106,6 +111,21 @@ TOKENNORM_INLINE const Other& in_registers(const Other& other) {
   return other;
 }
 
+/// Zeros or ones. (By their bits: half and bfloat16 have no constexpr conversion.)
+template <class T, std::size_t N>
+constexpr std::array<T, N> repeated(int value) {
+  if constexpr (sizeof(T) == 2) {
+    constexpr std::uint16_t one = std::is_same_v<T, Eigen::half> ? 0x3c00 : 0x3f80;
+    std::array<std::uint16_t, N> bits{};
+    bits.fill(value == 0 ? 0 : one);
+    return std::bit_cast<std::array<T, N>>(bits);
+  } else {
+    std::array<T, N> values{};
+    values.fill(static_cast<T>(value));
+    return values;
+  }
+}
+
 /// The scale and shift of a norm at some channels. One that is switched off is read from a constant
 /// with step 0, so that one loop serves all. To be copied into a loop: what stands elsewhere in
 /// memory would be read again after every store.
@@ -115,21 +135,11 @@ class Affine {
   static constexpr int width = Level::template lanes<A>;
   using V = Lanes<A, width>;
 
-  /// The constants must outlive it.
-  struct Constants {
-    alignas(64) Array<Param, width> ones, zeros;
-
-    TOKENNORM_INLINE Constants() {
-      std::fill_n(ones, width, Param(1));
-      std::fill_n(zeros, width, Param(0));
-    }
-  };
-
   template <class Norm>
-  TOKENNORM_INLINE Affine(const Norm& norm, const Constants& constants)
+  TOKENNORM_INLINE explicit Affine(const Norm& norm)
       : offset_(norm.scale == nullptr ? A(0) : static_cast<A>(norm.scale_offset)),
-        scale_(norm.scale == nullptr ? constants.ones : norm.scale),
-        shift_(norm.shift == nullptr ? constants.zeros : norm.shift),
+        scale_(norm.scale == nullptr ? ones.data() : norm.scale),
+        shift_(norm.shift == nullptr ? zeros.data() : norm.shift),
         scale_mask_(norm.scale == nullptr ? 0 : -1),
         shift_mask_(norm.shift == nullptr ? 0 : -1) {}
 
@@ -184,11 +194,23 @@ class Affine {
   TOKENNORM_INLINE V shift_of(Index c) const { return V(shift_at(c)); }
 
  private:
+  alignas(64) static constexpr auto ones = repeated<Param, std::size_t{width}>(1);
+  alignas(64) static constexpr auto zeros = repeated<Param, std::size_t{width}>(0);
+
   V offset_;
   const Param* scale_;
   const Param* shift_;
   Index scale_mask_, shift_mask_;
 };
+template <class Level, class A>
+class Affine<Level, A, void> {
+ public:
+  TOKENNORM_INLINE explicit Affine(Absent) {}
+};
+
+/// That of a norm, which may be absent.
+template <class Level, class A, class Norm>
+using AffineOf = Affine<Level, A, typename Norm::Param>;
 
 // ---- where values come from and go to -----------------------------------------------------------
 
@@ -228,7 +250,7 @@ struct Row {
   TOKENNORM_INLINE A at(Index c) const {
     return static_cast<A>(data[c]);
   }
-  template <class A>
+  template <class A, int = 0>
   TOKENNORM_INLINE void set(Index c, A value) const {
     store_first(data + c, Lanes<A, Baseline::lanes<A>>(value), 1);
   }
@@ -269,7 +291,7 @@ struct Column {
   TOKENNORM_INLINE A at(Index c) const {
     return static_cast<A>(data[c * channel_stride]);
   }
-  template <class A>
+  template <class A, int = 0>
   TOKENNORM_INLINE void set(Index c, A value) const {
     store_first(data + c * channel_stride, Lanes<A, Baseline::lanes<A>>(value), 1);
   }
@@ -319,23 +341,34 @@ struct Stored {
   TOKENNORM_INLINE Stored one(Index i) const { return {operand.one(i)}; }
 };
 
+/// α·h + u, rounded to the type it is, or would be, stored in.
+template <class StoredAs, class A, int W>
+TOKENNORM_INLINE Lanes<A, W> scaled_sum(A alpha, const Lanes<A, W>& h, const Lanes<A, W>& u) {
+  // Without contraction into FMA, so that it is the same sum at every level.
+  return rounded_to<StoredAs>(opaque(h * Lanes<A, W>(alpha)) + u);
+}
+
+// A subnormal bfloat16 is kept at one level and becomes zero at another.
+template <class T>
+inline constexpr bool rounds_the_same_at_every_level = !std::is_same_v<T, Eigen::bfloat16>;
+
 /// A source: α·stream + update, rounded to the type it is, or would be, stored in.
 template <class StoredAs, class A0, class Stream, class Update>
 struct Sum {
-  // A subnormal bfloat16 is kept at one level and becomes zero at another.
   static constexpr bool same_at_every_level =
-      Update::same_at_every_level && !std::is_same_v<StoredAs, Eigen::bfloat16>;
+      Update::same_at_every_level && rounds_the_same_at_every_level<StoredAs>;
   Stream stream;
   Update update;
   A0 alpha;
 
   template <class A, int W>
   TOKENNORM_INLINE Lanes<A, W> get(Index c) const {
-    return add<A, W>(stream.template get<A, W>(c), update.template get<A, W>(c));
+    return scaled_sum<StoredAs>(alpha, stream.template get<A, W>(c), update.template get<A, W>(c));
   }
   template <class A, int W>
   TOKENNORM_INLINE Lanes<A, W> get_first(Index c, Index n) const {
-    return add<A, W>(stream.template get_first<A, W>(c, n), update.template get_first<A, W>(c, n));
+    return scaled_sum<StoredAs>(alpha, stream.template get_first<A, W>(c, n),
+                                update.template get_first<A, W>(c, n));
   }
   /// Through the lanes, so that it has the bits that the lanes have.
   template <class A, int W = Baseline::lanes<A>>
@@ -347,14 +380,71 @@ struct Sum {
     }
   }
   TOKENNORM_INLINE Sum one(Index i) const { return {stream.one(i), update.one(i), alpha}; }
+};
 
-  /// α·h + u, of values that are there already.
+/// A row of results that are added to a stream: α·stream + y is stored, y rounded to RoundAs as if
+/// it were.
+template <class RoundAs, class A0, class Stream, class Summed>
+struct AddedRow {
+  static constexpr bool same_at_every_level =
+      rounds_the_same_at_every_level<RoundAs> && rounds_the_same_at_every_level<Summed>;
+  Row<const Stream> stream;
+  Row<Summed> sum;
+  A0 alpha;
+
   template <class A, int W>
-  TOKENNORM_INLINE Lanes<A, W> add(const Lanes<A, W>& h, const Lanes<A, W>& u) const {
-    // Without contraction into FMA, so that it is the same sum at every level.
-    return rounded_to<StoredAs>(opaque(h * Lanes<A, W>(alpha)) + u);
+  TOKENNORM_INLINE void put(Index c, const Lanes<A, W>& y) const {
+    sum.put(c, added(stream.template get<A, W>(c), y));
+  }
+  template <class A, int W>
+  TOKENNORM_INLINE void put_first(Index c, const Lanes<A, W>& y, Index n) const {
+    sum.put_first(c, added(stream.template get_first<A, W>(c, n), y), n);
+  }
+  template <class A, int W>
+  TOKENNORM_INLINE void put_streaming(Index c, const Lanes<A, W>& y) const {
+    sum.put_streaming(c, added(stream.template get<A, W>(c), y));
+  }
+  TOKENNORM_INLINE Index unaligned(Index width) const { return sum.unaligned(width); }
+  /// One channel, through the lanes, so that it has the bits that the lanes have.
+  template <class A, int W>
+  TOKENNORM_INLINE void set(Index c, A value) const {
+    put_first(c, Lanes<A, W>(value), 1);
+  }
+
+  template <class A, int W>
+  TOKENNORM_INLINE Lanes<A, W> added(const Lanes<A, W>& h, const Lanes<A, W>& y) const {
+    return scaled_sum<Summed>(alpha, h, rounded_to<RoundAs>(y));
   }
 };
+
+/// Results that are added to a stream.
+template <class RoundAs, class A, class Stream, class Summed>
+struct AddedView {
+  TokenView<const Stream> stream;
+  TokenView<Summed> sum;
+  A alpha;
+};
+
+template <class>
+inline constexpr bool is_added_view = false;
+template <class... Types>
+inline constexpr bool is_added_view<AddedView<Types...>> = true;
+
+template <class RoundAs, class A, class Stream, class Summed>
+TOKENNORM_INLINE AddedView<RoundAs, A, Stream, Summed> in_registers(
+    const AddedView<RoundAs, A, Stream, Summed>& view) {
+  return {in_registers(view.stream), in_registers(view.sum), in_register(view.alpha)};
+}
+template <class RoundAs, class A, class Stream, class Summed>
+TOKENNORM_INLINE AddedRow<RoundAs, A, Stream, Summed> row_of(
+    const AddedView<RoundAs, A, Stream, Summed>& view, Index token) {
+  return {row_of(view.stream, token), row_of(view.sum, token), view.alpha};
+}
+
+template <class RoundAs, class A, class Stream, class Summed>
+TOKENNORM_INLINE Ahead ahead(const AddedRow<RoundAs, A, Stream, Summed>& row) {
+  return ahead(row.sum);
+}
 
 /// An operand that is read as the sum of two.
 template <class T>
@@ -419,6 +509,16 @@ template <class Operand, int N>
 TOKENNORM_INLINE auto stored(const Group<Operand, N>& rows) {
   return group_of<N>([&](int r)
                          __attribute__((always_inline)) { return Stored<Operand>{rows.row[r]}; });
+}
+
+template <int N, class RoundAs, class A, class Stream, class Summed>
+TOKENNORM_INLINE auto rows_of(const AddedView<RoundAs, A, Stream, Summed>& view, Index token,
+                              int count = N) {
+  const auto streams = rows_of<N>(view.stream, token, count);
+  const auto sums = rows_of<N>(view.sum, token, count);
+  return group_of<N>([&](int r) __attribute__((always_inline)) {
+    return AddedRow<RoundAs, A, Stream, Summed>{streams.row[r], sums.row[r], view.alpha};
+  });
 }
 
 /// Whether an operand stands in the memory of a result.

@@ -48,8 +48,7 @@ struct BackwardColumnsTask {
       using V = Lanes<A, width>;
       const Index channels = args.channels.get();
       const Index counted = step::statistics_count(args.norm, channels);
-      const step::ReadyAffine<Level, A, Norm> ready(args.norm);
-      const auto affine = ready.affine;
+      const AffineOf<Level, A, Norm> affine(args.norm);
       backward::Tokens<A, width> tokens;
       tokens.read(args.norm, t, static_cast<int>(count));
       const V center = get(tokens.center), rstd = get(tokens.rstd);

@@ -51,69 +51,56 @@ struct Grouping {
 /// The channels that are worked on apart.
 inline constexpr Index channels_apart = 512;
 
-/// Chunks [begin, end) of operands with contiguous channels.
+/// Rows of operands with contiguous channels, one or a few at a time.
 template <class Arguments, class A>
-struct BackwardRowsTask {
-  const Arguments& arguments;
-  Index begin, end;
+struct BackwardRows {
+  const Arguments& args;
+  Grouping<A> grouping = Grouping<A>(args);
+  bool in_place = is_in(args.dx.data, args.x) || is_in(args.dx.data, args.dy);
 
-  template <class Level>
-  TOKENNORM_INLINE void run() const {
-    const Arguments args = in_registers(arguments);
-    const step::ReadyAffine<Level, A, Norm> ready(args.norm);
-    const auto affine = ready.affine;
-    constexpr int width = Level::template lanes<A>;
+  /// Rows from t on; `at_first` of the tokens whose sums come together.
+  template <class Level, int rows, class Affine>
+  TOKENNORM_INLINE void run(const Affine& affine, Index t, bool at_first,
+                            const ChannelSums<A>& scale_sums,
+                            const ChannelSums<A>& shift_sums) const {
     const Index channels = args.channels.get();
-    const Grouping<A> grouping(args);
-    const bool in_place = is_in(args.dx.data, args.x) || is_in(args.dx.data, args.dy);
-    const bool wants_sums = args.scale_sums.wanted() || args.shift_sums.wanted();
-    const auto run_fold = [&](Index first, Index last, const ChannelSums<A>& scale_sums,
-                              const ChannelSums<A>& shift_sums) __attribute__((always_inline)) {
-      const auto run_rows = [&](auto rows, Index t) __attribute__((always_inline)) {
-        backward::Tokens<A, rows> tokens;
-        tokens.read(args.norm, t, rows);
-        first_sweep<Level, rows>(args, affine, t, tokens);
-        const auto sweep = [&](auto part, const auto& of_tokens, Index token, Index from, Index to)
-            __attribute__((always_inline)) {
-          second_sweep<part(), Level>(args, affine, of_tokens, token, scale_sums, shift_sums,
-                                      token == first, from, to, grouping.streams);
-        };
-        if (tokens.slow != 0) [[unlikely]] {
-          for (int r = 0; r < rows; ++r) {
-            if (tokens.is_slow(r)) {
-              precise_row(args, t + r, scale_sums, shift_sums, t + r == first);
-            } else {
-              backward::Tokens<A, 1> token;
-              token.copy(tokens, r);
-              sweep(all, token, t + r, 0, channels);
-            }
-          }
-        } else if (rows > 1 || !grouping.apart) {
-          sweep(all, tokens, t, 0, channels);
-        } else if constexpr (rows == 1) {
-          // What is streamed is aligned.
-          const Index head = grouping.streams ? row_of(args.dx, t).unaligned(width) : 0;
-          for (Index from = 0, to; from < channels; from = to) {
-            to = std::min(channels, from < head ? head : from + channels_apart);
-            for (const bool is_dx : {!in_place, in_place}) {
-              if (is_dx) {
-                sweep(only_dx, tokens, t, from, to);
-              } else if (wants_sums) {
-                sweep(only_sums, tokens, t, from, to);
-              }
-            }
+    backward::Tokens<A, rows> tokens;
+    tokens.read(args.norm, t, rows);
+    first_sweep<Level, rows>(args, affine, t, tokens);
+    const auto sweep = [&](auto part, const auto& of_tokens, Index token, bool first, Index from,
+                           Index to) __attribute__((always_inline)) {
+      second_sweep<part(), Level>(args, affine, of_tokens, token, scale_sums, shift_sums, first,
+                                  from, to, grouping.streams);
+    };
+    if (tokens.slow != 0) [[unlikely]] {
+      for (int r = 0; r < rows; ++r) {
+        const bool first = at_first && r == 0;
+        if (tokens.is_slow(r)) {
+          precise_row(args, t + r, scale_sums, shift_sums, first);
+        } else {
+          backward::Tokens<A, 1> token;
+          token.copy(tokens, r);
+          sweep(all, token, t + r, first, 0, channels);
+        }
+      }
+    } else if (rows > 1 || !grouping.apart) {
+      sweep(all, tokens, t, at_first, 0, channels);
+    } else if constexpr (rows == 1) {
+      const bool wants_sums = scale_sums.wanted() || shift_sums.wanted();
+      // What is streamed is aligned.
+      const Index head =
+          grouping.streams ? row_of(args.dx, t).unaligned(Level::template lanes<A>) : 0;
+      for (Index from = 0, to; from < channels; from = to) {
+        to = std::min(channels, from < head ? head : from + channels_apart);
+        for (const bool is_dx : {!in_place, in_place}) {
+          if (is_dx) {
+            sweep(only_dx, tokens, t, at_first, from, to);
+          } else if (wants_sums) {
+            sweep(only_sums, tokens, t, at_first, from, to);
           }
         }
-      };
-      Index t = first;
-      if (!grouping.alone) {
-        for (; t + rows_together <= last; t += rows_together)
-          run_rows(std::integral_constant<int, rows_together>{}, t);
       }
-      for (; t < last; ++t) run_rows(std::integral_constant<int, 1>{}, t);
-    };
-    for_each_fold<Level, A>(args, begin, end, run_fold);
-    if (grouping.streams) finish_streaming();
+    }
   }
 
  private:
@@ -341,10 +328,56 @@ struct BackwardRowsTask {
   }
 };
 
+/// Chunks [begin, end) of operands with contiguous channels.
+template <class Arguments, class A>
+struct BackwardRowsTask {
+  const Arguments& arguments;
+  Index begin, end;
+
+  template <class Level>
+  TOKENNORM_INLINE void run() const {
+    const Arguments args = in_registers(arguments);
+    const AffineOf<Level, A, std::remove_const_t<decltype(Arguments::norm)>> affine(args.norm);
+    const BackwardRows<Arguments, A> rows{args};
+    const auto run_fold = [&](Index first, Index last, const ChannelSums<A>& scale_sums,
+                              const ChannelSums<A>& shift_sums) __attribute__((always_inline)) {
+      Index t = first;
+      if (!rows.grouping.alone) {
+        for (; t + rows_together <= last; t += rows_together) {
+          rows.template run<Level, rows_together>(affine, t, t == first, scale_sums, shift_sums);
+        }
+      }
+      for (; t < last; ++t) {
+        rows.template run<Level, 1>(affine, t, t == first, scale_sums, shift_sums);
+      }
+    };
+    for_each_fold<Level, A>(args, begin, end, run_fold);
+    if (rows.grouping.streams) finish_streaming();
+  }
+};
+
+/// The only token that there is.
+template <class Arguments, class A>
+struct BackwardOneRowTask {
+  const Arguments& args;
+
+  template <class Level>
+  TOKENNORM_INLINE void run() const {
+    const AffineOf<Level, A, std::remove_const_t<decltype(Arguments::norm)>> affine(args.norm);
+    BackwardRows<Arguments, A>{args}.template run<Level, 1>(affine, 0, true, args.scale_sums,
+                                                            args.shift_sums);
+  }
+};
+
 template <class A, int Channels, class... Operands>
 void run_backward_rows(const Backward<A, Channels, Operands...>& arguments, Index begin,
                        Index end) noexcept {
-  dispatch(BackwardRowsTask<Backward<A, Channels, Operands...>, A>{arguments, begin, end});
+  using Arguments = Backward<A, Channels, Operands...>;
+  if (arguments.x.tokens == 1) {
+    dispatch(BackwardOneRowTask<Arguments, A>{arguments});
+  } else {
+    dispatch(BackwardRowsTask<Arguments, A>{arguments, begin, end});
+  }
 }
 
 }  // namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH

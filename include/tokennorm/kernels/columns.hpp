@@ -137,8 +137,7 @@ struct ColumnsTask {
   TOKENNORM_INLINE void run() const {
     constexpr int width = Level::template lanes<A>;
     const Step step = arguments;
-    const step::ReadyAffine<Level, A, Norm> ready(step.pre);
-    const auto affine = ready.affine;
+    const AffineOf<Level, A, Norm> affine(step.pre);
     for (Index t = begin; t < end; t += width) {
       const Index count = std::min<Index>(width, end - t);
       const auto stream = column_of(step.stream, t, count);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-/// Run-time choice of the instruction set. The kernels are written once, over a number of lanes, and
-/// compiled three times inside functions with a target attribute: a plain -O2 build uses AVX-512
-/// where the machine has it.
+/// Run-time choice of the instruction set. The kernels are written once, over a number of lanes,
+/// and compiled three times inside functions with a target attribute: a plain -O2 build uses
+/// AVX-512 where the machine has it.
 ///
 /// The environment variable TOKENNORM_ISA=avx512|avx2|baseline, or limit_isa, lowers the level for
 /// tests and benchmarks; nothing raises it above what the machine has.

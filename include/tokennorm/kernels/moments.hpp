@@ -143,7 +143,8 @@ TOKENNORM_INLINE unsigned finish(const float* pivots, const double* sums, const 
     const V radicand = variance + added;
     V root = radicand;
     square_root(root.native);
-    const V rstd(one.native / root.native);
+    // A quotient that does not wait for the root.
+    const V rstd(root.native * (one.native / radicand.native));
     T::put(moments.precise_rstd + i, rstd);
     T::put(moments.rstd + i, rstd);
     if constexpr (Centred) {
@@ -198,10 +199,10 @@ TOKENNORM_INLINE unsigned finish(const double* pivots, const long double* sums,
 // ---- the rare rows ------------------------------------------------------------------------------
 
 /// Runs a task off the fast path. At the baseline, which is compiled once and not for every level,
-/// where the source reads the same values at all of them.
-template <class Level, class Source, class Task>
-TOKENNORM_INLINE void call_rarely(const Task& task) {
-  if constexpr (Source::same_at_every_level) {
+/// where its operands have the same values at all of them.
+template <class Level, class... Operands>
+TOKENNORM_INLINE void call_rarely(const auto& task) {
+  if constexpr ((Operands::same_at_every_level && ...)) {
     Baseline::call(task);
   } else {
     Level::call(task);
@@ -319,16 +320,19 @@ struct SumsOfRows {
   Pivots<A, N> pivots;
   alignas(32) Array<Precise<A>, N> sums = {}, squares = {};
 
-  template <class Level, bool Centred, class Source, class Sink, class Meanwhile>
+  template <class Level, bool Centred, bool may_be_few, class Source, class Sink, class Meanwhile>
   TOKENNORM_INLINE void take(const Group<Source, N>& source, const Group<Sink, N>& sink,
                              const Ahead& ahead, Index n, bool is_few, Meanwhile& meanwhile) {
+    if constexpr (may_be_few) {
+      if (is_few) {
+        return sums_together<Level, Centred, A>(source, sink, pivots.of_row, n, sums, squares);
+      }
+    }
     if constexpr (N == 1) {
       const RowSums<Level, Centred, A> row(source.row[0], sink.row[0], ahead, pivots.of_row[0], n,
                                            meanwhile);
       if constexpr (Centred) sums[0] = row.sum().sum();
       squares[0] = row.sum_of_squares().sum();
-    } else if (is_few) {
-      sums_together<Level, Centred, A>(source, sink, pivots.of_row, n, sums, squares);
     } else {
       Level::call(SumsOneByOneTask<Centred, A, N, Source, Sink>{source, sink, n, *this});
     }

@@ -211,56 +211,43 @@ class RowWriter {
   Index c_ = 0, channels_ = 0, fours_in_turn_ = 0;
 };
 
-/// Where the results of a group of rows go: into rows,
-template <class Sink, int N>
-struct GroupResults {
-  Group<Sink, N> rows;
+/// Stores a vector of each of some rows. Where there are fewer rows, the last one stands in the
+/// group several times: all that is read comes before what is stored.
+template <class Sink, int N, class V>
+TOKENNORM_INLINE void put(const Group<Sink, N>& rows, Index c, const Array<V, N>& y) {
+  TOKENNORM_UNROLL
+  for (int r = 0; r < N; ++r) rows.row[r].put(c, y[r]);
+}
+template <class Sink, int N, class V>
+TOKENNORM_INLINE void put_first(const Group<Sink, N>& rows, Index c, const Array<V, N>& y,
+                                Index n) {
+  TOKENNORM_UNROLL
+  for (int r = 0; r < N; ++r) rows.row[r].put_first(c, y[r], n);
+}
+template <class... Types, int N, class A, int W>
+TOKENNORM_INLINE void put(const Group<AddedRow<Types...>, N>& rows, Index c,
+                          const Array<Lanes<A, W>, N>& y) {
+  Array<Lanes<A, W>, N> h;
+  TOKENNORM_UNROLL
+  for (int r = 0; r < N; ++r) h[r] = rows.row[r].stream.template get<A, W>(c);
+  TOKENNORM_UNROLL
+  for (int r = 0; r < N; ++r) rows.row[r].sum.put(c, rows.row[r].added(h[r], y[r]));
+}
+template <class... Types, int N, class A, int W>
+TOKENNORM_INLINE void put_first(const Group<AddedRow<Types...>, N>& rows, Index c,
+                                const Array<Lanes<A, W>, N>& y, Index n) {
+  Array<Lanes<A, W>, N> h;
+  TOKENNORM_UNROLL
+  for (int r = 0; r < N; ++r) h[r] = rows.row[r].stream.template get_first<A, W>(c, n);
+  TOKENNORM_UNROLL
+  for (int r = 0; r < N; ++r) rows.row[r].sum.put_first(c, rows.row[r].added(h[r], y[r]), n);
+}
 
-  template <class V>
-  TOKENNORM_INLINE void put(Index c, const Array<V, N>& y) const {
-    TOKENNORM_UNROLL
-    for (int r = 0; r < N; ++r) rows.row[r].put(c, y[r]);
-  }
-  template <class V>
-  TOKENNORM_INLINE void put_first(Index c, const Array<V, N>& y, Index n) const {
-    TOKENNORM_UNROLL
-    for (int r = 0; r < N; ++r) rows.row[r].put_first(c, y[r], n);
-  }
-};
-
-/// or, rounded as if they were stored, into sums with the rows of a stream.
-template <class RoundAs, class SumOfRow, class Sink, int N>
-struct GroupSums {
-  Group<SumOfRow, N> sums;
-  Group<Sink, N> rows;
-
-  template <class A, int W>
-  TOKENNORM_INLINE void put(Index c, const Array<Lanes<A, W>, N>& y) const {
-    Array<Lanes<A, W>, N> h;
-    TOKENNORM_UNROLL
-    for (int r = 0; r < N; ++r) h[r] = sums.row[r].stream.template get<A, W>(c);
-    TOKENNORM_UNROLL
-    for (int r = 0; r < N; ++r) {
-      rows.row[r].put(c, sums.row[r].add(h[r], rounded_to<RoundAs>(y[r])));
-    }
-  }
-  template <class A, int W>
-  TOKENNORM_INLINE void put_first(Index c, const Array<Lanes<A, W>, N>& y, Index n) const {
-    Array<Lanes<A, W>, N> h;
-    TOKENNORM_UNROLL
-    for (int r = 0; r < N; ++r) h[r] = sums.row[r].stream.template get_first<A, W>(c, n);
-    TOKENNORM_UNROLL
-    for (int r = 0; r < N; ++r) {
-      rows.row[r].put_first(c, sums.row[r].add(h[r], rounded_to<RoundAs>(y[r])), n);
-    }
-  }
-};
-
-/// Normalizes a group of rows of few channels. All loads of a vector come before its stores: where
-/// there are fewer rows, the last one stands in the group several times.
-template <class Level, class A, class Norm, int N, class Source, class Affine, class Results>
+/// Normalizes a group of rows of few channels.
+template <class Level, class A, class Norm, int N, class Source, class Affine, class Sink>
 TOKENNORM_INLINE void normalize_rows(const Group<Source, N> source, const Moments<A, N>& moments,
-                                     const Affine affine, const Results results, Index channels) {
+                                     const Affine affine, const Group<Sink, N> sink,
+                                     Index channels) {
   constexpr int width = Level::template lanes<A>;
   using V = Lanes<A, width>;
   Array<RowNormalizer<Level, Norm::centred, A>, N> normalizer;
@@ -277,7 +264,7 @@ TOKENNORM_INLINE void normalize_rows(const Group<Source, N> source, const Moment
     for (int r = 0; r < N; ++r) x[r] = source.row[r].template get<A, width>(c);
     TOKENNORM_UNROLL
     for (int r = 0; r < N; ++r) x[r] = multiply_add(normalizer[r](x[r]), scale, shift);
-    results.put(c, x);
+    put(sink, c, x);
     at.advance();
   }
   if (c < channels) {
@@ -288,7 +275,7 @@ TOKENNORM_INLINE void normalize_rows(const Group<Source, N> source, const Moment
     for (int r = 0; r < N; ++r) x[r] = source.row[r].template get_first<A, width>(c, n);
     TOKENNORM_UNROLL
     for (int r = 0; r < N; ++r) x[r] = multiply_add(normalizer[r](x[r]), scale, shift);
-    results.put_first(c, x, n);
+    put_first(sink, c, x, n);
   }
 }
 
@@ -305,10 +292,10 @@ struct PreciseNormalizeTask {
   TOKENNORM_INLINE void run() const {
     constexpr int width = Level::template lanes<A>;
     using Scaling = Affine<Level, A, typename Norm::Param>;
-    const typename Scaling::Constants constants;
-    const Scaling affine(norm, constants);
+    const Scaling affine(norm);
     for (Index c = 0; c < channels; ++c) {
-      sink.set(c, precise_result(source.template at<A, width>(c), moments, 0, affine, c));
+      sink.template set<A, width>(
+          c, precise_result(source.template at<A, width>(c), moments, 0, affine, c));
     }
   }
 };
@@ -325,9 +312,8 @@ struct NormalizeRowTask {
   template <class Level>
   TOKENNORM_INLINE void run() const {
     using Scaling = Affine<Level, A, typename Norm::Param>;
-    const typename Scaling::Constants constants;
     using Result = Normalized<Level, Norm::centred, A, Source, typename Norm::Param, false, A, 1>;
-    const Result result(source, moments, 0, Scaling(norm, constants));
+    const Result result(source, moments, 0, Scaling(norm));
     transfer<Level, A>(result, sink, 0, channels);
   }
 };
@@ -341,7 +327,7 @@ TOKENNORM_INLINE void normalize_one_by_one(const Norm& norm, const Group<Source,
     Moments<A, 1> moments_of_row{};
     moments_of_row.copy(0, moments, r);
     if (N == 1 || moments.is_slow(r)) {
-      call_rarely<Level, Source>(PreciseNormalizeTask<A, Norm, Source, Sink>{
+      call_rarely<Level, Source, Sink>(PreciseNormalizeTask<A, Norm, Source, Sink>{
           source.row[r], moments_of_row, norm, sink.row[r], channels});
     } else if constexpr (N > 1) {
       Level::call(NormalizeRowTask<A, Norm, Source, Sink>{source.row[r], moments_of_row, norm,

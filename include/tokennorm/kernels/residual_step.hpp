@@ -52,13 +52,15 @@ struct ResidualStep {
   Pre pre;
   Summed sum;           // TokenView or NotStored: α·h + post(update); the new h without `out`
   Streamed stream_out;  // TokenView or Absent: out(h)
-  Normed normed;        // TokenView or Absent: n
+  Normed normed;        // TokenView, AddedView or Absent: n
 
   static constexpr bool has_update = is_present<Update>;
   static constexpr bool has_post = is_present<Post>;
   static constexpr bool has_out = is_present<Out>;
   static constexpr bool has_pre = is_present<Pre>;
   static constexpr bool has_sum = has_update && step::is_stored<Summed>;
+  static constexpr bool is_added = is_added_view<Normed>;
+  static constexpr Index element_bytes = sizeof(step::Element<Stream>);
   static_assert(has_sum || !has_post);
   static_assert(has_pre || !has_out);
 };
@@ -104,20 +106,6 @@ template <class T>
 TOKENNORM_INLINE Index bytes_of(const TokenView<T>& view) {
   return view.tokens * view.channels * Index{sizeof(T)};
 }
-
-/// What a step needs to know of the scale and shift of one of its norms.
-template <class Level, class A, class Norm>
-struct ReadyAffine {
-  using Type = Affine<Level, A, typename Norm::Param>;
-  typename Type::Constants constants;
-  Type affine;
-  TOKENNORM_INLINE explicit ReadyAffine(const Norm& norm) : affine(norm, constants) {}
-};
-template <class Level, class A>
-struct ReadyAffine<Level, A, Absent> {
-  Absent affine;
-  TOKENNORM_INLINE explicit ReadyAffine(Absent) {}
-};
 
 }  // namespace step
 

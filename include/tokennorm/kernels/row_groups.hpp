@@ -21,14 +21,15 @@ TOKENNORM_INLINE void take_pivots(const Norm& norm, const Group<Source, N>& sour
 
 /// The sums of `source` about its pivots; it is stored into `sink` in the same sweep where there is
 /// one.
-template <class Level, class A, class Norm, int N, class Source, class Sink, class Meanwhile = Idle>
+template <class Level, class A, bool may_be_few, class Norm, int N, class Source, class Sink,
+          class Meanwhile = Idle>
 TOKENNORM_INLINE void take_sums(const Norm& norm, const Group<Source, N>& source,
                                 const Group<Sink, N>& sink, const Ahead& ahead, int count,
                                 Index channels, SumsOfRows<A, N>& sums,
                                 Meanwhile&& meanwhile = {}) {
   const Index n = statistics_count(norm, channels);
-  sums.template take<Level, Norm::centred>(source, sink, ahead, n,
-                                           channels <= few_channels<Level, A>, meanwhile);
+  sums.template take<Level, Norm::centred, may_be_few>(
+      source, sink, ahead, n, channels <= few_channels<Level, A>, meanwhile);
   if constexpr (is_present<Sink>) {
     if (n < channels) [[unlikely]] {
       for (int r = 0; r < count; ++r) {
@@ -50,7 +51,7 @@ TOKENNORM_INLINE void finish_sums(const Norm& norm, const SumsOfRows<A, N>& sums
 
 /// The statistics of rows, for the steps that need those of several norms; in a function of its own
 /// where it is called.
-template <class A, class Norm, int N, class Source>
+template <class A, class Norm, int N, class Source, bool may_be_few>
 struct MomentsTask {
   const Norm& norm;
   Group<Source, N> rows;
@@ -63,7 +64,7 @@ struct MomentsTask {
   TOKENNORM_INLINE void run() const {
     SumsOfRows<A, N> sums;
     take_pivots<Level>(norm, rows, channels, sums.pivots);
-    take_sums<Level, A>(norm, rows, Group<Absent, N>{}, Ahead{}, count, channels, sums);
+    take_sums<Level, A, may_be_few>(norm, rows, Group<Absent, N>{}, Ahead{}, count, channels, sums);
     const auto row = [&](int r) __attribute__((always_inline)) { return rows.row[r]; };
     finish_sums<Level, A>(norm, sums, row, token, count, channels, moments);
   }
@@ -76,34 +77,57 @@ enum class Reach { near, cache, far, beyond };
 
 template <class Level, class A, class Step>
 struct Affines {
-  ReadyAffine<Level, A, decltype(Step::post)> post;
-  ReadyAffine<Level, A, decltype(Step::out)> out;
-  ReadyAffine<Level, A, decltype(Step::pre)> pre;
+  AffineOf<Level, A, decltype(Step::post)> post;
+  AffineOf<Level, A, decltype(Step::out)> out;
+  AffineOf<Level, A, decltype(Step::pre)> pre;
 
   TOKENNORM_INLINE explicit Affines(const Step& step)
       : post(step.post), out(step.out), pre(step.pre) {}
 };
 
 inline constexpr Index most_at_hand = 8 << 10;  // bytes of rows that leave room in L1 for others
-template <class Step>
-inline constexpr Index element_bytes = sizeof(Element<decltype(Step::stream)>);
 
 }  // namespace step
 
 /// N rows at a time. From the sums of a row to its root and quotient there is nothing to do but
-/// wait; meanwhile other rows are worked on.
-template <class Level, class Step, class A, int N>
+/// wait; meanwhile other rows are worked on. Whether they `may_be_few`, channels, is known when
+/// compiling: those have sums of their own.
+template <class Level, class Step, class A, int N, bool may_be_few = (N > 1)>
 struct RowGroups {
   const Step& step;
   const step::Affines<Level, A, Step>& affines;
   step::Reach reach;
   decltype(Step::sum) sum_at_hand;  // where it is read again: one kept is the same row for all
 
+  /// One row, with nothing to do meanwhile.
+  TOKENNORM_INLINE void run_alone(Index t) const {
+    if constexpr (!Step::has_pre) {
+      store_sums(t, 1);
+    } else {
+      SumsOfRows<A, N> sums;
+      Moments<A, N> moments{};
+      if constexpr (Step::has_post) {
+        Moments<A, N> posted{};
+        take_post_moments(t, 1, posted);
+        take_stored_sums(posted, t, 1, sums);
+      } else {
+        take_pivots(t, 1, sums.pivots);
+        if constexpr (Step::has_sum) {
+          take_stored_sums(moments, t, 1, sums);
+        } else {
+          take_sums(t, 1, source(t, 1), Group<Absent, 1>{}, sums);
+        }
+      }
+      finish_sums(sums, t, 1, moments);
+      normalize(moments, t, 1);
+    }
+  }
+
   TOKENNORM_INLINE void run(Index first, Index last) const {
     if (first >= last) return;
-    if constexpr (!Step::has_pre && !is_added) {
+    if constexpr (!Step::has_pre) {
       for (Index t = first; t < last; t += N) store_sums(t, count_at(t, last));
-    } else if constexpr (Step::has_sum && !is_added) {
+    } else if constexpr (Step::has_sum) {
       run_stored(first, last);
     } else if constexpr (N == 1 && !Step::has_update && !Step::has_out) {
       run_alternating(first, last);
@@ -113,9 +137,6 @@ struct RowGroups {
   }
 
  private:
-  /// What is normalized is the update, and the results are added to the stream.
-  static constexpr bool is_added = Step::has_post && !Step::has_pre && N > 1;
-
   TOKENNORM_INLINE static int count_at(Index t, Index last) {
     return static_cast<int>(std::min<Index>(N, last - t));
   }
@@ -174,8 +195,7 @@ struct RowGroups {
     const Index channels = step.channels.get();
     const bool is_near = reach == step::Reach::near;
     const bool overlaps =
-        is_near ||
-        (2 * channels * step::element_bytes<Step> <= step::most_at_hand && !is_left_alone());
+        is_near || (2 * channels * Step::element_bytes <= step::most_at_hand && !is_left_alone());
     using Writer = RowWriter<Level, A, std::remove_cvref_t<decltype(step.pre)>,
                              std::remove_cvref_t<decltype(again(first, 1).row[0])>,
                              std::remove_cvref_t<decltype(row_of(step.normed, first))>>;
@@ -188,8 +208,8 @@ struct RowGroups {
       const bool writes = has_moments && !is_slow;
       Writer writer;
       if (writes) {
-        writer.start(again(written, 1).row[0], moments, affines.pre.affine,
-                     row_of(step.normed, written), channels, is_near);
+        writer.start(again(written, 1).row[0], moments, affines.pre, row_of(step.normed, written),
+                     channels, is_near);
       }
       if (takes) {
         take_pivots(t, 1, sums.pivots);
@@ -222,14 +242,12 @@ struct RowGroups {
     if constexpr (N > 1) return;
     constexpr int operands = Step::has_update ? 2 : 1;
     if (reach < step::Reach::far || is_left_alone()) return;
-    if (operands * step.channels.get() * step::element_bytes < Step >> step::most_at_hand) return;
+    if (operands * step.channels.get() * Step::element_bytes > step::most_at_hand) return;
     ahead(row_of(step.stream, t)).template fetch<0>(0, step.channels.get());
     ahead(row_of(step.update, t)).template fetch<0>(0, step.channels.get());
   }
   TOKENNORM_INLINE const auto& first_norm() const {
-    if constexpr (is_added) {
-      return step.post;
-    } else if constexpr (Step::has_out) {
+    if constexpr (Step::has_out) {
       return step.out;
     } else {
       return step.pre;
@@ -257,9 +275,7 @@ struct RowGroups {
 
   /// What is normalized first, where there is no norm on the update.
   TOKENNORM_INLINE auto source(Index t, int count) const {
-    if constexpr (is_added) {
-      return updates(t, count);
-    } else if constexpr (Step::has_update) {
+    if constexpr (Step::has_update) {
       return sum_of(t, count, rows_of<N>(step.update, t, count));
     } else {
       return stored(rows_of<N>(step.stream, t, count));
@@ -267,7 +283,7 @@ struct RowGroups {
   }
   /// The same, once the sums are taken.
   TOKENNORM_INLINE auto again(Index t, int count) const {
-    if constexpr (Step::has_sum && !is_added) {
+    if constexpr (Step::has_sum) {
       return stored(rows_of<N>(detail::as_const(sum_at_hand), t, count));
     } else {
       return source(t, count);
@@ -281,8 +297,8 @@ struct RowGroups {
     using Post = std::remove_cvref_t<decltype(step.post)>;
     const auto update = updates(t, count);
     using Source = std::remove_cvref_t<decltype(update.row[0])>;
-    Level::call(step::MomentsTask<A, Post, N, Source>{step.post, update, t, count,
-                                                      step.channels.get(), moments});
+    Level::call(step::MomentsTask<A, Post, N, Source, may_be_few>{step.post, update, t, count,
+                                                                  step.channels.get(), moments});
   }
   /// post(update), of rows that need the wider type or of those that do not.
   template <bool Slow>
@@ -292,7 +308,7 @@ struct RowGroups {
     return group_of<N>([&](int r) __attribute__((always_inline)) {
       return Normalized<Level, Post::centred, A, std::remove_cvref_t<decltype(update.row[r])>,
                         typename Post::Param, Slow, step::Element<decltype(step.update)>, N>(
-          update.row[r], moments, r, affines.post.affine);
+          update.row[r], moments, r, affines.post);
     });
   }
 
@@ -307,10 +323,11 @@ struct RowGroups {
     const Index channels = step.channels.get();
     Ahead ahead;
     if (reach == step::Reach::far &&
-        (!is_left_alone() || channels * step::element_bytes < Step >> step::most_at_hand)) {
+        (!is_left_alone() || channels * Step::element_bytes > step::most_at_hand)) {
       ahead = kernels::ahead(row_of(first_result(), t));
     }
-    step::take_sums<Level, A>(first_norm(), source, sink, ahead, count, channels, sums, meanwhile);
+    step::take_sums<Level, A, may_be_few>(first_norm(), source, sink, ahead, count, channels, sums,
+                                          meanwhile);
   }
 
   /// The sums of rows of α·h + post(u) that are stored on the way; with a norm on the update,
@@ -325,7 +342,7 @@ struct RowGroups {
       step::take_pivots<Level>(first_norm(), source, step.channels.get(), sums.pivots);
       take_sums(t, count, source, sink, sums);
     } else {
-      Level::call(SlowPostSumsTask{{*this, posted, t, count}, sums});
+      Level::call(SlowPostSumsTask{*this, posted, t, sums});
     }
   }
 
@@ -335,88 +352,36 @@ struct RowGroups {
     step::finish_sums<Level, A>(first_norm(), sums, row, t, count, step.channels.get(), moments);
   }
 
-  /// The sums alone, where no norm follows.
+  /// The sums alone, where there is no norm.
   TOKENNORM_INLINE void store_sums(Index t, int count) const {
-    if constexpr (Step::has_post) {
-      Moments<A, N> posted;
-      take_post_moments(t, count, posted);
-      if (posted.slow == 0) [[likely]] {
-        store(sum_of(t, count, normalized<false>(posted, t, count)), t, count);
-      } else {
-        Level::call(SlowPostTask{*this, posted, t, count});
-      }
-    } else {
-      store(source(t, count), t, count);
-    }
-  }
-  template <class Source>
-  TOKENNORM_INLINE void store(const Group<Source, N>& sums, Index t, int count) const {
+    const auto sums = source(t, count);
     for (int r = 0; r < count; ++r) {
       transfer<Level, A>(sums.row[r], row_of(step.sum, t + r), 0, step.channels.get());
     }
   }
 
-  /// Stores the sums of a group of which a row needs the wider type in its norm on the update:
-  /// one by one, so that the other rows have the bits that they always have.
-  struct SlowPostTask {
+  /// The sums of a row that needs the wider type in its norm on the update, and then what is taken
+  /// from the sums that are stored.
+  struct SlowPostSumsTask {
     const RowGroups& groups;
     const Moments<A, N>& posted;
     Index t;
-    int count;
-
-    template <class>
-    TOKENNORM_INLINE void run() const {
-      const Index channels = groups.step.channels.get();
-      const auto fast =
-          groups.sum_of(t, count, groups.template normalized<false>(posted, t, count));
-      const auto slow = groups.sum_of(t, count, groups.template normalized<true>(posted, t, count));
-      for (int r = 0; r < count; ++r) {
-        const auto sum = row_of(groups.sum_at_hand, t + r);
-        if (posted.is_slow(r)) {
-          transfer<Level, A>(slow.row[r], sum, 0, channels);
-        } else {
-          transfer<Level, A>(fast.row[r], sum, 0, channels);
-        }
-      }
-    }
-  };
-  /// The same, and then what is taken from the sums that are stored.
-  struct SlowPostSumsTask {
-    SlowPostTask store;
     SumsOfRows<A, N>& sums;
 
     template <class>
     TOKENNORM_INLINE void run() const {
-      store.template run<Level>();
-      const RowGroups& groups = store.groups;
-      const auto rows = groups.again(store.t, store.count);
-      step::take_pivots<Level>(groups.first_norm(), rows, groups.step.channels.get(), sums.pivots);
-      groups.take_sums(store.t, store.count, rows, Group<Absent, N>{}, sums);
+      static_assert(N == 1);
+      const Index channels = groups.step.channels.get();
+      const auto sum = groups.sum_of(t, 1, groups.template normalized<true>(posted, t, 1));
+      transfer<Level, A>(sum.row[0], row_of(groups.sum_at_hand, t), 0, channels);
+      const auto row = groups.again(t, 1);
+      step::take_pivots<Level>(groups.first_norm(), row, channels, sums.pivots);
+      groups.take_sums(t, 1, row, Group<Absent, N>{}, sums);
     }
   };
 
   /// The results of rows whose statistics are there.
   TOKENNORM_INLINE void normalize(const Moments<A, N>& moments, Index t, int count) const {
-    if constexpr (is_added) {
-      add_normalized(moments, t, count);
-    } else {
-      normalize_first(moments, t, count);
-    }
-  }
-  TOKENNORM_INLINE void add_normalized(const Moments<A, N>& moments, Index t, int count) const {
-    if (moments.slow != 0) [[unlikely]] {
-      return Level::call(SlowPostTask{*this, moments, t, count});
-    }
-    const auto update = updates(t, count);
-    const auto sums = sum_of(t, count, update);
-    const auto sink = rows_of<N>(step.sum, t, count);
-    normalize_rows<Level, A, std::remove_cvref_t<decltype(step.post)>>(
-        update, moments, affines.post.affine,
-        GroupSums<step::Element<decltype(step.update)>, std::remove_cvref_t<decltype(sums.row[0])>,
-                  std::remove_cvref_t<decltype(sink.row[0])>, N>{sums, sink},
-        step.channels.get());
-  }
-  TOKENNORM_INLINE void normalize_first(const Moments<A, N>& moments, Index t, int count) const {
     const auto first = again(t, count);
     if constexpr (Step::has_sum && N == 1) {
       if (sum_at_hand.data != step.sum.data) [[unlikely]] {
@@ -425,18 +390,18 @@ struct RowGroups {
       }
     }
     if constexpr (!Step::has_out) {
-      normalize(step.pre, affines.pre.affine, moments, first, step.normed, reach, t, count);
+      normalize(step.pre, affines.pre, moments, first, step.normed, reach, t, count);
     } else {
-      normalize(step.out, affines.out.affine, moments, first, step.stream_out, step::Reach::cache,
-                t, count);
+      normalize(step.out, affines.out, moments, first, step.stream_out, step::Reach::cache, t,
+                count);
       const auto second = stored(rows_of<N>(detail::as_const(step.stream_out), t, count));
       using Pre = std::remove_cvref_t<decltype(step.pre)>;
       using Second = std::remove_cvref_t<decltype(second.row[0])>;
       Moments<A, N> of_second{};
-      step::MomentsTask<A, Pre, N, Second>{step.pre, second, t, count, step.channels.get(),
-                                           of_second}
+      step::MomentsTask<A, Pre, N, Second, may_be_few>{
+          step.pre, second, t, count, step.channels.get(), of_second}
           .template run<Level>();
-      normalize(step.pre, affines.pre.affine, of_second, second, step.normed, reach, t, count);
+      normalize(step.pre, affines.pre, of_second, second, step.normed, reach, t, count);
     }
   }
 
@@ -454,9 +419,7 @@ struct RowGroups {
       writer.start(source.row[0], moments, affine, sink.row[0], channels);
       writer.finish(to == step::Reach::beyond);
     } else {
-      normalize_rows<Level, A, Norm>(
-          source, moments, affine,
-          GroupResults<std::remove_cvref_t<decltype(sink.row[0])>, N>{sink}, channels);
+      normalize_rows<Level, A, Norm>(source, moments, affine, sink, channels);
     }
   }
 };

@@ -8,37 +8,109 @@
 
 namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
 
-/// Rows [begin, end) of a step whose operands all have contiguous channels.
+namespace step {
+
+/// α·h + post(u): the norm of the update, of which the results are added to the stream.
+template <class A, class Step>
+TOKENNORM_INLINE auto added_norm(const Step& step) {
+  const AddedView<Element<decltype(Step::update)>, A, Element<decltype(Step::stream)>,
+                  Element<decltype(Step::sum)>>
+      added{in_registers(step.stream), in_registers(step.sum), in_register(step.alpha)};
+  return residual_step(step.channels, step.update, Absent{}, A(1), Absent{}, Absent{}, step.post,
+                       Absent{}, Absent{}, added);
+}
+
+template <class Result>
+TOKENNORM_INLINE Reach reach_of(const void* read, const Result& result) {
+  constexpr Index mib = 1 << 20;
+  const Index bytes = bytes_of(result);
+  if (bytes <= mib) return Reach::near;
+  if (bytes < 12 * mib || read == static_cast<const void*>(result.data)) return Reach::cache;
+  return bytes < 64 * mib ? Reach::far : Reach::beyond;
+}
+template <class Step>
+TOKENNORM_INLINE Reach reach_of(const Step& step) {
+  if constexpr (Step::is_added) {
+    return std::min(reach_of(step.stream.data, step.normed.sum), Reach::cache);
+  } else if constexpr (Step::has_pre) {
+    return reach_of(step.stream.data, step.normed);
+  } else {
+    return Reach::cache;
+  }
+}
+
+/// A copy that no store can change.
+template <class Step>
+TOKENNORM_INLINE Step copy_of(const Step& step) {
+  return residual_step(step.channels, step.stream, step.update, step.alpha, step.post, step.out,
+                       step.pre, step.sum, step.stream_out, step.normed);
+}
+
+}  // namespace step
+
+/// A single row.
 template <class Step, class A>
-struct RowsTask {
-  const Step& arguments;
-  Index begin, end;
-  bool grouped = false;  // four rows together, of more than few channels
+struct OneRowTask {
+  const Step& step;
+  Index row;
 
   template <class Level>
   TOKENNORM_INLINE void run() const {
-    if constexpr (Level::is_for_speed) {
-      const Index channels = arguments.channels.get(), rows = end - begin;
-      const bool few = channels <= few_channels<Level, A>;
-      if (!few && channels <= grouped_channels<Level, A> && rows >= rows_together && !grouped) {
-        if (reach_of(arguments) == step::Reach::near) return run_grouped<Level>();
-      }
-      if constexpr (Step::has_post && Step::has_pre) {
-        if (few || grouped) return run_in_two<Level>();
-      }
-    }
-    // A copy that no store can change.
-    const Step step = residual_step(arguments.channels, arguments.stream, arguments.update,
-                                    arguments.alpha, arguments.post, arguments.out, arguments.pre,
-                                    arguments.sum, arguments.stream_out, arguments.normed);
     const step::Affines<Level, A, Step> affines(step);
-    const step::Reach reach = reach_of(step);
-    if constexpr (Level::is_for_speed && !(Step::has_post && Step::has_pre)) {
-      if (step.channels.get() <= few_channels<Level, A> || grouped) {
-        return RowGroups<Level, Step, A, rows_together>{step, affines, reach, step.sum}.run(begin,
-                                                                                            end);
-      }
+    RowGroups<Level, Step, A, 1, Level::is_for_speed>{step, affines, step::Reach::near, step.sum}
+        .run_alone(row);
+  }
+};
+
+/// Rows [begin, end), four at a time.
+template <class Step, class A>
+struct FoursTask {
+  const Step& arguments;
+  Index begin, end;
+
+  template <class Level>
+  TOKENNORM_INLINE void run() const {
+    if constexpr (Step::has_post && Step::has_pre) {
+      run_in_two<Level>();
+    } else {
+      const Step step = step::copy_of(arguments);
+      const step::Affines<Level, A, Step> affines(step);
+      RowGroups<Level, Step, A, rows_together>{step, affines, step::reach_of(step), step.sum}.run(
+          begin, end);
     }
+  }
+
+ private:
+  /// The sums of some rows that stay in L1, and then the norms of those sums. Within a row, two
+  /// norms are one long chain; of each alone, other groups are worked on meanwhile.
+  template <class Level>
+  TOKENNORM_INLINE void run_in_two() const {
+    const auto sums = step::added_norm<A>(arguments);
+    const auto norms = residual_step(arguments.channels, detail::as_const(arguments.sum), Absent{},
+                                     A(1), Absent{}, arguments.out, arguments.pre, Absent{},
+                                     arguments.stream_out, arguments.normed);
+    const Index fours =
+        step::most_at_hand / (rows_together * arguments.channels.get() * Step::element_bytes);
+    const Index rows = rows_together * std::max<Index>(fours, 1);
+    for (Index t = begin; t < end; t += rows) {
+      const Index last = std::min(end, t + rows);
+      Level::call(FoursTask<std::remove_const_t<decltype(sums)>, A>{sums, t, last});
+      Level::call(FoursTask<std::remove_const_t<decltype(norms)>, A>{norms, t, last});
+    }
+  }
+};
+
+/// Rows [begin, end), one by one.
+template <class Step, class A>
+struct LongRowsTask {
+  const Step& arguments;
+  Index begin, end;
+
+  template <class Level>
+  TOKENNORM_INLINE void run() const {
+    const Step step = step::copy_of(arguments);
+    const step::Affines<Level, A, Step> affines(step);
+    const step::Reach reach = step::reach_of(step);
     if constexpr (Step::has_sum) {
       alignas(64) Array<step::StoredAs<decltype(Step::sum)>, longest_kept_sum> kept;
       auto sum = step.sum;
@@ -54,56 +126,6 @@ struct RowsTask {
   }
 
  private:
-  /// Fours of rows, and then those that are left.
-  template <class Level>
-  TOKENNORM_INLINE void run_grouped() const {
-    const Index alone = end - (end - begin) % rows_together;
-    Level::call(RowsTask{arguments, begin, alone, true});
-    if (alone < end) Level::call(RowsTask{arguments, alone, end});
-  }
-
-  /// The sums of some rows that stay in L1, and then the norms of those sums. Within a row, two
-  /// norms are one long chain; of each alone, other groups are worked on meanwhile where rows are
-  /// short.
-  template <class Level>
-  TOKENNORM_INLINE void run_in_two() const {
-    const auto sums =
-        residual_step(arguments.channels, arguments.stream, arguments.update, arguments.alpha,
-                      arguments.post, Absent{}, Absent{}, arguments.sum, Absent{}, Absent{});
-    const auto norms = residual_step(arguments.channels, detail::as_const(arguments.sum), Absent{},
-                                     A(1), Absent{}, arguments.out, arguments.pre, Absent{},
-                                     arguments.stream_out, arguments.normed);
-    const Index fours =
-        step::most_at_hand / (rows_together * arguments.channels.get() * step::element_bytes<Step>);
-    const Index rows = rows_together * std::max<Index>(fours, 1);
-    for (Index t = begin; t < end; t += rows) {
-      const Index last = std::min(end, t + rows);
-      Level::call(RowsTask<std::remove_const_t<decltype(sums)>, A>{sums, t, last, grouped});
-      Level::call(RowsTask<std::remove_const_t<decltype(norms)>, A>{norms, t, last, grouped});
-    }
-  }
-
-  TOKENNORM_INLINE static step::Reach reach_of(const Step& step) {
-    if constexpr (Step::has_pre) {
-      return reach_of(step, step.normed);
-    } else if constexpr (Step::has_post) {
-      return std::min(reach_of(step, step.sum), step::Reach::cache);
-    } else {
-      return step::Reach::cache;
-    }
-  }
-  template <class Result>
-  TOKENNORM_INLINE static step::Reach reach_of(const Step& step, const Result& result) {
-    constexpr Index mib = 1 << 20;
-    const Index bytes = step::bytes_of(result);
-    if (bytes <= mib) return step::Reach::near;
-    const void* const read = step.stream.data;
-    if (bytes < 12 * mib || read == static_cast<const void*>(result.data)) {
-      return step::Reach::cache;
-    }
-    return bytes < 64 * mib ? step::Reach::far : step::Reach::beyond;
-  }
-
   /// Whether a sum is kept in memory that is at hand until it is normalized, and then goes past the
   /// caches like what it is normalized to.
   static constexpr int longest_kept_sum = 4096;
@@ -115,9 +137,45 @@ struct RowsTask {
   }
 };
 
+/// Rows [begin, end) of a step whose operands all have contiguous channels. Each way of taking them
+/// is a function of its own: in one with all of them, a short call would pay for the longer ones.
+template <class Step, class A>
+struct RowsTask {
+  const Step& step;
+  Index begin, end;
+
+  template <class Level>
+  TOKENNORM_INLINE void run() const {
+    Index alone = begin;
+    if constexpr (Level::is_for_speed) {
+      alone = fours_end<Level>();
+      if (begin < alone) Level::call(FoursTask<Step, A>{step, begin, alone});
+    }
+    if (alone < end) Level::call(LongRowsTask<Step, A>{step, alone, end});
+  }
+
+ private:
+  /// The row from which on they are not taken in fours.
+  template <class Level>
+  TOKENNORM_INLINE Index fours_end() const {
+    const Index channels = step.channels.get(), rows = end - begin;
+    if (channels <= few_channels<Level, A>) return end;
+    const bool are_grouped = rows >= rows_together && channels <= grouped_channels<Level, A> &&
+                             step::reach_of(step) == step::Reach::near;
+    return are_grouped ? end - rows % rows_together : begin;
+  }
+};
+
 template <class A, int Channels, class... Operands>
 void run_rows(const ResidualStep<A, Channels, Operands...>& step, Index begin, Index end) noexcept {
-  dispatch(RowsTask<ResidualStep<A, Channels, Operands...>, A>{step, begin, end});
+  using Step = ResidualStep<A, Channels, Operands...>;
+  if constexpr (Step::has_post && !Step::has_pre) {
+    run_rows(step::added_norm<A>(step), begin, end);
+  } else if (end - begin == 1) {
+    dispatch(OneRowTask<Step, A>{step, begin});
+  } else {
+    dispatch(RowsTask<Step, A>{step, begin, end});
+  }
 }
 
 }  // namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH

@@ -108,17 +108,28 @@ TOKENNORM_INLINE void write_sums(const RowTotal<A, W> (&totals)[N], Precise<A>* 
   }
 }
 
-/// The lanes of four vectors, summed up in the wider type.
+/// The lanes of a vector, summed up in the wider type; in the order of sums_of_four.
 template <class A, int W>
-TOKENNORM_INLINE void precise_sums(const Lanes<A, W> (&v)[rows_together], Precise<A>* to) {
-  if constexpr (std::is_same_v<A, float>) {
+TOKENNORM_INLINE Precise<A> precise_sum(const Lanes<A, W>& v) {
+  if constexpr (!std::is_same_v<A, float>) {
+    Total<A, W> total;
+    total.add(v);
+    return total.sum();
+  } else if constexpr (W == 16) {
+    const auto halves = lower_half(v) + upper_half(v);
+    return horizontal_sum(convert<double>(lower_half(halves) + upper_half(halves)));
+  } else {
+    return horizontal_sum(convert<double>(lower_half(v)) + convert<double>(upper_half(v)));
+  }
+}
+
+/// The same of a vector of each of some rows.
+template <class A, int W, std::size_t N>
+TOKENNORM_INLINE void precise_sums(const Lanes<A, W> (&v)[N], Precise<A>* to) {
+  if constexpr (std::is_same_v<A, float> && int{N} == rows_together) {
     sums_of_four(v, to);
   } else {
-    for (int r = 0; r < rows_together; ++r) {
-      Total<A, W> total;
-      total.add(v[r]);
-      to[r] = total.sum();
-    }
+    for (std::size_t r = 0; r < N; ++r) to[r] = precise_sum(v[r]);
   }
 }
 
@@ -195,6 +206,7 @@ class RowSums {
                            Index n, Meanwhile& meanwhile)
       : pivot_(pivot) {
     constexpr Index step = accumulators * width;
+    RowTotal<A, width> sum, square;  // not the members, which GCC would keep in memory
     Index c = 0;
     while (c + step <= n) {
       const Index stop = std::min(n - step, c + (vectors_per_fold - 1) * step);
@@ -209,7 +221,7 @@ class RowSums {
         }
         meanwhile.next();
       }
-      fold(sums, squares);
+      fold(sums, squares, sum, square);
     }
     if (c < n) {
       V sums[accumulators], squares[accumulators];
@@ -232,8 +244,10 @@ class RowSums {
           accumulate(x, sums[3], squares[3]);  // the other lanes are zero
         }
       }
-      fold(sums, squares);
+      fold(sums, squares, sum, square);
     }
+    sum_ = sum;
+    squares_ = square;
   }
 
   TOKENNORM_INLINE const RowTotal<A, width>& sum() const { return sum_; }
@@ -257,43 +271,48 @@ class RowSums {
       accumulate(x, sum, squares);
     }
   }
-  TOKENNORM_INLINE void fold(const V (&sums)[accumulators], const V (&squares)[accumulators]) {
-    if constexpr (Centred) sum_.add((sums[0] + sums[1]) + (sums[2] + sums[3]));
-    squares_.add((squares[0] + squares[1]) + (squares[2] + squares[3]));
+  TOKENNORM_INLINE static void fold(const V (&sums)[accumulators], const V (&squares)[accumulators],
+                                    RowTotal<A, width>& sum, RowTotal<A, width>& square) {
+    if constexpr (Centred) sum.add((sums[0] + sums[1]) + (sums[2] + sums[3]));
+    square.add((squares[0] + squares[1]) + (squares[2] + squares[3]));
   }
 
   V pivot_;
   RowTotal<A, width> sum_, squares_;
 };
 
-/// Sums of four rows of few channels.
-template <class Level, bool Centred, class A, class Source, class Sink>
-TOKENNORM_INLINE void sums_together(const Group<Source, rows_together> source,
-                                    const Group<Sink, rows_together> sink, const A* pivots, Index n,
-                                    Precise<A>* sums, Precise<A>* squares) {
+/// Sums of rows of few channels, four or one.
+template <class Level, bool Centred, class A, int N, class Source, class Sink>
+TOKENNORM_INLINE void sums_together(const Group<Source, N> source, const Group<Sink, N> sink,
+                                    const A* pivots, Index n, Precise<A>* sums,
+                                    Precise<A>* squares) {
   constexpr int width = Level::template lanes<A>;
   constexpr Index half = few_vectors / 2 * width;
   using V = Lanes<A, width>;
-  V pivot[rows_together], sum[rows_together], square[rows_together];
+  Array<V, N> pivot, sum, square;
   TOKENNORM_UNROLL
-  for (int r = 0; r < rows_together; ++r) {
-    // Loaded from where they have just been stored, which the compiler is not to see: to spread a
-    // number from memory over the lanes takes no shuffle.
-    if constexpr (Centred) pivot[r] = V(in_register(pivots)[r]);
+  for (int r = 0; r < N; ++r) {
+    if constexpr (Centred && N > 1) {
+      // Loaded from where they have just been stored, which the compiler is not to see: to spread a
+      // number from memory over the lanes takes no shuffle.
+      pivot[r] = V(in_register(pivots)[r]);
+    } else if constexpr (Centred) {
+      pivot[r] = V(pivots[r]);
+    }
     sum[r] = square[r] = V(A(0));
   }
   Index c = 0;
   const auto add_vectors = [&](Index end) __attribute__((always_inline)) {
     for (; c + width <= end; c += width) {
-      V x[rows_together];
+      Array<V, N> x;
       TOKENNORM_UNROLL
-      for (int r = 0; r < rows_together; ++r) x[r] = source.row[r].template get<A, width>(c);
+      for (int r = 0; r < N; ++r) x[r] = source.row[r].template get<A, width>(c);
       if constexpr (is_present<Sink>) {
         TOKENNORM_UNROLL
-        for (int r = 0; r < rows_together; ++r) sink.row[r].put(c, x[r]);
+        for (int r = 0; r < N; ++r) sink.row[r].put(c, x[r]);
       }
       TOKENNORM_UNROLL
-      for (int r = 0; r < rows_together; ++r) {
+      for (int r = 0; r < N; ++r) {
         if constexpr (Centred) x[r] = guarded(x[r] - pivot[r]);
         RowSums<Level, Centred, A>::accumulate(x[r], sum[r], square[r]);
       }
@@ -301,32 +320,32 @@ TOKENNORM_INLINE void sums_together(const Group<Source, rows_together> source,
   };
   add_vectors(std::min(n, half));
   if (c + width <= n) {  // two halves have half the rounding error
-    V first_sum[rows_together], first_square[rows_together];
+    Array<V, N> first_sum, first_square;
     TOKENNORM_UNROLL
-    for (int r = 0; r < rows_together; ++r) {
+    for (int r = 0; r < N; ++r) {
       first_sum[r] = sum[r];
       first_square[r] = square[r];
       sum[r] = square[r] = V(A(0));
     }
     add_vectors(n);
     TOKENNORM_UNROLL
-    for (int r = 0; r < rows_together; ++r) {
+    for (int r = 0; r < N; ++r) {
       if constexpr (Centred) sum[r] += first_sum[r];
       square[r] += first_square[r];
     }
   }
   if (c < n) {
-    V x[rows_together];
+    Array<V, N> x;
     TOKENNORM_UNROLL
-    for (int r = 0; r < rows_together; ++r) {
+    for (int r = 0; r < N; ++r) {
       x[r] = source.row[r].template get_first<A, width>(c, n - c);
     }
     if constexpr (is_present<Sink>) {
       TOKENNORM_UNROLL
-      for (int r = 0; r < rows_together; ++r) sink.row[r].put_first(c, x[r], n - c);
+      for (int r = 0; r < N; ++r) sink.row[r].put_first(c, x[r], n - c);
     }
     TOKENNORM_UNROLL
-    for (int r = 0; r < rows_together; ++r) {
+    for (int r = 0; r < N; ++r) {
       if constexpr (Centred) x[r] = first_lanes(guarded(x[r] - pivot[r]), n - c);
       RowSums<Level, Centred, A>::accumulate(x[r], sum[r], square[r]);
     }
