@@ -28,6 +28,11 @@ void expect_bits_of_single_steps(const Post& post, const Pre& pre, const X& x, F
   EXPECT_TRUE(same_bits(block(x), y)) << x.rows() << " x " << x.cols();
 }
 
+template <class Scalar>
+class FusedBitsOf : public ::testing::Test {};
+using Scalars = ::testing::Types<float, Eigen::bfloat16, double>;
+TYPED_TEST_SUITE(FusedBitsOf, Scalars);
+
 TEST(FusedBits, NormThatCountsFewChannelsAfterOneThatCountsMany) {
   for (const Index channels : {512, 2100}) {
     for (const Index tokens : {1, 2, 3, 4, 5, 8}) {
@@ -69,6 +74,31 @@ TEST(FusedBits, Bfloat16) {
   for (const Index channels : {5, 64, 103, 300, 700}) {
     const auto x = random_normal<TokenMatrix<Eigen::bfloat16>>({67, channels}, Seed{7304}, 1, 2);
     expect_bits_of_single_steps(LayerNorm<float>(channels), RMSNorm<float>(channels), x);
+  }
+}
+
+/// One token is worked on by functions of its own.
+template <class Block, class Tokens>
+void expect_bits_of_the_batch(const Block& block, const Tokens& x) {
+  const Tokens y = block(x);
+  for (Index t = 0; t < x.rows(); ++t) {
+    const Tokens token = x.row(t);
+    EXPECT_TRUE(same_bits(block(token), Tokens(y.row(t)))) << "token " << t << " of " << x.cols();
+  }
+}
+
+TYPED_TEST(FusedBitsOf, ATokenAloneHasTheBitsThatItHasInABatch) {
+  using Tokens = TokenMatrix<TypeParam>;
+  for (const Index channels : {1, 5, 16, 64, 103, 129, 300, 700}) {
+    Tokens x = random_normal<Tokens>({7, channels}, Seed{7305}, 1, 2);
+    x(2, 0) = TypeParam(1e30f);
+    const LayerNorm<float> first(channels);
+    const RMSNorm<float> second(channels);
+    const auto f = unchanged<Tokens>;
+    expect_bits_of_the_batch(PreLN(first, f, second, f), x);
+    expect_bits_of_the_batch(PostLN(f, first, f, second), x);
+    expect_bits_of_the_batch(SandwichLN(first, f, second, first, f, second), x);
+    expect_bits_of_the_batch(SandwichLN(NoNorm{}, f, second, NoNorm{}, f, first), x);
   }
 }
 

@@ -232,6 +232,12 @@ struct Row {
   TOKENNORM_INLINE void put(Index c, const Lanes<A, W>& v) const {
     store(data + c, v);
   }
+  template <class A, int W, std::size_t N>
+  TOKENNORM_INLINE void put(Index c, const Lanes<A, W> (&v)[N]) const {
+    store(data + c, v);
+  }
+  template <class A, int W>
+  static constexpr int put_together = stored_together<T, A, W>;
   template <class A, int W>
   TOKENNORM_INLINE void put_first(Index c, const Lanes<A, W>& v, Index n) const {
     store_first(data + c, v, n);
@@ -388,6 +394,8 @@ template <class RoundAs, class A0, class Stream, class Summed>
 struct AddedRow {
   static constexpr bool same_at_every_level =
       rounds_the_same_at_every_level<RoundAs> && rounds_the_same_at_every_level<Summed>;
+  template <class, int>
+  static constexpr int put_together = 1;
   Row<const Stream> stream;
   Row<Summed> sum;
   A0 alpha;

@@ -373,7 +373,7 @@ template <class A, int Channels, class... Operands>
 void run_backward_rows(const Backward<A, Channels, Operands...>& arguments, Index begin,
                        Index end) noexcept {
   using Arguments = Backward<A, Channels, Operands...>;
-  if (arguments.x.tokens == 1) {
+  if (arguments.x.tokens == 1 && begin < end) {
     dispatch(BackwardOneRowTask<Arguments, A>{arguments});
   } else {
     dispatch(BackwardRowsTask<Arguments, A>{arguments, begin, end});

@@ -37,8 +37,11 @@ typedef float Float8 __attribute__((vector_size(32)));
 typedef double Double4 __attribute__((vector_size(32)));
 typedef short Half8 __attribute__((vector_size(16)));
 typedef short Half16 __attribute__((vector_size(32)));
+typedef short Half32 __attribute__((vector_size(64)));
+typedef char Char32 __attribute__((vector_size(32)));
 typedef int Int16 __attribute__((vector_size(64)));
 typedef int Int8 __attribute__((vector_size(32)));
+typedef long long Long2 __attribute__((vector_size(16)));
 typedef long long Long4 __attribute__((vector_size(32)));
 
 // What the compilers call the type of a mask, and of the memory of halves.
@@ -97,14 +100,12 @@ typedef short Memory16;
 [[gnu::target("avx2")]] inline void widen(Double4& to, const Float4& from) {
   to = __builtin_ia32_cvtps2pd256(from);
 }
-[[gnu::target("avx512f")]] inline void widen(Int16& to, const Half16& from) {
-  to = __builtin_ia32_pmovzxwd512_mask(from, Int16{}, 0xffff);
-}
 [[gnu::target("avx512f")]] inline void narrow(Half16& to, const Int16& from) {
   to = __builtin_ia32_pmovdw512_mask(from, Half16{}, 0xffff);
 }
-[[gnu::target("avx2")]] inline void widen(Int8& to, const Half8& from) {
-  to = __builtin_ia32_pmovzxwd256(from);
+[[gnu::target("avx2")]] inline void narrow(Half8& to, const Int8& from) {
+  to = __builtin_ia32_packusdw128(__builtin_shufflevector(from, from, 0, 1, 2, 3),
+                                  __builtin_shufflevector(from, from, 4, 5, 6, 7));
 }
 #endif
 
@@ -120,12 +121,49 @@ typedef short Memory16;
 [[gnu::target("avx512f")]] inline void narrow(Half16& to, const Float16& from) {
   to = __builtin_ia32_vcvtps2ph512_mask(from, 0, Half16{}, 0xffff);
 }
+// bfloat16 to float: the words, each with a zero below it, by one shuffle. (The vector extension's
+// conversion and shift are two instructions.)
+[[gnu::target(TOKENNORM_AVX512_TARGET)]] inline void widen_from_bfloat16(Float16& to,
+                                                                         const Half16& from) {
+  const Half32 order = {16, 0, 16, 1, 16, 2,  16, 3,  16, 4,  16, 5,  16, 6,  16, 7,
+                        16, 8, 16, 9, 16, 10, 16, 11, 16, 12, 16, 13, 16, 14, 16, 15};
+#if defined(__clang__)
+  // Clang makes a slower shuffle, of two vectors, of the builtin.
+  const Half32 words =
+      __builtin_shufflevector(from, Half16{}, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15,
+                              16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31);
+  asm("vpermw {%1, %2, %0|%0, %2, %1}" : "=v"(to) : "v"(words), "v"(order));
+#else
+  const auto words = reinterpret_cast<Half32>(
+      __builtin_ia32_si512_256si(reinterpret_cast<Int8>(from)));  // the upper half is undefined
+  to = reinterpret_cast<Float16>(
+      __builtin_ia32_permvarhi512_mask(words, order, Half32{}, 0xaaaaaaaa));
+#endif
+}
+[[gnu::target("avx2")]] inline void widen_from_bfloat16(Float8& to, const Half8& from) {
+  const Char32 order = {-1, -1, 0, 1, -1, -1, 2,  3,  -1, -1, 4,  5,  -1, -1, 6,  7,
+                        -1, -1, 8, 9, -1, -1, 10, 11, -1, -1, 12, 13, -1, -1, 14, 15};
+#if defined(__clang__)
+  const auto twice =
+      __builtin_shufflevector(from, from, 0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7);
+#else
+  const auto twice = __builtin_ia32_vbroadcastsi256(reinterpret_cast<Long2>(from));  // as it loads
+#endif
+  to = reinterpret_cast<Float8>(__builtin_ia32_pshufb256(reinterpret_cast<Char32>(twice), order));
+}
+
 // To nearest even, NaN kept, but a float below the normal ones becomes zero. Only where
 // detail::has_bfloat16(): the kernels may not have the target that the builtin asks for. Clang
 // inlines an asm with vectors only where caller and callee have the same one.
 [[gnu::target(TOKENNORM_AVX512_TARGET)]] inline void narrow_to_bfloat16(Half16& to,
                                                                         const Float16& from) {
   asm("vcvtneps2bf16 {%1, %0|%0, %1}" : "=v"(to) : "v"(from));
+}
+// The same of two vectors, for the time of one.
+[[gnu::target(TOKENNORM_AVX512_TARGET)]] inline void narrow_to_bfloat16(Half32& to,
+                                                                        const Float16& low,
+                                                                        const Float16& high) {
+  asm("vcvtne2ps2bf16 {%1, %2, %0|%0, %2, %1}" : "=v"(to) : "v"(low), "v"(high));
 }
 
 // A store that leaves the caches alone; p is aligned to the size of v.

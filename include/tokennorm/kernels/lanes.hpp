@@ -330,21 +330,14 @@ using Bits16 = Lanes<short, W>;
 
 template <int W>
 TOKENNORM_INLINE Words<W> words_of(const Bits16<W>& bits) {
-#if defined(__x86_64__) && !defined(__clang__)
-  if constexpr (W == 8 || W == 16) {
-    Words<W> words;
-    widen(words.native, bits.native);
-    return words;
-  }
-#endif
   return convert<std::int32_t>(bit_cast_lanes<Lanes<std::uint16_t, W>>(bits));
 }
 
-/// The lower half of each word.
+/// The lower half of each word; the upper one is zero.
 template <int W>
 TOKENNORM_INLINE Bits16<W> lower_bits(const Words<W>& words) {
 #if defined(__x86_64__) && !defined(__clang__)
-  if constexpr (W == 16) {
+  if constexpr (W == 8 || W == 16) {
     Bits16<W> bits;
     narrow(bits.native, words.native);
     return bits;
@@ -361,8 +354,27 @@ TOKENNORM_INLINE Words<W> select(const Words<W>& mask, const Words<W>& a, const 
 
 template <int W>
 TOKENNORM_INLINE Lanes<float, W> widen_bfloat16(const Bits16<W>& bits) {
+#if defined(__x86_64__)
+  if constexpr (W == 8 || W == 16) {
+    Lanes<float, W> value;
+    widen_from_bfloat16(value.native, bits.native);
+    return value;
+  }
+#endif
   return bit_cast_lanes<Lanes<float, W>>(Lanes<std::uint32_t, W>(
       bit_cast_lanes<Lanes<std::uint32_t, W>>(words_of(bits)).native << 16));
+}
+
+/// The bits of bfloat16, in the lower half of each word.
+template <int W>
+TOKENNORM_INLINE Words<W> round_to_bfloat16(const Lanes<float, W>& value) {
+  const auto bits = bit_cast_lanes<Lanes<std::uint32_t, W>>(value).native;
+  const auto rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  const auto quiet_nan = (bits >> 16) | 0x40u;
+  // AVX2 compares numbers with a sign only.
+  const Words<W> is_nan((bit_cast_lanes<Words<W>>(value).native & 0x7fffffff) > 0x7f800000);
+  return select(is_nan, bit_cast_lanes<Words<W>>(Lanes<std::uint32_t, W>(quiet_nan)),
+                bit_cast_lanes<Words<W>>(Lanes<std::uint32_t, W>(rounded)));
 }
 
 template <int W>
@@ -376,12 +388,7 @@ TOKENNORM_INLINE Bits16<W> narrow_bfloat16(const Lanes<float, W>& value) {
     }
   }
 #endif
-  const auto bits = bit_cast_lanes<Lanes<std::uint32_t, W>>(value).native;
-  const auto rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  const auto quiet_nan = (bits >> 16) | 0x40u;
-  const Words<W> is_nan((bits & 0x7fffffffu) > 0x7f800000u);
-  return lower_bits(select(is_nan, bit_cast_lanes<Words<W>>(Lanes<std::uint32_t, W>(quiet_nan)),
-                           bit_cast_lanes<Words<W>>(Lanes<std::uint32_t, W>(rounded))));
+  return lower_bits(round_to_bfloat16(value));
 }
 
 /// Whether the level has instructions that convert W halves.
@@ -469,18 +476,20 @@ TOKENNORM_INLINE Lanes<A, W> from_bits(const Bits16<W>& bits) {
     return convert<A>(widen_half(bits));
   }
 }
+template <class A, int W>
+TOKENNORM_INLINE Lanes<float, W> to_single(const Lanes<A, W>& v) {
+  if constexpr (std::is_same_v<A, double>) {
+    return round_to_odd(v);
+  } else {
+    return v;
+  }
+}
 template <class T, class A, int W>
 TOKENNORM_INLINE Bits16<W> to_bits(const Lanes<A, W>& v) {
-  Lanes<float, W> single;
-  if constexpr (std::is_same_v<A, double>) {
-    single = round_to_odd(v);
-  } else {
-    single = v;
-  }
   if constexpr (std::is_same_v<T, Eigen::bfloat16>) {
-    return narrow_bfloat16(single);
+    return narrow_bfloat16(to_single(v));
   } else {
-    return narrow_half(single);
+    return narrow_half(to_single(v));
   }
 }
 
@@ -545,6 +554,43 @@ TOKENNORM_INLINE void store_streaming(T* p, const Lanes<A, W>& v) {
   store(p, v);
 }
 
+/// How many vectors had better be stored at once. Where the machine converts to bfloat16, two take
+/// the time of one; and with a test for each vector, Clang keeps what the loop needs in memory. GCC
+/// has too few registers for that at AVX2.
+template <class T, class A, int W>
+inline constexpr int stored_together = 1;
+template <>
+inline constexpr int stored_together<Eigen::bfloat16, float, 16> = 4;
+#if defined(__clang__)
+template <>
+inline constexpr int stored_together<Eigen::bfloat16, float, 8> = 4;
+#endif
+
+/// Stores N vectors, rounded to the memory type.
+template <class A, int W, class T, std::size_t N>
+TOKENNORM_INLINE void store(T* p, const Lanes<A, W> (&v)[N]) {
+#if defined(__x86_64__)
+  if constexpr (N == 4 && stored_together<T, A, W> == 4 && W == 16) {
+    if (detail::has_bfloat16()) [[likely]] {
+      TOKENNORM_UNROLL
+      for (int k = 0; k < 4; k += 2) {
+        Bits16<2 * W> two;
+        narrow_to_bfloat16(two.native, v[k].native, v[k + 1].native);
+        store_raw(p + k * W, two);
+      }
+    } else {
+      TOKENNORM_UNROLL
+      for (int k = 0; k < 4; ++k) {
+        store_raw(p + k * W, lower_bits(round_to_bfloat16(v[k])));
+      }
+    }
+    return;
+  }
+#endif
+  TOKENNORM_UNROLL
+  for (std::size_t k = 0; k < N; ++k) store(p + k * W, v[k]);
+}
+
 /// Copies the first n < W elements in pieces of fixed size; n is not known at compile time, and a
 /// call of memcpy costs more than the row of a small token.
 template <int W, class T>
@@ -600,6 +646,9 @@ TOKENNORM_INLINE Lanes<A, W> rounded_to(const Lanes<A, W>& v) {
   if constexpr (std::is_same_v<T, A> || std::is_same_v<T, double>) {
     return opaque(
         v);  // not to be contracted with what follows: stored or not, the bits are the same
+  } else if constexpr (std::is_same_v<T, Eigen::bfloat16> && W != 16) {
+    const Words<W> words(round_to_bfloat16(to_single(v)).native << 16);  // not packed in between
+    return convert<A>(bit_cast_lanes<Lanes<float, W>>(words));
   } else if constexpr (sizeof(T) == 2) {
     return from_bits<A, T>(to_bits<T>(v));
   } else {

@@ -150,29 +150,17 @@ class RowWriter {
   TOKENNORM_INLINE void next() {
     if (fours_in_turn_ == 0) return;
     --fours_in_turn_;
-    TOKENNORM_UNROLL
-    for (int k = 0; k < 4; ++k, at_.advance()) {
-      V x;  // assigned, not initialized: GCC would store it on the stack as well
-      x = source_.template get<A, width>(c_ + k * width);
-      sink_.put(c_ + k * width, multiply_add(normalizer_(x), at_.scale(), at_.shift()));
-    }
-    c_ += step;
+    write_four<true, false>();
   }
 
   /// What is left.
   TOKENNORM_INLINE void finish(bool streaming = false) {
     if (streaming) [[unlikely]] {
-      write_fours([](const Sink& to, Index c, const V& y)
-                      __attribute__((always_inline)) { to.put_streaming(c, y); });
-    } else {
-      const auto put = [](const Sink& to, Index c, const V& y) __attribute__((always_inline)) {
-        to.put(c, y);
-      };
-      if (at_.has_shift()) {
-        write_fours(put);
-      } else {  // two loads for a store, not three
-        write_fours<false>(put);
-      }
+      write_fours<true, true>();
+    } else if (at_.has_shift()) {
+      write_fours<true, false>();
+    } else {  // two loads for a store, not three
+      write_fours<false, false>();
     }
     for (; c_ + width <= channels_; c_ += width, at_.advance()) {
       const V x = source_.template get<A, width>(c_);
@@ -190,18 +178,32 @@ class RowWriter {
   static constexpr Index step = 4 * width;
   using V = Lanes<A, width>;
 
-  template <bool has_shift = true, class Put>
-  TOKENNORM_INLINE void write_fours(const Put& put) {
+  template <bool has_shift, bool streaming>
+  TOKENNORM_INLINE void write_fours() {
+    while (c_ + step <= channels_) write_four<has_shift, streaming>();
+  }
+  template <bool has_shift, bool streaming>
+  TOKENNORM_INLINE void write_four() {
     const V no_shift = opaque(V(A(0)));  // is added as well: −0 becomes 0 wherever it stands
-    for (; c_ + step <= channels_; c_ += step) {
+    constexpr int together = Sink::template put_together<A, width>;
+    TOKENNORM_UNROLL
+    for (int k = 0; k < 4; k += together) {
+      Array<V, together> y;
       TOKENNORM_UNROLL
-      for (int k = 0; k < 4; ++k, at_.advance()) {
+      for (int i = 0; i < together; ++i, at_.advance()) {
         V x;  // assigned, not initialized: GCC would store it on the stack as well
-        x = source_.template get<A, width>(c_ + k * width);
-        put(sink_, c_ + k * width,
-            multiply_add(normalizer_(x), at_.scale(), has_shift ? at_.shift() : no_shift));
+        x = source_.template get<A, width>(c_ + (k + i) * width);
+        y[i] = multiply_add(normalizer_(x), at_.scale(), has_shift ? at_.shift() : no_shift);
+      }
+      if constexpr (together > 1) {
+        sink_.put(c_ + k * width, y);
+      } else if constexpr (streaming) {
+        sink_.put_streaming(c_ + k * width, y[0]);
+      } else {
+        sink_.put(c_ + k * width, y[0]);
       }
     }
+    c_ += step;
   }
 
   Source source_{};
