@@ -256,7 +256,7 @@ struct Row {
   TOKENNORM_INLINE A at(Index c) const {
     return static_cast<A>(data[c]);
   }
-  template <class A, int = 0>
+  template <class A, int = 0>  // the lanes, for the sinks that work through them
   TOKENNORM_INLINE void set(Index c, A value) const {
     store_first(data + c, Lanes<A, Baseline::lanes<A>>(value), 1);
   }

@@ -364,8 +364,9 @@ struct BackwardOneRowTask {
   template <class Level>
   TOKENNORM_INLINE void run() const {
     const AffineOf<Level, A, std::remove_const_t<decltype(Arguments::norm)>> affine(args.norm);
-    BackwardRows<Arguments, A>{args}.template run<Level, 1>(affine, 0, true, args.scale_sums,
-                                                            args.shift_sums);
+    const BackwardRows<Arguments, A> rows{args};
+    rows.template run<Level, 1>(affine, 0, true, args.scale_sums, args.shift_sums);
+    if (rows.grouping.streams) finish_streaming();
   }
 };
 

@@ -570,7 +570,8 @@ inline constexpr int stored_together<Eigen::bfloat16, float, 8> = 4;
 template <class A, int W, class T, std::size_t N>
 TOKENNORM_INLINE void store(T* p, const Lanes<A, W> (&v)[N]) {
 #if defined(__x86_64__)
-  if constexpr (N == 4 && stored_together<T, A, W> == 4 && W == 16) {
+  if constexpr (N == 4 && std::is_same_v<T, Eigen::bfloat16> && std::is_same_v<A, float> &&
+                W == 16) {
     if (detail::has_bfloat16()) [[likely]] {
       TOKENNORM_UNROLL
       for (int k = 0; k < 4; k += 2) {

@@ -6,6 +6,8 @@
 
 #include "tokennorm/kernels/moments.hpp"
 
+#include <algorithm>
+
 namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
 
 /// x̂ of one row, in lanes.
@@ -150,7 +152,7 @@ class RowWriter {
   TOKENNORM_INLINE void next() {
     if (fours_in_turn_ == 0) return;
     --fours_in_turn_;
-    write_four<true, false>();
+    write_four_vectors<true, false>();
   }
 
   /// What is left.
@@ -180,10 +182,10 @@ class RowWriter {
 
   template <bool has_shift, bool streaming>
   TOKENNORM_INLINE void write_fours() {
-    while (c_ + step <= channels_) write_four<has_shift, streaming>();
+    while (c_ + step <= channels_) write_four_vectors<has_shift, streaming>();
   }
   template <bool has_shift, bool streaming>
-  TOKENNORM_INLINE void write_four() {
+  TOKENNORM_INLINE void write_four_vectors() {
     const V no_shift = opaque(V(A(0)));  // is added as well: −0 becomes 0 wherever it stands
     constexpr int together = Sink::template put_together<A, width>;
     TOKENNORM_UNROLL
@@ -195,7 +197,7 @@ class RowWriter {
         x = source_.template get<A, width>(c_ + (k + i) * width);
         y[i] = multiply_add(normalizer_(x), at_.scale(), has_shift ? at_.shift() : no_shift);
       }
-      if constexpr (together > 1) {
+      if constexpr (together > 1) {  // of half the size, which are not streamed
         sink_.put(c_ + k * width, y);
       } else if constexpr (streaming) {
         sink_.put_streaming(c_ + k * width, y[0]);
@@ -213,8 +215,7 @@ class RowWriter {
   Index c_ = 0, channels_ = 0, fours_in_turn_ = 0;
 };
 
-/// Stores a vector of each of some rows. Where there are fewer rows, the last one stands in the
-/// group several times: all that is read comes before what is stored.
+/// Stores a vector of each of some rows.
 template <class Sink, int N, class V>
 TOKENNORM_INLINE void put(const Group<Sink, N>& rows, Index c, const Array<V, N>& y) {
   TOKENNORM_UNROLL
@@ -226,6 +227,8 @@ TOKENNORM_INLINE void put_first(const Group<Sink, N>& rows, Index c, const Array
   TOKENNORM_UNROLL
   for (int r = 0; r < N; ++r) rows.row[r].put_first(c, y[r], n);
 }
+/// The same of results that are added to a stream. Where there are fewer rows, the last one stands
+/// in the group several times: all that is read comes before what is stored.
 template <class... Types, int N, class A, int W>
 TOKENNORM_INLINE void put(const Group<AddedRow<Types...>, N>& rows, Index c,
                           const Array<Lanes<A, W>, N>& y) {

@@ -52,7 +52,7 @@ struct ResidualStep {
   Pre pre;
   Summed sum;           // TokenView or NotStored: α·h + post(update); the new h without `out`
   Streamed stream_out;  // TokenView or Absent: out(h)
-  Normed normed;        // TokenView, AddedView or Absent: n
+  Normed normed;        // TokenView or Absent: n; or AddedView, for results that make an h
 
   static constexpr bool has_update = is_present<Update>;
   static constexpr bool has_post = is_present<Post>;

@@ -7,6 +7,9 @@
 #include "tokennorm/kernels/residual_step.hpp"
 #include "tokennorm/kernels/steering.hpp"
 
+#include <algorithm>
+#include <type_traits>
+
 namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
 
 namespace step {
@@ -98,6 +101,7 @@ struct RowGroups {
   const step::Affines<Level, A, Step>& affines;
   step::Reach reach;
   decltype(Step::sum) sum_at_hand;  // where it is read again: one kept is the same row for all
+  static_assert(N == 1 || !Step::has_post);
 
   /// One row, with nothing to do meanwhile.
   TOKENNORM_INLINE void run_alone(Index t) const {
@@ -105,18 +109,16 @@ struct RowGroups {
       store_sums(t, 1);
     } else {
       SumsOfRows<A, N> sums;
-      Moments<A, N> moments{};
+      Moments<A, N> moments{}, posted{};
       if constexpr (Step::has_post) {
-        Moments<A, N> posted{};
         take_post_moments(t, 1, posted);
-        take_stored_sums(posted, t, 1, sums);
       } else {
         take_pivots(t, 1, sums.pivots);
-        if constexpr (Step::has_sum) {
-          take_stored_sums(moments, t, 1, sums);
-        } else {
-          take_sums(t, 1, source(t, 1), Group<Absent, 1>{}, sums);
-        }
+      }
+      if constexpr (Step::has_sum) {
+        take_stored_sums(posted, t, 1, sums);
+      } else {
+        take_sums(t, 1, source(t, 1), Group<Absent, 1>{}, sums);
       }
       finish_sums(sums, t, 1, moments);
       normalize(moments, t, 1);
@@ -370,7 +372,6 @@ struct RowGroups {
 
     template <class>
     TOKENNORM_INLINE void run() const {
-      static_assert(N == 1);
       const Index channels = groups.step.channels.get();
       const auto sum = groups.sum_of(t, 1, groups.template normalized<true>(posted, t, 1));
       transfer<Level, A>(sum.row[0], row_of(groups.sum_at_hand, t), 0, channels);

@@ -6,6 +6,9 @@
 
 #include "tokennorm/kernels/row_groups.hpp"
 
+#include <algorithm>
+#include <type_traits>
+
 namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
 
 namespace step {
@@ -31,6 +34,7 @@ TOKENNORM_INLINE Reach reach_of(const void* read, const Result& result) {
 template <class Step>
 TOKENNORM_INLINE Reach reach_of(const Step& step) {
   if constexpr (Step::is_added) {
+    // The stream is read on the way, mostly from where the sums go: nothing to fetch or to bypass.
     return std::min(reach_of(step.stream.data, step.normed.sum), Reach::cache);
   } else if constexpr (Step::has_pre) {
     return reach_of(step.stream.data, step.normed);
