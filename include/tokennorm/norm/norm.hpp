@@ -146,7 +146,12 @@ class Norm {
     check_channels(who(), name, view);
     check_parameters();
   }
-  [[gnu::noinline]] void check_parameters() const;
+  void check_parameters() const {
+    if (scale_.size() != parameter_size(options_.scale) ||
+        shift_.size() != parameter_size(options_.shift)) [[unlikely]] {
+      fail_parameters();
+    }
+  }
 
   /// The norm for the kernels; the statistics of each token go to `stats`, if there are any.
   template <class A, class S>
@@ -189,6 +194,13 @@ class Norm {
                      const DSum& dsum, DX& dx, NormGradients<G>& gradients, E& executor) const;
 
   kernels::Extent<Channels> extent() const { return {channels()}; }
+  Index parameter_size(bool is_on) const { return is_on ? channels() : 0; }
+  [[noreturn, gnu::cold, gnu::noinline]] void fail_parameters() const {
+    if (const Index size = parameter_size(options_.scale); scale_.size() != size) {
+      fail_size(who(), "scale", scale_.size(), size);
+    }
+    fail_size(who(), "shift", shift_.size(), parameter_size(options_.shift));
+  }
   template <class G>
   void size_gradients(NormGradients<G>& gradients) const;
   Index statistics_channels() const {
@@ -236,17 +248,6 @@ Norm<Kind, Param, Channels>::Norm(Index channels, Options options)
 }
 
 // ---- checks -------------------------------------------------------------------------------------
-
-template <class Kind, class Param, int Channels>
-void Norm<Kind, Param, Channels>::check_parameters() const {
-  const auto check = [this](const char* name, Index size, bool on) {
-    const Index expected = on ? channels() : 0;
-    if (size != expected) [[unlikely]]
-      fail_size(who(), name, size, expected);
-  };
-  check("scale", scale_.size(), options_.scale);
-  check("shift", shift_.size(), options_.shift);
-}
 
 template <class Kind, class Param, int Channels>
 template <class G>
