@@ -127,18 +127,20 @@ TOKENNORM_INLINE Lanes<T, W> multiply_add(const Lanes<T, W>& a, const Lanes<T, W
 /// -ffast-math, no reassociation reaches across it.
 template <class T, int W>
 TOKENNORM_INLINE Lanes<T, W> opaque(const Lanes<T, W>& value) {
-  Lanes<T, W> result = value;
+  auto native = value.native;  // not a member, which GCC would store on the stack as well
 #if defined(__clang__) && defined(__x86_64__)
   // Clang checks the size of an asm operand before it inlines, and contracts within one expression
   // only, unless told otherwise; this is its fence for that case.
-  result.native = __arithmetic_fence(result.native);
+  native = __arithmetic_fence(native);
 #elif defined(__x86_64__)
-  asm("" : "+v"(result.native));
+  asm("" : "+v"(native));
 #elif defined(__aarch64__)
-  asm("" : "+w"(result.native));
+  asm("" : "+w"(native));
 #else
-  asm("" : "+m"(result.native));
+  asm("" : "+m"(native));
 #endif
+  Lanes<T, W> result;
+  result.native = native;
   return result;
 }
 

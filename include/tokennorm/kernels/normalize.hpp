@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// The second sweep: y = x̂·(o + γ) + β with x̂ = (x − center)·rstd + correction, of four rows of few
-/// channels at once so that γ and β are loaded once; or as a source of values that are added to
-/// something else.
+/// The second sweep: y = x̂·(o + γ) + β with x̂ = (x − center)·rstd + correction, of one row or of
+/// four rows of few channels at once so that γ and β are loaded once.
 #pragma once
 
 #include "tokennorm/kernels/moments.hpp"
@@ -47,58 +46,6 @@ TOKENNORM_INLINE A precise_result(A x, const Moments<A, N>& moments, int token,
                         static_cast<P>(affine.shift_at(c)));
 }
 
-/// A source: the normalized, scaled and shifted values of another source, rounded to the type they
-/// would have been stored in. Slow: formed in the wider type.
-template <class Level, bool Centred, class A, class Source, class Param, bool Slow, class RoundAs,
-          int N>
-class Normalized {
- public:
-  static constexpr bool same_at_every_level = false;
-
-  TOKENNORM_INLINE Normalized(const Source& source, const Moments<A, N>& moments, int row,
-                              const Affine<Level, A, Param>& affine)
-      : source_(source), affine_(affine), moments_(moments), row_(row) {
-    normalizer_.set(moments, row);
-  }
-
-  template <class, int W>
-  TOKENNORM_INLINE Lanes<A, W> get(Index c) const {
-    if constexpr (Slow) {
-      return precise<W>(c, W);
-    } else {
-      return rounded_to<RoundAs>(multiply_add(normalizer_(source_.template get<A, W>(c)),
-                                              affine_.scale(c), affine_.shift(c)));
-    }
-  }
-  template <class, int W>
-  TOKENNORM_INLINE Lanes<A, W> get_first(Index c, Index n) const {
-    if constexpr (Slow) {
-      return precise<W>(c, n);
-    } else {
-      const Lanes<A, W> x = source_.template get_first<A, W>(c, n);
-      const Lanes<A, W> y =
-          multiply_add(normalizer_(x), affine_.scale_first(c, n), affine_.shift_first(c, n));
-      return first_lanes(rounded_to<RoundAs>(y), n);
-    }
-  }
-
- private:
-  template <int W>
-  TOKENNORM_INLINE Lanes<A, W> precise(Index c, Index n) const {
-    alignas(64) Array<A, W> values = {};
-    for (Index i = 0; i < n; ++i) {
-      values[i] = precise_result(source_.template at<A, W>(c + i), moments_, row_, affine_, c + i);
-    }
-    return rounded_to<RoundAs>(load<A, W>(static_cast<const A*>(values)));
-  }
-
-  const Source source_;
-  const Affine<Level, A, Param> affine_;
-  RowNormalizer<Level, Centred, A> normalizer_;
-  const Moments<A, N>& moments_;
-  int row_;
-};
-
 /// Stores channels [begin, end) of a source into a row.
 template <class Level, class A, class Source, class Sink>
 TOKENNORM_INLINE void transfer(const Source source, const Sink sink, Index begin, Index end) {
@@ -130,6 +77,8 @@ class RowWriter {
   /// Nothing to write.
   TOKENNORM_INLINE RowWriter() { normalizer_.set(Moments<A, 1>{}, 0); }
 
+  TOKENNORM_INLINE bool is_done() const { return c_ >= channels_; }
+
   /// Takes a row; next() writes of it where that is done `in_turn`.
   TOKENNORM_INLINE void start(const Source& source, const Moments<A, 1>& moments,
                               const Scaling& affine, const Sink& sink, Index channels,
@@ -146,13 +95,13 @@ class RowWriter {
           c_);
     }
     at_ = affine.begin(c_);
-    if (in_turn) fours_in_turn_ = (channels - c_) / step;
+    if (in_turn && (adds_shift || !at_.has_shift())) fours_in_turn_ = (channels - c_) / step;
   }
 
   TOKENNORM_INLINE void next() {
     if (fours_in_turn_ == 0) return;
     --fours_in_turn_;
-    write_four_vectors<true, false>();
+    write_four_vectors<adds_shift, false>();
   }
 
   /// What is left.
@@ -173,11 +122,15 @@ class RowWriter {
       const V x = source_.template get_first<A, width>(c_, n);
       sink_.put_first(c_, multiply_add(normalizer_(x), at_.scale_first(n), at_.shift_first(n)), n);
     }
+    c_ = channels_;
+    fours_in_turn_ = 0;
   }
 
  private:
   static constexpr int width = Level::template lanes<A>;
   static constexpr Index step = 4 * width;
+  /// What is written in turn: with a shift, which an RMSNorm hardly ever has and does not wait for.
+  static constexpr bool adds_shift = Norm::centred;
   using V = Lanes<A, width>;
 
   template <bool has_shift, bool streaming>
@@ -316,10 +269,9 @@ struct NormalizeRowTask {
 
   template <class Level>
   TOKENNORM_INLINE void run() const {
-    using Scaling = Affine<Level, A, typename Norm::Param>;
-    using Result = Normalized<Level, Norm::centred, A, Source, typename Norm::Param, false, A, 1>;
-    const Result result(source, moments, 0, Scaling(norm));
-    transfer<Level, A>(result, sink, 0, channels);
+    RowWriter<Level, A, Norm, Source, Sink> writer;
+    writer.start(source, moments, Affine<Level, A, typename Norm::Param>(norm), sink, channels);
+    writer.finish();
   }
 };
 

@@ -102,6 +102,8 @@ TOKENNORM_INLINE void store_statistics(const Norm& norm, const Moments<A, N>& mo
   }
 }
 
+inline constexpr Index l1_bytes = 32 << 10;  // of the smallest first cache that counts
+
 template <class T>
 TOKENNORM_INLINE Index bytes_of(const TokenView<T>& view) {
   return view.tokens * view.channels * Index{sizeof(T)};

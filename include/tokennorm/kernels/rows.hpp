@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /// The one forward kernel of tokens whose channels are contiguous. Each row is read once from
-/// memory, normalized up to three times while it is in L1, and each result is written once. The
-/// results have the bits of the same steps done one by one.
+/// memory, normalized up to three times while it is in L1 or L2, and each result is written once.
+/// The results have the bits of the same steps done one by one.
 #pragma once
 
 #include "tokennorm/kernels/row_groups.hpp"
@@ -60,8 +60,8 @@ struct OneRowTask {
 
   template <class Level>
   TOKENNORM_INLINE void run() const {
-    const step::Affines<Level, A, Step> affines(step);
-    RowGroups<Level, Step, A, 1, Level::is_for_speed>{step, affines, step::Reach::near, step.sum}
+    const AffineOf<Level, A, decltype(Step::pre)> affine(step.pre);
+    RowGroups<Level, Step, A, 1, Level::is_for_speed>{step, affine, step::Reach::near, step.sum}
         .run_alone(row);
   }
 };
@@ -74,33 +74,10 @@ struct FoursTask {
 
   template <class Level>
   TOKENNORM_INLINE void run() const {
-    if constexpr (Step::has_post && Step::has_pre) {
-      run_in_two<Level>();
-    } else {
-      const Step step = step::copy_of(arguments);
-      const step::Affines<Level, A, Step> affines(step);
-      RowGroups<Level, Step, A, rows_together>{step, affines, step::reach_of(step), step.sum}.run(
-          begin, end);
-    }
-  }
-
- private:
-  /// The sums of some rows that stay in L1, and then the norms of those sums. Within a row, two
-  /// norms are one long chain; of each alone, other groups are worked on meanwhile.
-  template <class Level>
-  TOKENNORM_INLINE void run_in_two() const {
-    const auto sums = step::added_norm<A>(arguments);
-    const auto norms = residual_step(arguments.channels, detail::as_const(arguments.sum), Absent{},
-                                     A(1), Absent{}, arguments.out, arguments.pre, Absent{},
-                                     arguments.stream_out, arguments.normed);
-    const Index fours =
-        step::most_at_hand / (rows_together * arguments.channels.get() * Step::element_bytes);
-    const Index rows = rows_together * std::max<Index>(fours, 1);
-    for (Index t = begin; t < end; t += rows) {
-      const Index last = std::min(end, t + rows);
-      Level::call(FoursTask<std::remove_const_t<decltype(sums)>, A>{sums, t, last});
-      Level::call(FoursTask<std::remove_const_t<decltype(norms)>, A>{norms, t, last});
-    }
+    const Step step = step::copy_of(arguments);
+    const AffineOf<Level, A, decltype(Step::pre)> affine(step.pre);
+    RowGroups<Level, Step, A, rows_together>{step, affine, step::reach_of(step), step.sum}.run(
+        begin, end);
   }
 };
 
@@ -113,7 +90,7 @@ struct LongRowsTask {
   template <class Level>
   TOKENNORM_INLINE void run() const {
     const Step step = step::copy_of(arguments);
-    const step::Affines<Level, A, Step> affines(step);
+    const AffineOf<Level, A, decltype(Step::pre)> affine(step.pre);
     const step::Reach reach = step::reach_of(step);
     if constexpr (Step::has_sum) {
       alignas(64) Array<step::StoredAs<decltype(Step::sum)>, longest_kept_sum> kept;
@@ -122,9 +99,9 @@ struct LongRowsTask {
         sum.data = kept;
         sum.token_stride = 0;
       }
-      RowGroups<Level, Step, A, 1>{step, affines, reach, sum}.run(begin, end);
+      RowGroups<Level, Step, A, 1>{step, affine, reach, sum}.run(begin, end);
     } else {
-      RowGroups<Level, Step, A, 1>{step, affines, reach, step.sum}.run(begin, end);
+      RowGroups<Level, Step, A, 1>{step, affine, reach, step.sum}.run(begin, end);
     }
     if (reach == step::Reach::beyond) finish_streaming();
   }
@@ -164,17 +141,47 @@ struct RowsTask {
   TOKENNORM_INLINE Index fours_end() const {
     const Index channels = step.channels.get(), rows = end - begin;
     if (channels <= few_channels<Level, A>) return end;
-    const bool are_grouped = rows >= rows_together && channels <= grouped_channels<Level, A> &&
+    const bool are_grouped = rows >= rows_together && channels <= grouped_channels<A> &&
                              step::reach_of(step) == step::Reach::near;
     return are_grouped ? end - rows % rows_together : begin;
   }
 };
 
 template <class A, int Channels, class... Operands>
+void run_rows(const ResidualStep<A, Channels, Operands...>& step, Index begin, Index end) noexcept;
+
+/// Some rows of the first step and then of the second, which finds them in L2.
+template <class First, class Second>
+TOKENNORM_INLINE void run_in_blocks(const First& first, const Second& second, Index begin,
+                                    Index end) {
+  constexpr Index block_bytes = 64 << 10;
+  Index rows = std::max<Index>(block_bytes / (first.channels.get() * First::element_bytes), 1);
+  if (rows > rows_together) rows -= rows % rows_together;
+  for (Index t = begin; t < end; t += rows) {
+    const Index last = std::min(end, t + rows);
+    run_rows(first, t, last);
+    run_rows(second, t, last);
+  }
+}
+
+/// Rows [begin, end) of a step. Within a row two norms are one long chain, in which each waits for
+/// the one before: a step with several norms is done as several with one.
+template <class A, int Channels, class... Operands>
 void run_rows(const ResidualStep<A, Channels, Operands...>& step, Index begin, Index end) noexcept {
   using Step = ResidualStep<A, Channels, Operands...>;
-  if constexpr (Step::has_post && !Step::has_pre) {
+  if constexpr (Step::has_post && Step::has_pre) {
+    run_in_blocks(step::added_norm<A>(step),
+                  residual_step(step.channels, detail::as_const(step.sum), Absent{}, A(1), Absent{},
+                                step.out, step.pre, Absent{}, step.stream_out, step.normed),
+                  begin, end);
+  } else if constexpr (Step::has_post) {
     run_rows(step::added_norm<A>(step), begin, end);
+  } else if constexpr (Step::has_out) {
+    run_in_blocks(residual_step(step.channels, step.stream, step.update, step.alpha, Absent{},
+                                Absent{}, step.out, step.sum, Absent{}, step.stream_out),
+                  residual_step(step.channels, detail::as_const(step.stream_out), Absent{}, A(1),
+                                Absent{}, Absent{}, step.pre, Absent{}, Absent{}, step.normed),
+                  begin, end);
   } else if (end - begin == 1) {
     dispatch(OneRowTask<Step, A>{step, begin});
   } else {

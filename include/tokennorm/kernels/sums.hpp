@@ -182,11 +182,10 @@ inline constexpr Index few_vectors = 8;
 template <class Level, class A>
 inline constexpr Index few_channels = few_vectors* Level::template lanes<A>;
 
-/// Rows of so many vectors are swept one by one, but four of them are finished and normalized
-/// together where they are near.
-inline constexpr Index grouped_vectors = 40;
-template <class Level, class A>
-inline constexpr Index grouped_channels = grouped_vectors* Level::template lanes<A>;
+/// Rows of up to so many channels are swept one by one, but four of them are finished and
+/// normalized together where they are near.
+template <class A>
+inline constexpr Index grouped_channels = Index{1792} / Index{sizeof(A)};
 
 /// Nothing to do meanwhile.
 struct Idle {
