@@ -10,6 +10,7 @@
 #include "tokennorm/kernels/steering.hpp"
 
 #include <algorithm>
+#include <cstddef>
 #include <type_traits>
 
 namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
@@ -18,12 +19,15 @@ namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_
 inline constexpr Index vectors_per_total = 16;
 
 /// How the rows of an operand are worked on. The sums of four are taken together and gathered
-/// before they touch memory. But where memory is steered, rows that fit into the first cache are
-/// faster alone if x, dy and dx do not fit into the second, or if their borders are not those of
-/// cache lines.
+/// before they touch memory. But rows that fit into the first cache are faster alone if x, dy and
+/// dx are far away: not in the second, where memory is steered, and not in the third elsewhere.
+/// Where it is steered, so are those whose borders are not those of cache lines; elsewhere, nearer
+/// rows of middle length are faster in turn.
 template <class A>
 struct Grouping {
+  bool in_turn;  // the first sweep over a row and the second over the one before go on together
   bool alone;    // no four rows together
+  bool in_two;   // the first sweep of a row that is alone reads it in two places in turn
   bool apart;    // where a row is alone, the only one that is left included, dx of some channels is
                  // written and then their sums are touched; the other way round where dx is written
                  // over what the sums are taken from
@@ -34,17 +38,21 @@ struct Grouping {
     constexpr Index kib = 1024, line = 64;
     const Index row = args.channels.get() * Index{sizeof(A)};
     const bool is_long = row > 6 * kib;  // all that belongs to it does not fit into the first cache
-    const bool is_far = step::bytes_of(args.x) >= 512 * kib;
-    const void* const dx = args.dx.data;
     const bool steers = detail::steers_memory();
+    const bool is_far = step::bytes_of(args.x) >= (steers ? 512 : 4096) * kib;
+    const bool is_partial =
+        step::statistics_count(args.norm, args.channels.get()) != args.channels.get();
+    const void* const dx = args.dx.data;
     // Of rows that are aligned at one channel only, and not for the few whole lines of short ones.
     streams = steers && std::is_same_v<step::Element<decltype(args.dx)>, A> && row >= 2 * kib &&
-              step::statistics_count(args.norm, args.channels.get()) == args.channels.get() &&
-              step::bytes_of(args.dx) >= 64 * kib * kib && !is_in(dx, args.x) &&
+              !is_partial && step::bytes_of(args.dx) >= 64 * kib * kib && !is_in(dx, args.x) &&
               !is_in(dx, args.dy) && !is_in(dx, args.dsum);
     alone = streams ||
-            (steers && !is_long && ((is_far && row >= kib / 2) || (row % line != 0 && row >= kib)));
-    apart = alone || is_long;
+            (!is_long && ((is_far && row >= kib / 2) || (steers && row % line != 0 && row >= kib)));
+    in_two = steers;
+    // In L1 at once: x and dy of two rows, dx, the scale and two sums.
+    in_turn = !steers && !alone && !is_partial && row >= 2 * kib && 8 * row <= step::l1_bytes;
+    apart = (steers && alone) || is_long;
   }
 };
 
@@ -63,10 +71,37 @@ struct BackwardRows {
   TOKENNORM_INLINE void run(const Affine& affine, Index t, bool at_first,
                             const ChannelSums<A>& scale_sums,
                             const ChannelSums<A>& shift_sums) const {
-    const Index channels = args.channels.get();
     backward::Tokens<A, rows> tokens;
     tokens.read(args.norm, t, rows);
-    first_sweep<Level, rows>(args, affine, t, tokens);
+    first_sweep<Level, rows>(args, affine, t, grouping.in_two, tokens);
+    finish<Level, rows>(affine, t, at_first, scale_sums, shift_sums, tokens);
+  }
+
+  /// Row t of those that end at `end`; in turn, `tokens` has what the first sweep found already if
+  /// it is `known`, and is left with that of the next row.
+  template <class Level, class Affine>
+  TOKENNORM_INLINE void run_one(const Affine& affine, Index t, Index end, bool at_first,
+                                const ChannelSums<A>& scale_sums, const ChannelSums<A>& shift_sums,
+                                backward::Tokens<A, 1>& tokens, bool& known) const {
+    if (!known) {
+      tokens.read(args.norm, t, 1);
+      first_sweep<Level, 1>(args, affine, t, grouping.in_two, tokens);
+    }
+    known = grouping.in_turn && t + 1 < end && tokens.slow == 0;
+    if (known) {
+      sweeps_in_turn<Level>(args, affine, t, at_first, scale_sums, shift_sums, tokens);
+    } else {
+      finish<Level, 1>(affine, t, at_first, scale_sums, shift_sums, tokens);
+    }
+  }
+
+ private:
+  /// What follows the first sweep.
+  template <class Level, int rows, class Affine>
+  TOKENNORM_INLINE void finish(const Affine& affine, Index t, bool at_first,
+                               const ChannelSums<A>& scale_sums, const ChannelSums<A>& shift_sums,
+                               const backward::Tokens<A, rows>& tokens) const {
+    const Index channels = args.channels.get();
     const auto sweep = [&](auto part, const auto& of_tokens, Index token, bool first, Index from,
                            Index to) __attribute__((always_inline)) {
       second_sweep<part(), Level>(args, affine, of_tokens, token, scale_sums, shift_sums, first,
@@ -103,7 +138,6 @@ struct BackwardRows {
     }
   }
 
- private:
   using Norm = std::remove_const_t<decltype(Arguments::norm)>;
   static constexpr bool has_dsum = is_present<decltype(Arguments::dsum)>;
 
@@ -122,10 +156,46 @@ struct BackwardRows {
                         row_of(args.dx, t), args.channels.get(), scale_sums, shift_sums, at_first});
   }
 
+  /// A vector of the first sweep.
+  template <class V>
+  TOKENNORM_INLINE static void add_to_sums(const V& deviation, const V& rstd, const V& out,
+                                           const V& scale, V& sum_x, V& sum_g, V& sum_gx) {
+    const V normalized = deviation * rstd, g = out * scale;
+    if constexpr (Norm::centred) {
+      sum_x += normalized;
+      sum_g += g;
+    }
+    sum_gx = multiply_add(g, normalized, sum_gx);
+  }
+
+  /// A vector of the second sweep: dx before the factor rstd, and its part of the sums.
+  template <bool wants_sums, class V>
+  TOKENNORM_INLINE static V inner_gradient(const V& value, const V& out, const V& scale,
+                                           const V& center, const V& rstd, const V& offset,
+                                           const V& mean_g, const V& mean_gx, V& scale_sum,
+                                           V& shift_sum) {
+    V normalized, inner;
+    if constexpr (Norm::centred) {
+      normalized = multiply_add(guarded(value - center), rstd, offset);
+    } else {
+      normalized = value * rstd;
+    }
+    if constexpr (wants_sums) {
+      scale_sum = multiply_add(out, normalized, scale_sum);
+      shift_sum += out;
+    }
+    if constexpr (Norm::centred) {
+      inner = multiply_add(out, scale, mean_g);
+    } else {
+      inner = out * scale;
+    }
+    return multiply_add(normalized, mean_gx, inner);
+  }
+
   /// The sums of x̂', g and g·x̂' over the rows from t on.
   template <class Level, int Rows, class Affine>
   TOKENNORM_INLINE static void first_sweep(const Arguments& args, const Affine affine, Index t,
-                                           backward::Tokens<A, Rows>& tokens) {
+                                           bool in_two, backward::Tokens<A, Rows>& tokens) {
     constexpr int width = Level::template lanes<A>;
     using V = Lanes<A, width>;
     const Index channels = args.channels.get();
@@ -138,54 +208,50 @@ struct BackwardRows {
       centers[r] = V(tokens.center[r]);
       rstds[r] = V(tokens.rstd[r]);
     }
-    struct Sums {
-      V x{A(0)}, g{A(0)}, gx{A(0)};
-
-      TOKENNORM_INLINE void add(const V& deviation, const V& rstd, const V& out, const V& scale) {
-        const V normalized = deviation * rstd, g_here = out * scale;
-        if constexpr (Norm::centred) {
-          x += normalized;
-          g += g_here;
-        }
-        gx = multiply_add(g_here, normalized, gx);
-      }
-    };
-    const auto add_to_totals = [&](int r, const Sums& sums) __attribute__((always_inline)) {
+    const auto add_to_totals = [&](int r, const V& sum_x, const V& sum_g, const V& sum_gx)
+        __attribute__((always_inline)) {
       if constexpr (Norm::centred) {
-        total_x[r].add(sums.x);
-        total_g[r].add(sums.g);
+        total_x[r].add(sum_x);
+        total_g[r].add(sum_g);
       }
-      total_gx[r].add(sums.gx);
+      total_gx[r].add(sum_gx);
     };
     constexpr Index block = vectors_per_total * width;
     Index c = 0;
     if constexpr (Rows == 1) {
       // Two blocks in turn: one alone would wait for its additions.
-      for (; c + 2 * block <= channels; c += 2 * block) {
-        Sums sums[2];
+      for (; in_two && c + 2 * block <= channels; c += 2 * block) {
+        Array<V, 2> sums_x, sums_g, sums_gx;
+        TOKENNORM_UNROLL
+        for (int k = 0; k < 2; ++k) sums_x[k] = sums_g[k] = sums_gx[k] = V(A(0));
         auto first = affine.begin(c), second = affine.begin(c + block);
         for (Index at = c; at < c + block; at += width) {
-          sums[0].add(guarded(x.row[0].template get<A, width>(at) - centers[0]), rstds[0],
-                      dy.row[0].template get<A, width>(at), first.scale());
-          sums[1].add(guarded(x.row[0].template get<A, width>(at + block) - centers[0]), rstds[0],
-                      dy.row[0].template get<A, width>(at + block), second.scale());
+          add_to_sums(guarded(x.row[0].template get<A, width>(at) - centers[0]), rstds[0],
+                      dy.row[0].template get<A, width>(at), first.scale(), sums_x[0], sums_g[0],
+                      sums_gx[0]);
+          add_to_sums(guarded(x.row[0].template get<A, width>(at + block) - centers[0]), rstds[0],
+                      dy.row[0].template get<A, width>(at + block), second.scale(), sums_x[1],
+                      sums_g[1], sums_gx[1]);
           first.advance();
           second.advance();
         }
-        add_to_totals(0, sums[0]);
-        add_to_totals(0, sums[1]);
+        add_to_totals(0, sums_x[0], sums_g[0], sums_gx[0]);
+        add_to_totals(0, sums_x[1], sums_g[1], sums_gx[1]);
       }
     }
     auto at = affine.begin(c);
     while (c < channels) {
-      Array<Sums, Rows> sums;
+      // Not one array of structs, which GCC would keep in memory.
+      Array<V, Rows> sums_x, sums_g, sums_gx;
+      TOKENNORM_UNROLL
+      for (int r = 0; r < Rows; ++r) sums_x[r] = sums_g[r] = sums_gx[r] = V(A(0));
       const Index stop = std::min(channels, c + block);
       for (; c + width <= stop; c += width) {
         const V scale = at.scale();
         TOKENNORM_UNROLL
         for (int r = 0; r < Rows; ++r) {
-          sums[r].add(guarded(x.row[r].template get<A, width>(c) - centers[r]), rstds[r],
-                      dy.row[r].template get<A, width>(c), scale);
+          add_to_sums(guarded(x.row[r].template get<A, width>(c) - centers[r]), rstds[r],
+                      dy.row[r].template get<A, width>(c), scale, sums_x[r], sums_g[r], sums_gx[r]);
         }
         at.advance();
       }
@@ -195,22 +261,102 @@ struct BackwardRows {
         TOKENNORM_UNROLL
         for (int r = 0; r < Rows; ++r) {
           const V value = x.row[r].template get_first<A, width>(c, n);
-          sums[r].add(first_lanes(guarded(value - centers[r]), n), rstds[r],
-                      dy.row[r].template get_first<A, width>(c, n), scale);
+          add_to_sums(first_lanes(guarded(value - centers[r]), n), rstds[r],
+                      dy.row[r].template get_first<A, width>(c, n), scale, sums_x[r], sums_g[r],
+                      sums_gx[r]);
         }
         c = stop;
       }
       TOKENNORM_UNROLL
-      for (int r = 0; r < Rows; ++r) add_to_totals(r, sums[r]);
+      for (int r = 0; r < Rows; ++r) add_to_totals(r, sums_x[r], sums_g[r], sums_gx[r]);
     }
+    finish_sums<Level>(total_x, total_g, total_gx, step::statistics_count(args.norm, channels),
+                       tokens);
+  }
+
+  template <class Level, class Total, std::size_t N, int Rows>
+  TOKENNORM_INLINE static void finish_sums(const Total (&total_x)[N], const Total (&total_g)[N],
+                                           const Total (&total_gx)[N], Index counted,
+                                           backward::Tokens<A, Rows>& tokens) {
     alignas(32) Array<Precise<A>, Rows> sums_x, sums_g, sums_gx;
     if constexpr (Norm::centred) {
       write_sums(total_x, sums_x);
       write_sums(total_g, sums_g);
     }
     write_sums(total_gx, sums_gx);
-    backward::finish<Level, Norm::centred>(sums_x, sums_g, sums_gx,
-                                           step::statistics_count(args.norm, channels), tokens);
+    backward::finish<Level, Norm::centred>(sums_x, sums_g, sums_gx, counted, tokens);
+  }
+
+  /// The second sweep over row t, and the first over the next one, which is then in `tokens`.
+  template <class Level, class Affine>
+  TOKENNORM_INLINE static void sweeps_in_turn(const Arguments& args, const Affine affine, Index t,
+                                              bool at_first, const ChannelSums<A> scale_sums,
+                                              const ChannelSums<A> shift_sums,
+                                              backward::Tokens<A, 1>& tokens) {
+    constexpr int width = Level::template lanes<A>;
+    using V = Lanes<A, width>;
+    const Index channels = args.channels.get();
+    const bool no_scale_sums = scale_sums.is_empty(at_first);
+    const bool no_shift_sums = shift_sums.is_empty(at_first);
+    const auto x = row_of(args.x, t), next_x = row_of(args.x, t + 1);
+    const auto dy = row_of(args.dy, t), next_dy = row_of(args.dy, t + 1);
+    const auto dsum = row_of(args.dsum, t);
+    const auto dx = row_of(args.dx, t);
+    const V center(tokens.center[0]), rstd(tokens.rstd[0]), offset(tokens.offset[0]),
+        mean_g(tokens.mean_g[0]), mean_gx(tokens.mean_gx[0]);
+    tokens.read(args.norm, t + 1, 1);
+    const V next_center(tokens.center[0]), next_rstd(tokens.rstd[0]);
+    Array<RowTotal<A, width>, 1> total_x, total_g, total_gx;
+    constexpr Index block = vectors_per_total * width;
+    auto at = affine.begin();
+    for (Index c = 0; c < channels;) {
+      V sum_x(A(0)), sum_g(A(0)), sum_gx(A(0));
+      const Index stop = std::min(channels, c + block);
+      for (; c + width <= stop; c += width) {
+        const V scale = at.scale();
+        at.advance();
+        add_to_sums(guarded(next_x.template get<A, width>(c) - next_center), next_rstd,
+                    next_dy.template get<A, width>(c), scale, sum_x, sum_g, sum_gx);
+        V scale_sum = scale_sums.template get<width>(c, no_scale_sums);
+        V shift_sum = shift_sums.template get<width>(c, no_shift_sums);
+        const V inner =
+            inner_gradient<true>(x.template get<A, width>(c), dy.template get<A, width>(c), scale,
+                                 center, rstd, offset, mean_g, mean_gx, scale_sum, shift_sum);
+        if constexpr (has_dsum) {
+          dx.put(c, multiply_add(inner, rstd, dsum.template get<A, width>(c)));
+        } else {
+          dx.put(c, inner * rstd);
+        }
+        scale_sums.put(c, scale_sum);
+        shift_sums.put(c, shift_sum);
+      }
+      if (c < stop) {
+        const Index n = stop - c;
+        const V scale = at.scale_first(n);
+        const V deviation = guarded(next_x.template get_first<A, width>(c, n) - next_center);
+        add_to_sums(first_lanes(deviation, n), next_rstd,
+                    next_dy.template get_first<A, width>(c, n), scale, sum_x, sum_g, sum_gx);
+        V scale_sum = scale_sums.template get_first<width>(c, n, no_scale_sums);
+        V shift_sum = shift_sums.template get_first<width>(c, n, no_shift_sums);
+        const V inner = inner_gradient<true>(x.template get_first<A, width>(c, n),
+                                             dy.template get_first<A, width>(c, n), scale, center,
+                                             rstd, offset, mean_g, mean_gx, scale_sum, shift_sum);
+        if constexpr (has_dsum) {
+          dx.put_first(c, multiply_add(inner, rstd, dsum.template get_first<A, width>(c, n)), n);
+        } else {
+          dx.put_first(c, inner * rstd, n);
+        }
+        scale_sums.put_first(c, scale_sum, n);
+        shift_sums.put_first(c, shift_sum, n);
+        c = stop;
+      }
+      if constexpr (Norm::centred) {
+        total_x[0].add(sum_x);
+        total_g[0].add(sum_g);
+      }
+      total_gx[0].add(sum_gx);
+    }
+    finish_sums<Level>(total_x, total_g, total_gx, channels, tokens);
   }
 
   /// The second sweep over the channels [from, to) of the rows from t on.
@@ -239,25 +385,10 @@ struct BackwardRows {
       means_g[r] = V(tokens.mean_g[r]);
       means_gx[r] = V(tokens.mean_gx[r]);
     }
-    // One vector of row r: its part of the sums, and dx before the factor rstd.
     const auto one = [&](int r, const V& value, const V& out, const V& scale, V& scale_sum,
                          V& shift_sum) __attribute__((always_inline)) {
-      V normalized, inner;
-      if constexpr (Norm::centred) {
-        normalized = multiply_add(guarded(value - centers[r]), rstds[r], offsets[r]);
-      } else {
-        normalized = value * rstds[r];
-      }
-      if constexpr (wants_sums) {
-        scale_sum = multiply_add(out, normalized, scale_sum);
-        shift_sum += out;
-      }
-      if constexpr (Norm::centred) {
-        inner = multiply_add(out, scale, means_g[r]);
-      } else {
-        inner = out * scale;
-      }
-      return multiply_add(normalized, means_gx[r], inner);
+      return inner_gradient<wants_sums>(value, out, scale, centers[r], rstds[r], offsets[r],
+                                        means_g[r], means_gx[r], scale_sum, shift_sum);
     };
     // Channels outside the statistics of a partial RMSNorm have no part in mean(g·x̂).
     for (Index c = from, end = std::min(counted, to); c < to; end = to) {
@@ -328,9 +459,27 @@ struct BackwardRows {
   }
 };
 
-/// Chunks [begin, end) of operands with contiguous channels.
+/// A single row.
 template <class Arguments, class A>
-struct BackwardRowsTask {
+struct BackwardRowTask {
+  const Arguments& args;
+  Index row;
+  bool at_first;
+  const ChannelSums<A>& scale_sums;
+  const ChannelSums<A>& shift_sums;
+
+  template <class Level>
+  TOKENNORM_INLINE void run() const {
+    const AffineOf<Level, A, std::remove_const_t<decltype(Arguments::norm)>> affine(args.norm);
+    const BackwardRows<Arguments, A> rows{args};
+    rows.template run<Level, 1>(affine, row, at_first, scale_sums, shift_sums);
+    if (rows.grouping.streams) finish_streaming();
+  }
+};
+
+/// Chunks [begin, end), four rows at a time.
+template <class Arguments, class A>
+struct BackwardFoursTask {
   const Arguments& arguments;
   Index begin, end;
 
@@ -342,13 +491,36 @@ struct BackwardRowsTask {
     const auto run_fold = [&](Index first, Index last, const ChannelSums<A>& scale_sums,
                               const ChannelSums<A>& shift_sums) __attribute__((always_inline)) {
       Index t = first;
-      if (!rows.grouping.alone) {
-        for (; t + rows_together <= last; t += rows_together) {
-          rows.template run<Level, rows_together>(affine, t, t == first, scale_sums, shift_sums);
-        }
+      for (; t + rows_together <= last; t += rows_together) {
+        rows.template run<Level, rows_together>(affine, t, t == first, scale_sums, shift_sums);
       }
       for (; t < last; ++t) {
-        rows.template run<Level, 1>(affine, t, t == first, scale_sums, shift_sums);
+        Level::call(BackwardRowTask<Arguments, A>{args, t, t == first, scale_sums, shift_sums});
+      }
+    };
+    for_each_fold<Level, A>(args, begin, end, run_fold);
+  }
+};
+
+/// Chunks [begin, end), row by row.
+template <class Arguments, class A>
+struct BackwardOneByOneTask {
+  const Arguments& arguments;
+  Index begin, end;
+
+  template <class Level>
+  TOKENNORM_INLINE void run() const {
+    const Arguments args = in_registers(arguments);
+    const AffineOf<Level, A, std::remove_const_t<decltype(Arguments::norm)>> affine(args.norm);
+    const BackwardRows<Arguments, A> rows{args};
+    const Index rows_end = std::min(args.x.tokens, end * tokens_per_chunk);
+    backward::Tokens<A, 1> tokens;
+    bool known = false;
+    const auto run_fold = [&](Index first, Index last, const ChannelSums<A>& scale_sums,
+                              const ChannelSums<A>& shift_sums) __attribute__((always_inline)) {
+      for (Index t = first; t < last; ++t) {
+        rows.template run_one<Level>(affine, t, rows_end, t == first, scale_sums, shift_sums,
+                                     tokens, known);
       }
     };
     for_each_fold<Level, A>(args, begin, end, run_fold);
@@ -356,17 +528,21 @@ struct BackwardRowsTask {
   }
 };
 
-/// The only token that there is.
+/// Chunks [begin, end) of operands with contiguous channels. Each way of taking rows is a function
+/// of its own: in one with all of them, GCC would run out of registers.
 template <class Arguments, class A>
-struct BackwardOneRowTask {
-  const Arguments& args;
+struct BackwardRowsTask {
+  const Arguments& arguments;
+  Index begin, end;
 
   template <class Level>
   TOKENNORM_INLINE void run() const {
-    const AffineOf<Level, A, std::remove_const_t<decltype(Arguments::norm)>> affine(args.norm);
-    const BackwardRows<Arguments, A> rows{args};
-    rows.template run<Level, 1>(affine, 0, true, args.scale_sums, args.shift_sums);
-    if (rows.grouping.streams) finish_streaming();
+    const Grouping<A> grouping(arguments);
+    if (grouping.alone || grouping.in_turn) {
+      Level::call(BackwardOneByOneTask<Arguments, A>{arguments, begin, end});
+    } else {
+      Level::call(BackwardFoursTask<Arguments, A>{arguments, begin, end});
+    }
   }
 };
 
@@ -375,7 +551,8 @@ void run_backward_rows(const Backward<A, Channels, Operands...>& arguments, Inde
                        Index end) noexcept {
   using Arguments = Backward<A, Channels, Operands...>;
   if (arguments.x.tokens == 1 && begin < end) {
-    dispatch(BackwardOneRowTask<Arguments, A>{arguments});
+    dispatch(BackwardRowTask<Arguments, A>{arguments, 0, true, arguments.scale_sums,
+                                           arguments.shift_sums});
   } else {
     dispatch(BackwardRowsTask<Arguments, A>{arguments, begin, end});
   }
