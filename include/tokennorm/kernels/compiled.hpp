@@ -12,9 +12,8 @@
 ///     c++ -std=c++20 -O2 -DTOKENNORM_COMPILED_KERNELS -c app.cpp
 ///
 /// The others then leave to the linker what stands below: what LayerNorm and RMSNorm of float call
-/// on matrices of dynamic size, and the placements of either norm, in inference and in training.
-/// The rest they compile for themselves as ever: other scalars, a compile-time number of channels,
-/// LayerNorm and RMSNorm in one step, a final norm right behind a Post-LN block.
+/// on matrices of dynamic size, and their placements, in inference and in training. The rest they
+/// compile for themselves as ever: other scalars, a compile-time number of channels.
 ///
 /// So does a unit built with flags that change the kernels: -march or -mavx for AVX and above,
 /// -ffast-math, TOKENNORM_MAX_ISA. The compiled ones are those of a plain build: they choose the
@@ -70,18 +69,18 @@ using Gradient = Backward<float, Eigen::Dynamic, Read, DY, DSum, Written,
 
 using Add = Step<Read, Written, Absent, Absent, Absent, Absent, Absent>;
 
-/// The steps with one kind of norm.
+/// The steps with one norm, of which those with several are made.
 template <bool Centred>
 struct Steps {
   using Norm = NormArguments<Centred, float, float>;
   using Unstored = NotStored<float>;
 
+  using Added = AddedView<float, float, float, float>;
+
   using Normalize = Step<Absent, Absent, Absent, Written, Absent, Absent, Norm>;
-  using NormalizeTwice = Step<Absent, Absent, Written, Written, Absent, Norm, Norm>;
+  using NormalizeAdd = Step<Absent, Absent, Absent, Added, Absent, Absent, Norm>;
   using AddNormalize = Step<Read, Written, Absent, Written, Absent, Absent, Norm>;
   using AddUnstoredNormalize = Step<Read, Unstored, Absent, Written, Absent, Absent, Norm>;
-  using AddNormalized = Step<Read, Written, Absent, Absent, Norm, Absent, Absent>;
-  using AddNormalizedNormalize = Step<Read, Written, Absent, Written, Norm, Absent, Norm>;
 
   using Backpropagate = Gradient<Read, Absent, Centred>;
   using BackpropagateSum = Gradient<Read, Read, Centred>;
@@ -96,11 +95,9 @@ using RMSNormSteps = Steps<false>;
   TOKENNORM_COMPILED void run(const compiled::step&, Index, Index) noexcept;
 #define TOKENNORM_KERNELS(Steps)                                 \
   TOKENNORM_KERNEL(run_rows, Steps::Normalize)                   \
-  TOKENNORM_KERNEL(run_rows, Steps::NormalizeTwice)              \
+  TOKENNORM_KERNEL(run_rows, Steps::NormalizeAdd)                \
   TOKENNORM_KERNEL(run_rows, Steps::AddNormalize)                \
   TOKENNORM_KERNEL(run_rows, Steps::AddUnstoredNormalize)        \
-  TOKENNORM_KERNEL(run_rows, Steps::AddNormalized)               \
-  TOKENNORM_KERNEL(run_rows, Steps::AddNormalizedNormalize)      \
   TOKENNORM_KERNEL(run_backward_rows, Steps::Backpropagate)      \
   TOKENNORM_KERNEL(run_backward_rows, Steps::BackpropagateSum)   \
   TOKENNORM_KERNEL(run_backward_rows, Steps::BackpropagateOfSum) \

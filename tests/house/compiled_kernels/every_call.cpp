@@ -52,7 +52,7 @@ void call_all(const Norm& norm, Tokens& x, Tokens& y, Tokens& z, Eigen::MatrixXf
   call_block(post_ln, x, y);
   call_block(sandwich_ln, x, y);
   call_block(Stack(norm, std::vector{pre_ln}, norm), x, y);
-  call_block(Stack(norm, std::vector{post_ln}, NoNorm{}), x, y);
+  call_block(Stack(norm, std::vector{post_ln}, norm), x, y);
   call_block(Stack(norm, std::vector{sandwich_ln}, norm), x, y);
 }
 
@@ -62,4 +62,10 @@ void call_every_norm(Tokens& x, Tokens& y, Tokens& z, Eigen::MatrixXf& a, Eigen:
                      Eigen::MatrixXf& c) {
   call_all(LayerNorm<float>(4), x, y, z, a, b, c);
   call_all(RMSNorm<float>(4), x, y, z, a, b, c);
+  const LayerNorm<float> layer_norm(4);
+  const RMSNorm<float> rms_norm(4);
+  const Identity f;
+  call_block(PreLN(layer_norm, f, rms_norm, f), x, y);
+  call_block(PostLN(f, rms_norm, f, layer_norm), x, y);
+  call_block(SandwichLN(layer_norm, f, rms_norm, layer_norm, f, rms_norm), x, y);
 }
