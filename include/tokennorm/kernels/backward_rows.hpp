@@ -25,12 +25,12 @@ inline constexpr Index vectors_per_total = 16;
 /// rows of middle length are faster in turn.
 template <class A>
 struct Grouping {
-  bool in_turn;  // the first sweep over a row and the second over the one before go on together
-  bool alone;    // no four rows together
-  bool in_two;   // the first sweep of a row that is alone reads it in two places in turn
-  bool apart;    // where a row is alone, the only one that is left included, dx of some channels is
-                 // written and then their sums are touched; the other way round where dx is written
-                 // over what the sums are taken from
+  bool in_turn;  // row by row, both sweeps together, the first one row ahead
+  bool alone;    // row by row
+  bool in_two;   // the first sweep of a single row reads it in two places in turn
+  bool apart;    // of a single row, one that is left over included, dx of some channels is written
+                 // and then their sums are touched; the other way round where dx is written over
+                 // what the sums are taken from
   bool streams;  // dx goes past the caches
 
   template <class Arguments>
@@ -72,31 +72,19 @@ struct BackwardRows {
                             const ChannelSums<A>& scale_sums,
                             const ChannelSums<A>& shift_sums) const {
     backward::Tokens<A, rows> tokens;
+    begin<Level>(affine, t, tokens);
+    finish<Level>(affine, t, at_first, scale_sums, shift_sums, tokens);
+  }
+
+  /// The first sweep.
+  template <class Level, int rows, class Affine>
+  TOKENNORM_INLINE void begin(const Affine& affine, Index t,
+                              backward::Tokens<A, rows>& tokens) const {
     tokens.read(args.norm, t, rows);
     first_sweep<Level, rows>(args, affine, t, grouping.in_two, tokens);
-    finish<Level, rows>(affine, t, at_first, scale_sums, shift_sums, tokens);
   }
 
-  /// Row t of those that end at `end`; in turn, `tokens` has what the first sweep found already if
-  /// it is `known`, and is left with that of the next row.
-  template <class Level, class Affine>
-  TOKENNORM_INLINE void run_one(const Affine& affine, Index t, Index end, bool at_first,
-                                const ChannelSums<A>& scale_sums, const ChannelSums<A>& shift_sums,
-                                backward::Tokens<A, 1>& tokens, bool& known) const {
-    if (!known) {
-      tokens.read(args.norm, t, 1);
-      first_sweep<Level, 1>(args, affine, t, grouping.in_two, tokens);
-    }
-    known = grouping.in_turn && t + 1 < end && tokens.slow == 0;
-    if (known) {
-      sweeps_in_turn<Level>(args, affine, t, at_first, scale_sums, shift_sums, tokens);
-    } else {
-      finish<Level, 1>(affine, t, at_first, scale_sums, shift_sums, tokens);
-    }
-  }
-
- private:
-  /// What follows the first sweep.
+  /// What follows it.
   template <class Level, int rows, class Affine>
   TOKENNORM_INLINE void finish(const Affine& affine, Index t, bool at_first,
                                const ChannelSums<A>& scale_sums, const ChannelSums<A>& shift_sums,
@@ -138,6 +126,79 @@ struct BackwardRows {
     }
   }
 
+  /// The second sweep over row t, and the first over the next one, which is then in `tokens`.
+  template <class Level, class Affine>
+  TOKENNORM_INLINE void run_in_turn(const Affine affine, Index t, bool at_first,
+                                    const ChannelSums<A> scale_sums,
+                                    const ChannelSums<A> shift_sums,
+                                    backward::Tokens<A, 1>& tokens) const {
+    constexpr int width = Level::template lanes<A>;
+    using V = Lanes<A, width>;
+    const Index channels = args.channels.get();
+    const bool no_scale_sums = scale_sums.is_empty(at_first);
+    const bool no_shift_sums = shift_sums.is_empty(at_first);
+    const auto x = row_of(args.x, t), next_x = row_of(args.x, t + 1);
+    const auto dy = row_of(args.dy, t), next_dy = row_of(args.dy, t + 1);
+    const auto dsum = row_of(args.dsum, t);
+    const auto dx = row_of(args.dx, t);
+    const V center(tokens.center[0]), rstd(tokens.rstd[0]), offset(tokens.offset[0]),
+        mean_g(tokens.mean_g[0]), mean_gx(tokens.mean_gx[0]);
+    tokens.read(args.norm, t + 1, 1);
+    const V next_center(tokens.center[0]), next_rstd(tokens.rstd[0]);
+    Array<RowTotal<A, width>, 1> total_x, total_g, total_gx;
+    constexpr Index block = vectors_per_total * width;
+    auto at = affine.begin();
+    for (Index c = 0; c < channels;) {
+      V sum_x(A(0)), sum_g(A(0)), sum_gx(A(0));
+      const Index stop = std::min(channels, c + block);
+      for (; c + width <= stop; c += width) {
+        const V scale = at.scale();
+        at.advance();
+        add_to_sums(guarded(next_x.template get<A, width>(c) - next_center), next_rstd,
+                    next_dy.template get<A, width>(c), scale, sum_x, sum_g, sum_gx);
+        V scale_sum = scale_sums.template get<width>(c, no_scale_sums);
+        V shift_sum = shift_sums.template get<width>(c, no_shift_sums);
+        const V inner =
+            inner_gradient<true>(x.template get<A, width>(c), dy.template get<A, width>(c), scale,
+                                 center, rstd, offset, mean_g, mean_gx, scale_sum, shift_sum);
+        if constexpr (has_dsum) {
+          dx.put(c, multiply_add(inner, rstd, dsum.template get<A, width>(c)));
+        } else {
+          dx.put(c, inner * rstd);
+        }
+        scale_sums.put(c, scale_sum);
+        shift_sums.put(c, shift_sum);
+      }
+      if (c < stop) {
+        const Index n = stop - c;
+        const V scale = at.scale_first(n);
+        const V deviation = guarded(next_x.template get_first<A, width>(c, n) - next_center);
+        add_to_sums(first_lanes(deviation, n), next_rstd,
+                    next_dy.template get_first<A, width>(c, n), scale, sum_x, sum_g, sum_gx);
+        V scale_sum = scale_sums.template get_first<width>(c, n, no_scale_sums);
+        V shift_sum = shift_sums.template get_first<width>(c, n, no_shift_sums);
+        const V inner = inner_gradient<true>(x.template get_first<A, width>(c, n),
+                                             dy.template get_first<A, width>(c, n), scale, center,
+                                             rstd, offset, mean_g, mean_gx, scale_sum, shift_sum);
+        if constexpr (has_dsum) {
+          dx.put_first(c, multiply_add(inner, rstd, dsum.template get_first<A, width>(c, n)), n);
+        } else {
+          dx.put_first(c, inner * rstd, n);
+        }
+        scale_sums.put_first(c, scale_sum, n);
+        shift_sums.put_first(c, shift_sum, n);
+        c = stop;
+      }
+      if constexpr (Norm::centred) {
+        total_x[0].add(sum_x);
+        total_g[0].add(sum_g);
+      }
+      total_gx[0].add(sum_gx);
+    }
+    finish_sums<Level>(total_x, total_g, total_gx, channels, tokens);
+  }
+
+ private:
   using Norm = std::remove_const_t<decltype(Arguments::norm)>;
   static constexpr bool has_dsum = is_present<decltype(Arguments::dsum)>;
 
@@ -285,78 +346,6 @@ struct BackwardRows {
     }
     write_sums(total_gx, sums_gx);
     backward::finish<Level, Norm::centred>(sums_x, sums_g, sums_gx, counted, tokens);
-  }
-
-  /// The second sweep over row t, and the first over the next one, which is then in `tokens`.
-  template <class Level, class Affine>
-  TOKENNORM_INLINE static void sweeps_in_turn(const Arguments& args, const Affine affine, Index t,
-                                              bool at_first, const ChannelSums<A> scale_sums,
-                                              const ChannelSums<A> shift_sums,
-                                              backward::Tokens<A, 1>& tokens) {
-    constexpr int width = Level::template lanes<A>;
-    using V = Lanes<A, width>;
-    const Index channels = args.channels.get();
-    const bool no_scale_sums = scale_sums.is_empty(at_first);
-    const bool no_shift_sums = shift_sums.is_empty(at_first);
-    const auto x = row_of(args.x, t), next_x = row_of(args.x, t + 1);
-    const auto dy = row_of(args.dy, t), next_dy = row_of(args.dy, t + 1);
-    const auto dsum = row_of(args.dsum, t);
-    const auto dx = row_of(args.dx, t);
-    const V center(tokens.center[0]), rstd(tokens.rstd[0]), offset(tokens.offset[0]),
-        mean_g(tokens.mean_g[0]), mean_gx(tokens.mean_gx[0]);
-    tokens.read(args.norm, t + 1, 1);
-    const V next_center(tokens.center[0]), next_rstd(tokens.rstd[0]);
-    Array<RowTotal<A, width>, 1> total_x, total_g, total_gx;
-    constexpr Index block = vectors_per_total * width;
-    auto at = affine.begin();
-    for (Index c = 0; c < channels;) {
-      V sum_x(A(0)), sum_g(A(0)), sum_gx(A(0));
-      const Index stop = std::min(channels, c + block);
-      for (; c + width <= stop; c += width) {
-        const V scale = at.scale();
-        at.advance();
-        add_to_sums(guarded(next_x.template get<A, width>(c) - next_center), next_rstd,
-                    next_dy.template get<A, width>(c), scale, sum_x, sum_g, sum_gx);
-        V scale_sum = scale_sums.template get<width>(c, no_scale_sums);
-        V shift_sum = shift_sums.template get<width>(c, no_shift_sums);
-        const V inner =
-            inner_gradient<true>(x.template get<A, width>(c), dy.template get<A, width>(c), scale,
-                                 center, rstd, offset, mean_g, mean_gx, scale_sum, shift_sum);
-        if constexpr (has_dsum) {
-          dx.put(c, multiply_add(inner, rstd, dsum.template get<A, width>(c)));
-        } else {
-          dx.put(c, inner * rstd);
-        }
-        scale_sums.put(c, scale_sum);
-        shift_sums.put(c, shift_sum);
-      }
-      if (c < stop) {
-        const Index n = stop - c;
-        const V scale = at.scale_first(n);
-        const V deviation = guarded(next_x.template get_first<A, width>(c, n) - next_center);
-        add_to_sums(first_lanes(deviation, n), next_rstd,
-                    next_dy.template get_first<A, width>(c, n), scale, sum_x, sum_g, sum_gx);
-        V scale_sum = scale_sums.template get_first<width>(c, n, no_scale_sums);
-        V shift_sum = shift_sums.template get_first<width>(c, n, no_shift_sums);
-        const V inner = inner_gradient<true>(x.template get_first<A, width>(c, n),
-                                             dy.template get_first<A, width>(c, n), scale, center,
-                                             rstd, offset, mean_g, mean_gx, scale_sum, shift_sum);
-        if constexpr (has_dsum) {
-          dx.put_first(c, multiply_add(inner, rstd, dsum.template get_first<A, width>(c, n)), n);
-        } else {
-          dx.put_first(c, inner * rstd, n);
-        }
-        scale_sums.put_first(c, scale_sum, n);
-        shift_sums.put_first(c, shift_sum, n);
-        c = stop;
-      }
-      if constexpr (Norm::centred) {
-        total_x[0].add(sum_x);
-        total_g[0].add(sum_g);
-      }
-      total_gx[0].add(sum_gx);
-    }
-    finish_sums<Level>(total_x, total_g, total_gx, channels, tokens);
   }
 
   /// The second sweep over the channels [from, to) of the rows from t on.
@@ -513,18 +502,62 @@ struct BackwardOneByOneTask {
     const Arguments args = in_registers(arguments);
     const AffineOf<Level, A, std::remove_const_t<decltype(Arguments::norm)>> affine(args.norm);
     const BackwardRows<Arguments, A> rows{args};
-    const Index rows_end = std::min(args.x.tokens, end * tokens_per_chunk);
-    backward::Tokens<A, 1> tokens;
-    bool known = false;
     const auto run_fold = [&](Index first, Index last, const ChannelSums<A>& scale_sums,
                               const ChannelSums<A>& shift_sums) __attribute__((always_inline)) {
       for (Index t = first; t < last; ++t) {
-        rows.template run_one<Level>(affine, t, rows_end, t == first, scale_sums, shift_sums,
-                                     tokens, known);
+        rows.template run<Level, 1>(affine, t, t == first, scale_sums, shift_sums);
       }
     };
     for_each_fold<Level, A>(args, begin, end, run_fold);
     if (rows.grouping.streams) finish_streaming();
+  }
+};
+
+/// What follows the first sweep over a row that does not go in turn.
+template <class Arguments, class A>
+struct BackwardFinishTask {
+  const BackwardRows<Arguments, A>& rows;
+  Index row;
+  bool at_first;
+  const ChannelSums<A>& scale_sums;
+  const ChannelSums<A>& shift_sums;
+  const backward::Tokens<A, 1>& tokens;
+
+  template <class Level>
+  TOKENNORM_INLINE void run() const {
+    const AffineOf<Level, A, std::remove_const_t<decltype(Arguments::norm)>> affine(rows.args.norm);
+    rows.template finish<Level>(affine, row, at_first, scale_sums, shift_sums, tokens);
+  }
+};
+
+/// Chunks [begin, end), the first sweep over a row in turn with the second over the one before.
+template <class Arguments, class A>
+struct BackwardInTurnTask {
+  const Arguments& arguments;
+  Index begin, end;
+
+  template <class Level>
+  TOKENNORM_INLINE void run() const {
+    const Arguments args = in_registers(arguments);
+    const AffineOf<Level, A, std::remove_const_t<decltype(Arguments::norm)>> affine(args.norm);
+    const BackwardRows<Arguments, A> rows{args};
+    const Index last_row = std::min(args.x.tokens, end * tokens_per_chunk) - 1;
+    backward::Tokens<A, 1> tokens;  // of the row that is next, if it went in turn
+    bool is_begun = false;
+    const auto run_fold = [&](Index first, Index last, const ChannelSums<A>& scale_sums,
+                              const ChannelSums<A>& shift_sums) __attribute__((always_inline)) {
+      for (Index t = first; t < last; ++t) {
+        if (!is_begun) rows.template begin<Level>(affine, t, tokens);
+        is_begun = t < last_row && tokens.slow == 0;
+        if (is_begun) {
+          rows.template run_in_turn<Level>(affine, t, t == first, scale_sums, shift_sums, tokens);
+        } else {
+          Level::call(BackwardFinishTask<Arguments, A>{rows, t, t == first, scale_sums, shift_sums,
+                                                       tokens});
+        }
+      }
+    };
+    for_each_fold<Level, A>(args, begin, end, run_fold);
   }
 };
 
@@ -538,8 +571,10 @@ struct BackwardRowsTask {
   template <class Level>
   TOKENNORM_INLINE void run() const {
     const Grouping<A> grouping(arguments);
-    if (grouping.alone || grouping.in_turn) {
+    if (grouping.alone) {
       Level::call(BackwardOneByOneTask<Arguments, A>{arguments, begin, end});
+    } else if (grouping.in_turn) {
+      Level::call(BackwardInTurnTask<Arguments, A>{arguments, begin, end});
     } else {
       Level::call(BackwardFoursTask<Arguments, A>{arguments, begin, end});
     }

@@ -67,7 +67,7 @@ TOKENNORM_INLINE void stream_row(const Row<const T> from, const Row<T> to, Index
   }
 }
 
-/// Writes the results of a row, at once or in turn with something else, four vectors at a time;
+/// Writes the results of one row, at once or in turn with something else, four vectors at a time;
 /// from where the row is aligned on: a store that crosses cache lines costs two.
 template <class Level, class A, class Norm, class Source, class Sink>
 class RowWriter {
@@ -77,9 +77,8 @@ class RowWriter {
   /// Nothing to write.
   TOKENNORM_INLINE RowWriter() { normalizer_.set(Moments<A, 1>{}, 0); }
 
-  TOKENNORM_INLINE bool is_done() const { return c_ >= channels_; }
-
-  /// Takes a row; next() writes of it where that is done `in_turn`.
+  /// Takes the row; next() writes of it where that is done `in_turn` (and not if it has a shift
+  /// that norms of this kind hardly ever have).
   TOKENNORM_INLINE void start(const Source& source, const Moments<A, 1>& moments,
                               const Scaling& affine, const Sink& sink, Index channels,
                               bool in_turn = false) {
@@ -99,7 +98,8 @@ class RowWriter {
   }
 
   TOKENNORM_INLINE void next() {
-    if (fours_in_turn_ == 0) return;
+    if (fours_in_turn_ == 0) [[unlikely]]
+      return;
     --fours_in_turn_;
     write_four_vectors<adds_shift, false>();
   }
@@ -122,15 +122,12 @@ class RowWriter {
       const V x = source_.template get_first<A, width>(c_, n);
       sink_.put_first(c_, multiply_add(normalizer_(x), at_.scale_first(n), at_.shift_first(n)), n);
     }
-    c_ = channels_;
-    fours_in_turn_ = 0;
   }
 
  private:
   static constexpr int width = Level::template lanes<A>;
   static constexpr Index step = 4 * width;
-  /// What is written in turn: with a shift, which an RMSNorm hardly ever has and does not wait for.
-  static constexpr bool adds_shift = Norm::centred;
+  static constexpr bool adds_shift = Norm::centred;  // in turn: an RMSNorm does not wait for one
   using V = Lanes<A, width>;
 
   template <bool has_shift, bool streaming>

@@ -53,6 +53,7 @@ struct ResidualStep {
   Summed sum;           // TokenView or NotStored: α·h + post(update); the new h without `out`
   Streamed stream_out;  // TokenView or Absent: out(h)
   Normed normed;        // TokenView or Absent: n; or AddedView, for results that make an h
+  bool is_read_next = false;  // n, at once: it is to stay in a cache
 
   static constexpr bool has_update = is_present<Update>;
   static constexpr bool has_post = is_present<Post>;
@@ -102,7 +103,8 @@ TOKENNORM_INLINE void store_statistics(const Norm& norm, const Moments<A, N>& mo
   }
 }
 
-inline constexpr Index l1_bytes = 32 << 10;  // of the smallest first cache that counts
+inline constexpr Index l1_bytes = 32 << 10;     // of the smallest first cache that counts
+inline constexpr Index most_at_hand = 8 << 10;  // of rows that leave room in it for others
 
 template <class T>
 TOKENNORM_INLINE Index bytes_of(const TokenView<T>& view) {

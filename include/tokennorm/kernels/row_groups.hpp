@@ -58,15 +58,17 @@ TOKENNORM_INLINE void finish_sums(const Norm& norm, const SumsOfRows<A, N>& sums
 /// the caches at all, where they would only drive out what is read again.
 enum class Reach { near, cache, far, beyond };
 
-inline constexpr Index most_at_hand = 8 << 10;  // bytes of rows that leave room in L1 for others
-
 }  // namespace step
 
-/// N rows at a time. From the sums of a row to its root and quotient there is nothing to do but
-/// wait; meanwhile other rows are worked on. Whether they `may_be_few`, channels, is known when
-/// compiling: those have sums of their own.
-template <class Level, class Step, class A, int N, bool may_be_few = (N > 1)>
+/// How rows are taken: one that is alone; four at a time; one by one, its results in turn with the
+/// sums of the next one, where a cache holds both; or one by one, wherever they are.
+enum class Way { alone, fours, in_turn, one_by_one };
+
+/// From the sums of a row to its root and quotient there is nothing to do but wait; meanwhile other
+/// rows are worked on.
+template <class Level, class Step, class A, Way way>
 struct RowGroups {
+  static constexpr int N = way == Way::fours ? rows_together : 1;
   const Step& step;
   const AffineOf<Level, A, decltype(Step::pre)>& affine;
   step::Reach reach;
@@ -91,7 +93,7 @@ struct RowGroups {
     if (first >= last) return;
     if constexpr (!Step::has_pre) {
       for (Index t = first; t < last; t += N) store_sums(t, count_at(t, last));
-    } else if constexpr (N == 1) {
+    } else if constexpr (way != Way::fours) {
       run_one_by_one(first, last);
     } else if (Step::has_sum && detail::steers_memory()) {
       run_apart(first, last);
@@ -101,6 +103,11 @@ struct RowGroups {
   }
 
  private:
+  // Rows of few channels have sums of their own.
+  static constexpr bool may_be_few =
+      way == Way::fours || (way == Way::alone && Level::is_for_speed);
+  static constexpr bool may_be_far = way == Way::one_by_one;
+
   TOKENNORM_INLINE static int count_at(Index t, Index last) {
     return static_cast<int>(std::min<Index>(N, last - t));
   }
@@ -149,35 +156,41 @@ struct RowGroups {
     }
   }
 
-  /// Long rows one after the other, each while it is in L1. Of others, the sums of a row are taken
-  /// before the results of the one before are written, or in turn with them where both are in a
-  /// cache, so that reads and writes go on together.
+  /// Rows one after the other, each while it is in L1; or so that the sums of a row are taken
+  /// before the results of the one before are written, or in turn with them: reads and writes go on
+  /// together. (What writes is made anew for every row: Clang keeps in registers what no call is
+  /// in the way of.)
   TOKENNORM_INLINE void run_one_by_one(Index first, Index last) const {
-    // In L1 at once: the rows of two tokens, the results of one, scale and shift.
-    constexpr Index rows_at_hand = Step::has_update ? 7 : 5;
+    constexpr bool in_turn = way == Way::in_turn;
     const Index channels = step.channels.get();
-    const bool is_short = rows_at_hand * channels * Step::element_bytes <= step::l1_bytes;
-    const bool is_in_turn = is_short && reach <= step::Reach::cache;
-    const bool overlaps = is_in_turn || (is_short && !Step::has_sum && !is_left_alone());
-    auto writer = idle_writer();
+    const bool overlaps = in_turn || (!Step::has_sum && fetches());
     SumsOfRows<A, 1> sums;
     Moments<A, 1> moments{};
-    for (Index t = first; t < last || !writer.is_done();) {
-      const bool takes = t < last && (overlaps || writer.is_done());
+    bool is_pending = false;  // the row before, with its moments
+    for (Index t = first; t < last || is_pending;) {
+      const bool takes = t < last && (overlaps || !is_pending);
+      auto writer = idle_writer();
+      if (is_pending) {
+        writer.start(again(t - 1, 1).row[0], moments, affine, row_of(step.normed, t - 1), channels,
+                     in_turn);
+      }
       if (takes) {
         take_pivots(t, 1, sums.pivots);
-        take_sums(t, 1, sums, writer);
-        fetch(t + 1);
+        if constexpr (in_turn) {
+          take_sums(t, 1, sums, writer);
+        } else {
+          take_sums(t, 1, sums);
+          fetch(t + 1);
+        }
       }
-      writer.finish(reach == step::Reach::beyond);
+      writer.finish(may_be_far && reach == step::Reach::beyond);
+      is_pending = false;
       if (takes) {
         finish_sums(sums, t, 1, moments);
-        const auto row = again(t, 1);
         stream_kept_sum(t);
-        if (moments.slow == 0) [[likely]] {
-          writer.start(row.row[0], moments, affine, row_of(step.normed, t), channels, is_in_turn);
-        } else {
-          normalize_one_by_one<Level>(step.pre, row, moments, rows_of<1>(step.normed, t), 1,
+        is_pending = moments.slow == 0;
+        if (!is_pending) [[unlikely]] {
+          normalize_one_by_one<Level>(step.pre, again(t, 1), moments, rows_of<1>(step.normed, t), 1,
                                       channels);
         }
         ++t;
@@ -196,12 +209,15 @@ struct RowGroups {
   TOKENNORM_INLINE bool is_left_alone() const {
     return reach >= step::Reach::far && !detail::steers_memory();
   }
-  /// The operands of a row to come, where they are far away. (A long row drives out what is
+  /// Whether the operands of rows are fetched ahead: far ones. (A long row drives out what is
   /// worked on.)
-  TOKENNORM_INLINE void fetch(Index t) const {
+  TOKENNORM_INLINE bool fetches() const {
     constexpr int operands = Step::has_update ? 2 : 1;
-    if (reach < step::Reach::far || is_left_alone()) return;
-    if (operands * step.channels.get() * Step::element_bytes > step::most_at_hand) return;
+    return may_be_far && reach >= step::Reach::far && !is_left_alone() &&
+           operands * step.channels.get() * Step::element_bytes <= step::most_at_hand;
+  }
+  TOKENNORM_INLINE void fetch(Index t) const {
+    if (!fetches()) return;
     ahead(row_of(step.stream, t)).template fetch<0>(0, step.channels.get());
     ahead(row_of(step.update, t)).template fetch<0>(0, step.channels.get());
   }
@@ -240,7 +256,7 @@ struct RowGroups {
                                   Meanwhile&& meanwhile = {}) const {
     const Index channels = step.channels.get();
     Ahead ahead;
-    if (reach == step::Reach::far &&
+    if (may_be_far && reach == step::Reach::far &&
         (!is_left_alone() || channels * Step::element_bytes > step::most_at_hand)) {
       ahead = kernels::ahead(row_of(step.normed, t));
     }
@@ -271,7 +287,7 @@ struct RowGroups {
 
   /// A sum that is kept at hand goes to where it belongs.
   TOKENNORM_INLINE void stream_kept_sum(Index t) const {
-    if constexpr (Step::has_sum && N == 1) {
+    if constexpr (Step::has_sum && may_be_far) {
       if (sum_at_hand.data != step.sum.data) [[unlikely]] {
         stream_row<Level, A>(row_of(detail::as_const(sum_at_hand), t), row_of(step.sum, t),
                              step.channels.get());

@@ -37,17 +37,28 @@ TOKENNORM_INLINE Reach reach_of(const Step& step) {
     // The stream is read on the way, mostly from where the sums go: nothing to fetch or to bypass.
     return std::min(reach_of(step.stream.data, step.normed.sum), Reach::cache);
   } else if constexpr (Step::has_pre) {
-    return reach_of(step.stream.data, step.normed);
+    const Reach reach = reach_of(step.stream.data, step.normed);
+    return step.is_read_next ? std::min(reach, Reach::cache) : reach;
   } else {
     return Reach::cache;
   }
 }
 
+/// Whether rows go in turn: L1 holds those of two tokens, the results of one, scale and shift.
+template <class A, class Step>
+TOKENNORM_INLINE bool go_in_turn(const Step& step) {
+  constexpr Index rows = Step::has_update ? 5 : Step::is_added ? 4 : 3;
+  constexpr Index bytes = rows * Step::element_bytes + 2 * Index{sizeof(A)};
+  return Step::has_pre && reach_of(step) <= Reach::cache && step.channels.get() * bytes <= l1_bytes;
+}
+
 /// A copy that no store can change.
 template <class Step>
 TOKENNORM_INLINE Step copy_of(const Step& step) {
-  return residual_step(step.channels, step.stream, step.update, step.alpha, step.post, step.out,
-                       step.pre, step.sum, step.stream_out, step.normed);
+  Step copy = residual_step(step.channels, step.stream, step.update, step.alpha, Absent{}, Absent{},
+                            step.pre, step.sum, Absent{}, step.normed);
+  copy.is_read_next = step.is_read_next;
+  return copy;
 }
 
 }  // namespace step
@@ -61,8 +72,7 @@ struct OneRowTask {
   template <class Level>
   TOKENNORM_INLINE void run() const {
     const AffineOf<Level, A, decltype(Step::pre)> affine(step.pre);
-    RowGroups<Level, Step, A, 1, Level::is_for_speed>{step, affine, step::Reach::near, step.sum}
-        .run_alone(row);
+    RowGroups<Level, Step, A, Way::alone>{step, affine, step::Reach::near, step.sum}.run_alone(row);
   }
 };
 
@@ -76,8 +86,23 @@ struct FoursTask {
   TOKENNORM_INLINE void run() const {
     const Step step = step::copy_of(arguments);
     const AffineOf<Level, A, decltype(Step::pre)> affine(step.pre);
-    RowGroups<Level, Step, A, rows_together>{step, affine, step::reach_of(step), step.sum}.run(
-        begin, end);
+    RowGroups<Level, Step, A, Way::fours>{step, affine, step::reach_of(step), step.sum}.run(begin,
+                                                                                            end);
+  }
+};
+
+/// Rows [begin, end), one by one, in turn.
+template <class Step, class A>
+struct RowsInTurnTask {
+  const Step& arguments;
+  Index begin, end;
+
+  template <class Level>
+  TOKENNORM_INLINE void run() const {
+    const Step step = step::copy_of(arguments);
+    const AffineOf<Level, A, decltype(Step::pre)> affine(step.pre);
+    RowGroups<Level, Step, A, Way::in_turn>{step, affine, step::Reach::cache, step.sum}.run(begin,
+                                                                                            end);
   }
 };
 
@@ -99,9 +124,9 @@ struct LongRowsTask {
         sum.data = kept;
         sum.token_stride = 0;
       }
-      RowGroups<Level, Step, A, 1>{step, affine, reach, sum}.run(begin, end);
+      RowGroups<Level, Step, A, Way::one_by_one>{step, affine, reach, sum}.run(begin, end);
     } else {
-      RowGroups<Level, Step, A, 1>{step, affine, reach, step.sum}.run(begin, end);
+      RowGroups<Level, Step, A, Way::one_by_one>{step, affine, reach, step.sum}.run(begin, end);
     }
     if (reach == step::Reach::beyond) finish_streaming();
   }
@@ -131,6 +156,9 @@ struct RowsTask {
     if constexpr (Level::is_for_speed) {
       alone = fours_end<Level>();
       if (begin < alone) Level::call(FoursTask<Step, A>{step, begin, alone});
+      if (alone < end && step::go_in_turn<A>(step)) {
+        return Level::call(RowsInTurnTask<Step, A>{step, alone, end});
+      }
     }
     if (alone < end) Level::call(LongRowsTask<Step, A>{step, alone, end});
   }
@@ -150,7 +178,8 @@ struct RowsTask {
 template <class A, int Channels, class... Operands>
 void run_rows(const ResidualStep<A, Channels, Operands...>& step, Index begin, Index end) noexcept;
 
-/// Some rows of the first step and then of the second, which finds them in L2.
+/// Some rows of the first step and then of the second, which finds them in L2: all that belongs to
+/// them is up to five times as much.
 template <class First, class Second>
 TOKENNORM_INLINE void run_in_blocks(const First& first, const Second& second, Index begin,
                                     Index end) {
@@ -177,8 +206,10 @@ void run_rows(const ResidualStep<A, Channels, Operands...>& step, Index begin, I
   } else if constexpr (Step::has_post) {
     run_rows(step::added_norm<A>(step), begin, end);
   } else if constexpr (Step::has_out) {
-    run_in_blocks(residual_step(step.channels, step.stream, step.update, step.alpha, Absent{},
-                                Absent{}, step.out, step.sum, Absent{}, step.stream_out),
+    auto first = residual_step(step.channels, step.stream, step.update, step.alpha, Absent{},
+                               Absent{}, step.out, step.sum, Absent{}, step.stream_out);
+    first.is_read_next = true;
+    run_in_blocks(first,
                   residual_step(step.channels, detail::as_const(step.stream_out), Absent{}, A(1),
                                 Absent{}, Absent{}, step.pre, Absent{}, Absent{}, step.normed),
                   begin, end);

@@ -9,10 +9,10 @@
 
 namespace tokennorm::detail {
 
-/// Whether what goes to and from memory is steered: rows are fetched ahead, one is read while
-/// another far away is written, stores to several places are kept apart, and dx is stored past the
-/// caches. Intel's processors are faster by up to a third; in AMD's (Zen 4) it gets in the way of
-/// their own prefetchers and costs as much. The bits are the same (but for -ffast-math, which
+/// Whether what goes to and from memory is steered: rows that are far away are fetched ahead and
+/// read while others are written, stores to several places are kept apart, and dx is stored past
+/// the caches. Intel's processors are faster by up to a third; in AMD's (Zen 4) it gets in the way
+/// of their own prefetchers and costs as much. The bits are the same (but for -ffast-math, which
 /// reorders the sums of gradients).
 inline bool machine_is_steered() {
 #if defined(__x86_64__)
