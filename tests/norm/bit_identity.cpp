@@ -148,7 +148,8 @@ TYPED_TEST(BitIdentity, NegativeZeros) {
 }
 
 TYPED_TEST(BitIdentity, TokenAloneEqualsTokenInAnyBatch) {
-  for (const Index channels : {1, 3, 7, 8, 16, 17, 33, 64, 100, 129, 333, 448, 449, 768, 1024, 1639}) {
+  for (const Index channels :
+       {1, 3, 7, 8, 16, 17, 33, 64, 100, 129, 333, 448, 449, 768, 1024, 1639}) {
     SCOPED_TRACE(channels);
     this->template check_batches<typename TypeParam::RowMajor>(channels);
     this->template check_batches<typename TypeParam::ColMajor>(channels);
