@@ -220,7 +220,8 @@ TOKENNORM_INLINE T horizontal_sum(const Lanes<T, W>& v) {
   if constexpr (W == 2) {
     return v[0] + v[1];
   } else if constexpr (W == 4) {
-    return horizontal_sum(shuffle<0, 2>(v, v) + shuffle<1, 3>(v, v));
+    const auto pairs = v + shuffle<1, 0, 3, 2>(v, v);
+    return pairs[0] + pairs[2];
   } else {
     return horizontal_sum(lower_half(v) + upper_half(v));
   }

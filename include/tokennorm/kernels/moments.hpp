@@ -76,10 +76,11 @@ TOKENNORM_INLINE P reciprocal_root(P value) {
   return value == 0 ? P(0) : P(1) / std::sqrt(value);
 }
 
-/// N tokens in lanes of double, so many at a time; a single one stands in all lanes.
+/// N tokens in lanes of double, so many at a time. A single one stands in both lanes of the
+/// narrowest register, into which a number is spread in one cycle.
 template <class Level, int N>
 struct TokenLanes {
-  static constexpr int width = std::min(4, Level::template lanes<double>);
+  static constexpr int width = N == 1 ? 2 : std::min(4, Level::template lanes<double>);
   using V = Lanes<double, width>;
   using Bits = Lanes<std::int64_t, width>;
 
@@ -138,7 +139,7 @@ TOKENNORM_INLINE unsigned finish(const float* pivots, const double* sums, const 
     V delta(0.0), variance = mean_square;
     if constexpr (Centred) {
       delta = opaque(T::get(sums + i) * inverse_count);
-      variance = multiply_add(delta, V(0.0) - delta, mean_square);
+      variance = mean_square - opaque(delta * delta);
     }
     const V radicand = variance + added;
     V root = radicand;

@@ -104,8 +104,7 @@ struct RowGroups {
 
  private:
   // Rows of few channels have sums of their own.
-  static constexpr bool may_be_few =
-      way == Way::fours || (way == Way::alone && Level::is_for_speed);
+  static constexpr bool may_be_few = way == Way::fours || way == Way::alone;
   static constexpr bool may_be_far = way == Way::one_by_one;
 
   TOKENNORM_INLINE static int count_at(Index t, Index last) {

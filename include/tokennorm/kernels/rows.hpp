@@ -63,19 +63,6 @@ TOKENNORM_INLINE Step copy_of(const Step& step) {
 
 }  // namespace step
 
-/// A single row.
-template <class Step, class A>
-struct OneRowTask {
-  const Step& step;
-  Index row;
-
-  template <class Level>
-  TOKENNORM_INLINE void run() const {
-    const AffineOf<Level, A, decltype(Step::pre)> affine(step.pre);
-    RowGroups<Level, Step, A, Way::alone>{step, affine, step::Reach::near, step.sum}.run_alone(row);
-  }
-};
-
 /// Rows [begin, end), four at a time.
 template <class Step, class A>
 struct FoursTask {
@@ -140,6 +127,24 @@ struct LongRowsTask {
     return std::is_same_v<step::StoredAs<decltype(Step::sum)>, A> && reach == step::Reach::beyond &&
            step.channels.get() <= longest_kept_sum && !is_in(sum, step.stream) &&
            !is_in(sum, step.update);
+  }
+};
+
+/// A single row.
+template <class Step, class A>
+struct OneRowTask {
+  const Step& step;
+  Index row;
+
+  template <class Level>
+  TOKENNORM_INLINE void run() const {
+    if constexpr (Level::is_for_speed) {
+      const AffineOf<Level, A, decltype(Step::pre)> affine(step.pre);
+      RowGroups<Level, Step, A, Way::alone>{step, affine, step::Reach::near, step.sum}.run_alone(
+          row);
+    } else {
+      Level::call(LongRowsTask<Step, A>{step, row, row + 1});
+    }
   }
 };
 
