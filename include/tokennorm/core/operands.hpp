@@ -98,7 +98,8 @@ bool can_resize(Index tokens, Index channels) {
   fail(who, {a, " shares memory with ", b, "; expected memory of its own"});
 }
 
-/// Of views whose ranges of addresses meet; by value, so that the caller's stay in registers.
+/// The closer look, at views that are_apart cannot tell apart. They come by value, so that the
+/// caller's stay in registers.
 template <class Out, class In>
 [[gnu::noinline]] void check_shared_elements(Who who, const char* out_name, TokenView<Out> out,
                                              const char* in_name, TokenView<In> in,

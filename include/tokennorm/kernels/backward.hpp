@@ -98,7 +98,7 @@ TOKENNORM_INLINE void finish(const double* sums_x, const double* sums_g, const d
     if constexpr (Centred) {
       const V offset = zero - T::get(sums_x + i) * inverse_count;
       const V mean_g = zero - T::get(sums_g + i) * inverse_count;
-      mean_gx = mean_gx + opaque(offset * mean_g);
+      mean_gx = mean_gx + opaque(offset * mean_g);  // not multiply_add, see moments.hpp
       fast = fast & T::magnitude_at_most(offset, 0.25) & T::magnitude_at_most(mean_g, huge);
       T::put(tokens.offset + i, offset);
       T::put(tokens.mean_g + i, mean_g);

@@ -129,8 +129,9 @@ template <class T, int W>
 TOKENNORM_INLINE Lanes<T, W> opaque(const Lanes<T, W>& value) {
   auto native = value.native;  // not a member, which GCC would store on the stack as well
 #if defined(__clang__) && defined(__x86_64__)
-  // Clang checks the size of an asm operand before it inlines, and contracts within one expression
-  // only, unless told otherwise; this is its fence for that case.
+  // Clang checks the size of an asm operand before it inlines. It contracts within one expression
+  // only, and this is its fence where -ffast-math lets it do more. (With -ffp-contract=fast alone
+  // it is none; then every width is contracted alike.)
   native = __arithmetic_fence(native);
 #elif defined(__x86_64__)
   asm("" : "+v"(native));

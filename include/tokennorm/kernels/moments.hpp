@@ -77,7 +77,7 @@ TOKENNORM_INLINE P reciprocal_root(P value) {
 }
 
 /// N tokens in lanes of double, so many at a time. A single one stands in both lanes of the
-/// narrowest register, into which a number is spread in one cycle.
+/// narrowest register: a number is spread over a wider one in three cycles, over this one in one.
 template <class Level, int N>
 struct TokenLanes {
   static constexpr int width = N == 1 ? 2 : std::min(4, Level::template lanes<double>);
@@ -139,6 +139,7 @@ TOKENNORM_INLINE unsigned finish(const float* pivots, const double* sums, const 
     V delta(0.0), variance = mean_square;
     if constexpr (Centred) {
       delta = opaque(T::get(sums + i) * inverse_count);
+      // Not multiply_add, which rounds once with four lanes and twice with two.
       variance = mean_square - opaque(delta * delta);
     }
     const V radicand = variance + added;

@@ -103,7 +103,8 @@ struct RowGroups {
   }
 
  private:
-  // Rows of few channels have sums of their own.
+  // Rows of few channels have sums of their own, at the levels for speed. (There the other ways are
+  // not given any.)
   static constexpr bool may_be_few = way == Way::fours || way == Way::alone;
   static constexpr bool may_be_far = way == Way::one_by_one;
 

@@ -130,7 +130,7 @@ struct LongRowsTask {
   }
 };
 
-/// A single row.
+/// A single row; at a level that is not for speed one of the long ones, which are compiled anyway.
 template <class Step, class A>
 struct OneRowTask {
   const Step& step;

@@ -219,7 +219,8 @@ class RowSums {
       for (; c <= stop; c += step) {
         TOKENNORM_UNROLL
         for (int k = 0; k < accumulators; ++k) {
-          one_vector(source, sink, c + k * width, sums[k], squares[k], k % 2 == 1);
+          one_vector(source, sink, c + k * width, sums[k], squares[k],
+                     Level::is_for_speed && k % 2 == 1);
         }
         meanwhile.next();
       }
@@ -261,8 +262,8 @@ class RowSums {
   }
 
  private:
-  /// Every other deviation is `fused`, x·1 − p with the same bits: AMD's processors add on some of
-  /// their units, and multiply and add in one on others.
+  /// A deviation that is `fused` is x·1 − p, the same number: AMD's processors have units that add,
+  /// and others that multiply and add; where every other one is fused, both are used.
   template <class Source, class Sink>
   TOKENNORM_INLINE void one_vector(const Source& source, const Sink& sink, Index c, V& sum,
                                    V& squares, bool fused = false) const {
