@@ -37,7 +37,7 @@ using Precise = std::conditional_t<std::is_same_v<A, float>, double, long double
 /// once, and γ and β are loaded once.
 inline constexpr int rows_together = 4;
 
-/// Something for each of N rows. Where there are fewer rows, the last one stands in it again.
+/// Something for each of N rows.
 template <class T, int N>
 struct Group {
   Array<T, N> row;
@@ -471,22 +471,15 @@ TOKENNORM_INLINE auto row_of(const SumOfViews<T>& sum, Index token) {
                                                A(1)};
 }
 
-/// Rows [token, token + count) of a view.
+/// Rows [token, token + N) of a view.
 template <int N, class View>
-TOKENNORM_INLINE auto rows_of(const View& view, Index token, int count = N) {
+TOKENNORM_INLINE auto rows_of(const View& view, Index token) {
   Group<decltype(row_of(view, token)), N> rows;
   if constexpr (is_present<View>) {
-    auto* data = view.row(token);
-    if (N == 1 || count == N) [[likely]] {  // without a test for each row
-      TOKENNORM_UNROLL
-      for (int r = 0; r < N; ++r) rows.row[r] = {data + r * view.token_stride};
-    } else {
-      TOKENNORM_UNROLL
-      for (int r = 0; r < N; ++r) {
-        rows.row[r] = {data};
-        if (r + 1 < count) data += view.token_stride;
-      }
-    }
+    auto* const data = view.row(token);
+    TOKENNORM_UNROLL
+    for (int r = 0; r < N; ++r)
+      rows.row[r] = {N == 1 ? data : in_register(data + r * view.token_stride)};
   }
   return rows;
 }
@@ -520,10 +513,9 @@ TOKENNORM_INLINE auto stored(const Group<Operand, N>& rows) {
 }
 
 template <int N, class RoundAs, class A, class Stream, class Summed>
-TOKENNORM_INLINE auto rows_of(const AddedView<RoundAs, A, Stream, Summed>& view, Index token,
-                              int count = N) {
-  const auto streams = rows_of<N>(view.stream, token, count);
-  const auto sums = rows_of<N>(view.sum, token, count);
+TOKENNORM_INLINE auto rows_of(const AddedView<RoundAs, A, Stream, Summed>& view, Index token) {
+  const auto streams = rows_of<N>(view.stream, token);
+  const auto sums = rows_of<N>(view.sum, token);
   return group_of<N>([&](int r) __attribute__((always_inline)) {
     return AddedRow<RoundAs, A, Stream, Summed>{streams.row[r], sums.row[r], view.alpha};
   });

@@ -177,8 +177,7 @@ TOKENNORM_INLINE void put_first(const Group<Sink, N>& rows, Index c, const Array
   TOKENNORM_UNROLL
   for (int r = 0; r < N; ++r) rows.row[r].put_first(c, y[r], n);
 }
-/// The same of results that are added to a stream. Where there are fewer rows, the last one stands
-/// in the group several times: all that is read comes before what is stored.
+/// The same of results that are added to a stream.
 template <class... Types, int N, class A, int W>
 TOKENNORM_INLINE void put(const Group<AddedRow<Types...>, N>& rows, Index c,
                           const Array<Lanes<A, W>, N>& y) {
@@ -272,12 +271,12 @@ struct NormalizeRowTask {
   }
 };
 
-/// A group of `count` rows of which some are slow, one by one.
+/// A group of rows of which some are slow, one by one.
 template <class Level, class A, class Norm, int N, class Source, class Sink>
 TOKENNORM_INLINE void normalize_one_by_one(const Norm& norm, const Group<Source, N>& source,
                                            const Moments<A, N>& moments, const Group<Sink, N>& sink,
-                                           int count, Index channels) {
-  for (int r = 0; r < count; ++r) {
+                                           Index channels) {
+  for (int r = 0; r < N; ++r) {
     Moments<A, 1> moments_of_row{};
     moments_of_row.copy(0, moments, r);
     if (N == 1 || moments.is_slow(r)) {

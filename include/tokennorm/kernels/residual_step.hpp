@@ -94,7 +94,7 @@ TOKENNORM_INLINE Index statistics_count(const Norm& norm, Index channels) {
 
 template <class A, int N, class Norm>
 TOKENNORM_INLINE void store_statistics(const Norm& norm, const Moments<A, N>& moments, Index token,
-                                       int count) {
+                                       int count = N) {
   using S = std::remove_cvref_t<decltype(*norm.rstd)>;
   if (norm.rstd == nullptr) return;
   for (int i = 0; i < count; ++i) {

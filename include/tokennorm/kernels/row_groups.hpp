@@ -28,15 +28,14 @@ TOKENNORM_INLINE void take_pivots(const Norm& norm, const Group<Source, N>& sour
 template <class Level, class A, bool may_be_few, class Norm, int N, class Source, class Sink,
           class Meanwhile = Idle>
 TOKENNORM_INLINE void take_sums(const Norm& norm, const Group<Source, N>& source,
-                                const Group<Sink, N>& sink, const Ahead& ahead, int count,
-                                Index channels, SumsOfRows<A, N>& sums,
-                                Meanwhile&& meanwhile = {}) {
+                                const Group<Sink, N>& sink, const Ahead& ahead, Index channels,
+                                SumsOfRows<A, N>& sums, Meanwhile&& meanwhile = {}) {
   const Index n = statistics_count(norm, channels);
   sums.template take<Level, Norm::centred, may_be_few>(
       source, sink, ahead, n, channels <= few_channels<Level, A>, meanwhile);
   if constexpr (is_present<Sink>) {
     if (n < channels) [[unlikely]] {
-      for (int r = 0; r < count; ++r) {
+      for (int r = 0; r < N; ++r) {
         transfer<Level, A>(source.row[r], sink.row[r], n, channels);
       }
     }
@@ -46,11 +45,11 @@ TOKENNORM_INLINE void take_sums(const Norm& norm, const Group<Source, N>& source
 /// The statistics, from the sums; `again(r)` is row r, once more.
 template <class Level, class A, class Norm, int N, class Again>
 TOKENNORM_INLINE void finish_sums(const Norm& norm, const SumsOfRows<A, N>& sums,
-                                  const Again& again, Index token, int count, Index channels,
+                                  const Again& again, Index token, Index channels,
                                   Moments<A, N>& moments) {
   sums.template finish<Level, Norm::centred>(again, statistics_count(norm, channels), norm.epsilon,
                                              moments);
-  store_statistics(norm, moments, token, count);
+  store_statistics(norm, moments, token);
 }
 
 /// Where results are before they are written: in L2 with what they are made from; in a cache;
@@ -78,21 +77,21 @@ struct RowGroups {
   /// One row, with nothing to do meanwhile.
   TOKENNORM_INLINE void run_alone(Index t) const {
     if constexpr (!Step::has_pre) {
-      store_sums(t, 1);
+      store_sums(t);
     } else {
       SumsOfRows<A, N> sums;
       Moments<A, N> moments{};
-      take_pivots(t, 1, sums.pivots);
-      take_sums(t, 1, sums);
-      finish_sums(sums, t, 1, moments);
-      normalize(moments, t, 1);
+      take_pivots(t, sums.pivots);
+      take_sums(t, sums);
+      finish_sums(sums, t, moments);
+      normalize(moments, t);
     }
   }
 
   TOKENNORM_INLINE void run(Index first, Index last) const {
     if (first >= last) return;
     if constexpr (!Step::has_pre) {
-      for (Index t = first; t < last; t += N) store_sums(t, count_at(t, last));
+      for (Index t = first; t < last; t += N) store_sums(t);
     } else if constexpr (way != Way::fours) {
       run_one_by_one(first, last);
     } else if (Step::has_sum && detail::steers_memory()) {
@@ -108,10 +107,6 @@ struct RowGroups {
   static constexpr bool may_be_few = way == Way::fours || way == Way::alone;
   static constexpr bool may_be_far = way == Way::one_by_one;
 
-  TOKENNORM_INLINE static int count_at(Index t, Index last) {
-    return static_cast<int>(std::min<Index>(N, last - t));
-  }
-
   /// Groups of which the sums are stored, where memory is steered: each is normalized before the
   /// next one's are taken. With many stores between that of a sum and its load, the load waits for
   /// them. Pivots are found ahead.
@@ -119,13 +114,13 @@ struct RowGroups {
     SumsOfRows<A, N> sums;
     Moments<A, N> moments{};
     Pivots<A, N> next_pivots;
-    take_pivots(first, count_at(first, last), sums.pivots);
+    take_pivots(first, sums.pivots);
     for (Index t = first;; t += N) {
-      if (t > first) normalize(moments, t - N, count_at(t - N, last));
+      if (t > first) normalize(moments, t - N);
       if (t >= last) break;
-      take_sums(t, count_at(t, last), sums);
-      if (t + N < last) take_pivots(t + N, count_at(t + N, last), next_pivots);
-      finish_sums(sums, t, count_at(t, last), moments);
+      take_sums(t, sums);
+      if (t + N < last) take_pivots(t + N, next_pivots);
+      finish_sums(sums, t, moments);
       sums.pivots = next_pivots;
     }
   }
@@ -138,20 +133,20 @@ struct RowGroups {
     Moments<A, N> moments{};
     Pivots<A, N> pivots, next_pivots;
     const auto take_next_pivots = [&](Index next) __attribute__((always_inline)) {
-      if (next < last) take_pivots(next, count_at(next, last), next_pivots);
+      if (next < last) take_pivots(next, next_pivots);
     };
     take_next_pivots(first);
     for (Index t = first;; t += N) {
       const Index before = t - N, next = t + N;
       pivots = next_pivots;
       if (!Step::has_sum) take_next_pivots(next);
-      if (t > first) finish_sums(sums, before, count_at(before, last), moments);
+      if (t > first) finish_sums(sums, before, moments);
       if (t < last) {
         sums.pivots = pivots;
-        take_sums(t, count_at(t, last), sums);
+        take_sums(t, sums);
       }
       if (Step::has_sum) take_next_pivots(next);  // what they read is not to be fetched before
-      if (t > first) normalize(moments, before, count_at(before, last));
+      if (t > first) normalize(moments, before);
       if (t >= last) break;
     }
   }
@@ -171,26 +166,26 @@ struct RowGroups {
       const bool takes = t < last && (overlaps || !is_pending);
       auto writer = idle_writer();
       if (is_pending) {
-        writer.start(again(t - 1, 1).row[0], moments, affine, row_of(step.normed, t - 1), channels,
+        writer.start(again(t - 1).row[0], moments, affine, row_of(step.normed, t - 1), channels,
                      in_turn);
       }
       if (takes) {
-        take_pivots(t, 1, sums.pivots);
+        take_pivots(t, sums.pivots);
         if constexpr (in_turn) {
-          take_sums(t, 1, sums, writer);
+          take_sums(t, sums, writer);
         } else {
-          take_sums(t, 1, sums);
+          take_sums(t, sums);
           fetch(t + 1);
         }
       }
       writer.finish(may_be_far && reach == step::Reach::beyond);
       is_pending = false;
       if (takes) {
-        finish_sums(sums, t, 1, moments);
+        finish_sums(sums, t, moments);
         stream_kept_sum(t);
         is_pending = moments.slow == 0;
         if (!is_pending) [[unlikely]] {
-          normalize_one_by_one<Level>(step.pre, again(t, 1), moments, rows_of<1>(step.normed, t), 1,
+          normalize_one_by_one<Level>(step.pre, again(t), moments, rows_of<1>(step.normed, t),
                                       channels);
         }
         ++t;
@@ -200,7 +195,7 @@ struct RowGroups {
 
   TOKENNORM_INLINE auto idle_writer() const {
     return RowWriter<Level, A, std::remove_cvref_t<decltype(step.pre)>,
-                     std::remove_cvref_t<decltype(again(0, 1).row[0])>,
+                     std::remove_cvref_t<decltype(again(0).row[0])>,
                      std::remove_cvref_t<decltype(row_of(step.normed, 0))>>();
   }
 
@@ -222,10 +217,10 @@ struct RowGroups {
     ahead(row_of(step.update, t)).template fetch<0>(0, step.channels.get());
   }
   /// What is normalized.
-  TOKENNORM_INLINE auto source(Index t, int count) const {
-    const auto stream = rows_of<N>(step.stream, t, count);
+  TOKENNORM_INLINE auto source(Index t) const {
+    const auto stream = rows_of<N>(step.stream, t);
     if constexpr (Step::has_update) {
-      const auto update = rows_of<N>(step.update, t, count);
+      const auto update = rows_of<N>(step.update, t);
       const A alpha = step.alpha;
       return group_of<N>([&](int r) __attribute__((always_inline)) {
         return Sum<step::StoredAs<decltype(Step::sum)>, A,
@@ -238,21 +233,21 @@ struct RowGroups {
     }
   }
   /// The same, once the sums are taken.
-  TOKENNORM_INLINE auto again(Index t, int count) const {
+  TOKENNORM_INLINE auto again(Index t) const {
     if constexpr (Step::has_sum) {
-      return stored(rows_of<N>(detail::as_const(sum_at_hand), t, count));
+      return stored(rows_of<N>(detail::as_const(sum_at_hand), t));
     } else {
-      return source(t, count);
+      return source(t);
     }
   }
 
-  TOKENNORM_INLINE void take_pivots(Index t, int count, Pivots<A, N>& pivots) const {
-    step::take_pivots<Level>(step.pre, source(t, count), step.channels.get(), pivots);
+  TOKENNORM_INLINE void take_pivots(Index t, Pivots<A, N>& pivots) const {
+    step::take_pivots<Level>(step.pre, source(t), step.channels.get(), pivots);
   }
 
   /// The sums of rows, which are stored on the way where they are made of two.
   template <class Meanwhile = Idle>
-  TOKENNORM_INLINE void take_sums(Index t, int count, SumsOfRows<A, N>& sums,
+  TOKENNORM_INLINE void take_sums(Index t, SumsOfRows<A, N>& sums,
                                   Meanwhile&& meanwhile = {}) const {
     const Index channels = step.channels.get();
     Ahead ahead;
@@ -261,26 +256,26 @@ struct RowGroups {
       ahead = kernels::ahead(row_of(step.normed, t));
     }
     const auto take = [&](const auto& sink) __attribute__((always_inline)) {
-      step::take_sums<Level, A, may_be_few>(step.pre, source(t, count), sink, ahead, count,
-                                            channels, sums, meanwhile);
+      step::take_sums<Level, A, may_be_few>(step.pre, source(t), sink, ahead, channels, sums,
+                                            meanwhile);
     };
     if constexpr (Step::has_sum) {
-      take(rows_of<N>(sum_at_hand, t, count));
+      take(rows_of<N>(sum_at_hand, t));
     } else {
       take(Group<Absent, N>{});
     }
   }
 
-  TOKENNORM_INLINE void finish_sums(const SumsOfRows<A, N>& sums, Index t, int count,
+  TOKENNORM_INLINE void finish_sums(const SumsOfRows<A, N>& sums, Index t,
                                     Moments<A, N>& moments) const {
-    const auto row = [&](int r) __attribute__((always_inline)) { return again(t, count).row[r]; };
-    step::finish_sums<Level, A>(step.pre, sums, row, t, count, step.channels.get(), moments);
+    const auto row = [&](int r) __attribute__((always_inline)) { return again(t).row[r]; };
+    step::finish_sums<Level, A>(step.pre, sums, row, t, step.channels.get(), moments);
   }
 
   /// The sums alone, where there is no norm.
-  TOKENNORM_INLINE void store_sums(Index t, int count) const {
-    const auto sums = source(t, count);
-    for (int r = 0; r < count; ++r) {
+  TOKENNORM_INLINE void store_sums(Index t) const {
+    const auto sums = source(t);
+    for (int r = 0; r < N; ++r) {
       transfer<Level, A>(sums.row[r], row_of(step.sum, t + r), 0, step.channels.get());
     }
   }
@@ -296,12 +291,12 @@ struct RowGroups {
   }
 
   /// The results of rows whose statistics are there.
-  TOKENNORM_INLINE void normalize(const Moments<A, N>& moments, Index t, int count) const {
+  TOKENNORM_INLINE void normalize(const Moments<A, N>& moments, Index t) const {
     const Index channels = step.channels.get();
-    const auto rows = again(t, count);
-    const auto sink = rows_of<N>(step.normed, t, count);
+    const auto rows = again(t);
+    const auto sink = rows_of<N>(step.normed, t);
     if (moments.slow != 0) [[unlikely]] {
-      return normalize_one_by_one<Level>(step.pre, rows, moments, sink, count, channels);
+      return normalize_one_by_one<Level>(step.pre, rows, moments, sink, channels);
     }
     if constexpr (N == 1) {
       auto writer = idle_writer();

@@ -159,9 +159,12 @@ struct RowsTask {
   TOKENNORM_INLINE void run() const {
     Index alone = begin;
     if constexpr (Level::is_for_speed) {
-      alone = fours_end<Level>();
+      const bool are_few = step.channels.get() <= few_channels<Level, A>;
+      if (are_few || is_grouped()) alone = end - (end - begin) % rows_together;
       if (begin < alone) Level::call(FoursTask<Step, A>{step, begin, alone});
-      if (alone < end && step::go_in_turn<A>(step)) {
+      if (are_few) {
+        for (; alone < end; ++alone) Level::call(OneRowTask<Step, A>{step, alone});
+      } else if (alone < end && step::go_in_turn<A>(step)) {
         return Level::call(RowsInTurnTask<Step, A>{step, alone, end});
       }
     }
@@ -169,14 +172,9 @@ struct RowsTask {
   }
 
  private:
-  /// The row from which on they are not taken in fours.
-  template <class Level>
-  TOKENNORM_INLINE Index fours_end() const {
-    const Index channels = step.channels.get(), rows = end - begin;
-    if (channels <= few_channels<Level, A>) return end;
-    const bool are_grouped = rows >= rows_together && channels <= grouped_channels<A> &&
-                             step::reach_of(step) == step::Reach::near;
-    return are_grouped ? end - rows % rows_together : begin;
+  /// Whether rows that are summed up one by one are then normalized in fours.
+  TOKENNORM_INLINE bool is_grouped() const {
+    return step.channels.get() <= grouped_channels<A> && step::reach_of(step) == step::Reach::near;
   }
 };
 
