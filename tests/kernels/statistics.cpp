@@ -11,16 +11,29 @@
 #include <cmath>
 #include <cstdint>
 #include <random>
+#include <type_traits>
 
 namespace tokennorm::kernels {
 namespace {
 
 constexpr int tokens = rows_together;
 
+/// A sum, with some of what a pair has below.
+template <class A>
+PreciseSum<A> precise(double sum) {
+  if constexpr (std::is_same_v<A, float>) {
+    return sum;
+  } else {
+    return {sum, sum * 0x1.921fb5p-54};
+  }
+}
+
 /// Sums such as rows of n normal deviates have them, of many magnitudes.
+template <class A>
 struct Sums {
-  alignas(64) float pivots[tokens];
-  alignas(64) double deviations[tokens], squares[tokens], gradients[tokens], products[tokens];
+  alignas(64) A pivots[tokens];
+  alignas(64) PreciseSum<A> deviations[tokens], squares[tokens], gradients[tokens],
+      products[tokens];
   Index n;
 
   explicit Sums(std::mt19937& random) : n(std::uniform_int_distribution<Index>(1, 5000)(random)) {
@@ -28,11 +41,11 @@ struct Sums {
     const auto count = static_cast<double>(n);
     for (int i = 0; i < tokens; ++i) {
       const double sigma = std::exp2(normal(random) * 10), delta = normal(random) * sigma / 4;
-      pivots[i] = static_cast<float>(normal(random) * sigma);
-      deviations[i] = delta * count;
-      squares[i] = (delta * delta + sigma * sigma) * count;
-      gradients[i] = normal(random) * count;
-      products[i] = normal(random) * count;
+      pivots[i] = static_cast<A>(normal(random) * sigma);
+      deviations[i] = precise<A>(delta * count);
+      squares[i] = precise<A>((delta * delta + sigma * sigma) * count);
+      gradients[i] = precise<A>(normal(random) * count);
+      products[i] = precise<A>(normal(random) * count);
     }
   }
 };
@@ -40,11 +53,11 @@ struct Sums {
 std::uint32_t bits_of(float value) { return std::bit_cast<std::uint32_t>(value); }
 std::uint64_t bits_of(double value) { return std::bit_cast<std::uint64_t>(value); }
 
-template <bool Centred>
+template <bool Centred, class A>
 struct ForwardTask {
-  const Sums& sums;
-  Moments<float, tokens>& together;
-  Moments<float, 1>* alone;
+  const Sums<A>& sums;
+  Moments<A, tokens>& together;
+  Moments<A, 1>* alone;
 
   template <class Level>
   TOKENNORM_INLINE void run() const {
@@ -56,11 +69,11 @@ struct ForwardTask {
   }
 };
 
-template <bool Centred>
-void compare_forward(const Sums& sums) {
-  Moments<float, tokens> together{};
-  Moments<float, 1> alone[tokens]{};
-  dispatch(ForwardTask<Centred>{sums, together, alone});
+template <bool Centred, class A>
+void compare_forward(const Sums<A>& sums) {
+  Moments<A, tokens> together{};
+  Moments<A, 1> alone[tokens]{};
+  dispatch(ForwardTask<Centred, A>{sums, together, alone});
   for (int i = 0; i < tokens; ++i) {
     ASSERT_EQ(bits_of(together.precise_rstd[i]), bits_of(alone[i].precise_rstd[0]));
     ASSERT_EQ(bits_of(together.rstd[i]), bits_of(alone[i].rstd[0]));
@@ -71,11 +84,11 @@ void compare_forward(const Sums& sums) {
   }
 }
 
-template <bool Centred>
+template <bool Centred, class A>
 struct BackwardTask {
-  const Sums& sums;
-  backward::Tokens<float, tokens>& together;
-  backward::Tokens<float, 1>* alone;
+  const Sums<A>& sums;
+  backward::Tokens<A, tokens>& together;
+  backward::Tokens<A, 1>* alone;
 
   template <class Level>
   TOKENNORM_INLINE void run() const {
@@ -88,12 +101,12 @@ struct BackwardTask {
   }
 };
 
-template <bool Centred>
-void compare_backward(const Sums& sums) {
-  backward::Tokens<float, tokens> together{};
-  backward::Tokens<float, 1> alone[tokens]{};
+template <bool Centred, class A>
+void compare_backward(const Sums<A>& sums) {
+  backward::Tokens<A, tokens> together{};
+  backward::Tokens<A, 1> alone[tokens]{};
   for (int i = 0; i < tokens; ++i) together.rstd[i] = alone[i].rstd[0] = 1;
-  dispatch(BackwardTask<Centred>{sums, together, alone});
+  dispatch(BackwardTask<Centred, A>{sums, together, alone});
   for (int i = 0; i < tokens; ++i) {
     ASSERT_EQ(together.is_slow(i), alone[i].is_slow(0));
     ASSERT_EQ(bits_of(together.mean_gx[i]), bits_of(alone[i].mean_gx[0]));
@@ -102,16 +115,22 @@ void compare_backward(const Sums& sums) {
   }
 }
 
+template <class A>
+void compare_random_sums() {
+  std::mt19937 random(5);
+  for (int i = 0; i < 20000 && !testing::Test::HasFailure(); ++i) {
+    const Sums<A> sums(random);
+    compare_forward<true>(sums);
+    compare_forward<false>(sums);
+    compare_backward<true>(sums);
+    compare_backward<false>(sums);
+  }
+}
+
 TEST(Statistics, OfATokenAloneAreThoseAmongFour) {
   test::at_every_level([] {
-    std::mt19937 random(5);
-    for (int i = 0; i < 20000 && !testing::Test::HasFailure(); ++i) {
-      const Sums sums(random);
-      compare_forward<true>(sums);
-      compare_forward<false>(sums);
-      compare_backward<true>(sums);
-      compare_backward<false>(sums);
-    }
+    compare_random_sums<float>();
+    compare_random_sums<double>();
   });
 }
 

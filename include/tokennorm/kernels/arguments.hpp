@@ -28,8 +28,8 @@ struct NotStored {};
 template <class T>
 inline constexpr bool is_present = !std::is_same_v<std::remove_cv_t<T>, Absent>;
 
-/// The type in which the few numbers of a whole row (mean, variance, rstd) are worked out, and in
-/// which rows are redone whose sums overflow, underflow or cancel in the arithmetic type.
+/// The type in which rows are redone whose sums overflow, underflow or cancel in the arithmetic
+/// type.
 template <class A>
 using Precise = std::conditional_t<std::is_same_v<A, float>, double, long double>;
 

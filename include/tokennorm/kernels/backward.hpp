@@ -79,25 +79,47 @@ struct Tokens {
   }
 };
 
+/// −1/n times a sum.
+template <class Level, class T, class A>
+class MinusMean {
+ public:
+  TOKENNORM_INLINE explicit MinusMean(Index n) {
+    if constexpr (std::is_same_v<A, float>) {
+      factor_ = V(-1 / static_cast<double>(n));
+    } else {
+      factor_ = reciprocal<Level, T::width>(-static_cast<double>(n));
+    }
+  }
+  TOKENNORM_INLINE typename T::V operator()(const PreciseSum<A>* sum) const {
+    if constexpr (std::is_same_v<A, float>) {
+      return T::get(sum) * factor_;
+    } else {
+      return product<Level>(T::get(sum), factor_).rounded();
+    }
+  }
+
+ private:
+  using V = typename T::V;
+  std::conditional_t<std::is_same_v<A, float>, V, Pairs<T::width>> factor_;
+};
+
 /// From the sums over rows of x̂' = (x − mean)·rstd, g and g·x̂'. Slow are the tokens of which sums
-/// overflowed, float does not hold rstd well, or the mean is not the row's.
-template <class Level, bool Centred, int N>
-TOKENNORM_INLINE void finish(const double* sums_x, const double* sums_g, const double* sums_gx,
-                             Index n, Tokens<float, N>& tokens) {
+/// overflowed, the arithmetic type does not hold rstd well, or the mean is not the row's.
+template <class Level, bool Centred, class A, int N>
+TOKENNORM_INLINE void finish(const PreciseSum<A>* sums_x, const PreciseSum<A>* sums_g,
+                             const PreciseSum<A>* sums_gx, Index n, Tokens<A, N>& tokens) {
   using T = TokenLanes<Level, N>;
   using V = typename T::V;
-  const V inverse_count(1 / static_cast<double>(n)), zero(0.0);
-  constexpr double huge = 1 / Limits<float>::smallest;
+  const MinusMean<Level, T, A> minus_mean(n);
+  constexpr double huge = 1 / Limits<A>::smallest;
   tokens.slow = 0;
   TOKENNORM_UNROLL
   for (int i = 0; i < N; i += T::width) {
-    const V rstd = T::get(static_cast<const float*>(tokens.rstd + i));
-    V mean_gx = zero - T::get(sums_gx + i) * inverse_count;
-    auto fast =
-        T::at_least(rstd * rstd, 1 / Limits<float>::largest) & T::at_most(rstd * rstd, huge);
+    const V rstd = T::get(static_cast<const A*>(tokens.rstd + i));
+    V mean_gx = minus_mean(sums_gx + i);
+    auto fast = T::at_least(rstd * rstd, 1 / Limits<A>::largest) & T::at_most(rstd * rstd, huge);
     if constexpr (Centred) {
-      const V offset = zero - T::get(sums_x + i) * inverse_count;
-      const V mean_g = zero - T::get(sums_g + i) * inverse_count;
+      const V offset = minus_mean(sums_x + i), mean_g = minus_mean(sums_g + i);
       mean_gx = mean_gx + opaque(offset * mean_g);  // not multiply_add, see moments.hpp
       fast = fast & T::magnitude_at_most(offset, 0.25) & T::magnitude_at_most(mean_g, huge);
       T::put(tokens.offset + i, offset);
@@ -106,32 +128,6 @@ TOKENNORM_INLINE void finish(const double* sums_x, const double* sums_g, const d
     fast = fast & T::magnitude_at_most(mean_gx, huge);
     T::put(tokens.mean_gx + i, mean_gx);
     tokens.slow |= T::failed(fast) << i;
-  }
-}
-
-template <class Level, bool Centred, int N>
-TOKENNORM_INLINE void finish(const long double* sums_x, const long double* sums_g,
-                             const long double* sums_gx, Index n, Tokens<double, N>& tokens) {
-  using P = long double;
-  const P inverse_count = 1 / static_cast<P>(n);
-  constexpr P huge = P(1) / Limits<double>::smallest;
-  tokens.slow = 0;
-  for (int i = 0; i < N; ++i) {
-    P offset = 0, mean_g = 0, mean_gx = sums_gx[i] * inverse_count;
-    if constexpr (Centred) {
-      offset = sums_x[i] * inverse_count;
-      mean_g = sums_g[i] * inverse_count;
-      mean_gx -= offset * mean_g;
-    }
-    tokens.offset[i] = static_cast<double>(-offset);
-    tokens.mean_g[i] = static_cast<double>(-mean_g);
-    tokens.mean_gx[i] = static_cast<double>(-mean_gx);
-    const P rstd = static_cast<P>(tokens.rstd[i]);
-    const bool fast = in_range(rstd * rstd, P(1) / Limits<double>::largest, huge) &&
-                      in_range(std::abs(mean_gx), P(0), huge) &&
-                      in_range(std::abs(mean_g), P(0), huge) &&
-                      in_range(std::abs(offset), P(0), P(1) / 4);
-    tokens.slow |= (fast ? 0u : 1u) << i;
   }
 }
 
@@ -154,7 +150,7 @@ struct PreciseTask {
     const P count = static_cast<P>(n);
     Moments<A, 1> moments;
     PreciseMomentsTask<Norm::centred, A, X>{x, n, norm.epsilon, moments}.template run<Level>();
-    const P rstd = moments.precise_rstd[0];
+    const P rstd = moments.wide_rstd[0];
     P mean_g = 0, mean_gx = 0;
     for (Index c = 0; c < channels; ++c) {
       mean_g += gradient(c);

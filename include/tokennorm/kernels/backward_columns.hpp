@@ -72,7 +72,7 @@ struct BackwardColumnsTask {
         total_g.add(sum_g);
         total_gx.add(sum_gx);
       }
-      Array<Precise<A>, width> sums_x, sums_g, sums_gx;
+      Array<PreciseSum<A>, width> sums_x, sums_g, sums_gx;
       total_x.write(sums_x);
       total_g.write(sums_g);
       total_gx.write(sums_gx);

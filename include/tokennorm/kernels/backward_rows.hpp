@@ -339,7 +339,7 @@ struct BackwardRows {
   TOKENNORM_INLINE static void finish_sums(const Total (&total_x)[N], const Total (&total_g)[N],
                                            const Total (&total_gx)[N], Index counted,
                                            backward::Tokens<A, Rows>& tokens) {
-    alignas(32) Array<Precise<A>, Rows> sums_x, sums_g, sums_gx;
+    alignas(32) Array<PreciseSum<A>, Rows> sums_x, sums_g, sums_gx;
     if constexpr (Norm::centred) {
       write_sums(total_x, sums_x);
       write_sums(total_g, sums_g);

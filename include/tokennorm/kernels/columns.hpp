@@ -111,7 +111,7 @@ class ColumnMoments {
       squares.add(part_squares);
     }
     alignas(64) Array<A, width> pivots;
-    alignas(64) Array<Precise<A>, width> sums, sums_of_squares;
+    alignas(64) Array<PreciseSum<A>, width> sums, sums_of_squares;
     store(pivots, pivot);
     sum.write(sums);
     squares.write(sums_of_squares);

@@ -216,11 +216,11 @@ TOKENNORM_INLINE Lanes<T, int{sizeof...(I)}> shuffle(const Lanes<T, W>& a, const
 
 /// The sum of all lanes: by halving down to four, then of neighbours. That is the order of
 /// sums_of_four too: a row has the same sum alone and among others.
-template <class T, int W>
-TOKENNORM_INLINE T horizontal_sum(const Lanes<T, W>& v) {
-  if constexpr (W == 2) {
+template <class V>
+TOKENNORM_INLINE auto horizontal_sum(const V& v) {
+  if constexpr (V::width == 2) {
     return v[0] + v[1];
-  } else if constexpr (W == 4) {
+  } else if constexpr (V::width == 4) {
     const auto pairs = v + shuffle<1, 0, 3, 2>(v, v);
     return pairs[0] + pairs[2];
   } else {
@@ -241,40 +241,42 @@ TOKENNORM_INLINE Lanes<float, 16> sums_of_quarters(const Lanes<float, 16> (&v)[4
 }
 
 /// The sums of the quads of two vectors.
-TOKENNORM_INLINE void store_sums_of_quads(const Lanes<double, 8>& ab, const Lanes<double, 8>& cd,
-                                          double* to) {
+template <class V>
+TOKENNORM_INLINE auto sums_of_quads(const V& ab, const V& cd) {
   const auto pairs =
       shuffle<0, 4, 8, 12, 2, 6, 10, 14>(ab, cd) + shuffle<1, 5, 9, 13, 3, 7, 11, 15>(ab, cd);
-  const auto sums = lower_half(pairs) + upper_half(pairs);
-  std::memcpy(to, &sums.native, sizeof(sums.native));
+  return lower_half(pairs) + upper_half(pairs);
 }
 
-/// The sums of the lanes of four vectors, written to four numbers. Together they take a third of
-/// the instructions that four sums take; the last two additions are made in double.
-template <class T, int W>
-TOKENNORM_INLINE void sums_of_four(const Lanes<T, W> (&v)[4], double* to) {
-  using L = Lanes<T, W>;
-  if constexpr (std::is_same_v<T, float> && W == 16) {
-    const L quarters = sums_of_quarters(v);
-    store_sums_of_quads(convert<double>(lower_half(quarters)),
-                        convert<double>(upper_half(quarters)), to);
-  } else if constexpr (W == 8 && std::is_same_v<T, double>) {
-    const auto halve = [](const L& a, const L& b) __attribute__((always_inline)) {
+/// The sums of the lanes of four vectors, of double or in pairs, written to four numbers. Together
+/// they take a third of the instructions that four sums take.
+template <class V, class T>
+TOKENNORM_INLINE void sums_of_four(const V (&v)[4], T* to) {
+  if constexpr (V::width == 8) {
+    const auto halve = [](const V& a, const V& b) __attribute__((always_inline)) {
       return shuffle<0, 1, 2, 3, 8, 9, 10, 11>(a, b) + shuffle<4, 5, 6, 7, 12, 13, 14, 15>(a, b);
     };
-    store_sums_of_quads(halve(v[0], v[1]), halve(v[2], v[3]), to);
-  } else if constexpr (W == 4 && std::is_same_v<T, double>) {
-    const L ab = shuffle<0, 4, 2, 6>(v[0], v[1]) + shuffle<1, 5, 3, 7>(v[0], v[1]);
-    const L cd = shuffle<0, 4, 2, 6>(v[2], v[3]) + shuffle<1, 5, 3, 7>(v[2], v[3]);
-    const L sums = shuffle<0, 1, 4, 5>(ab, cd) + shuffle<2, 3, 6, 7>(ab, cd);
-    std::memcpy(to, &sums.native, sizeof(sums.native));
-  } else if constexpr (W == 2) {
+    store(to, sums_of_quads(halve(v[0], v[1]), halve(v[2], v[3])));
+  } else if constexpr (V::width == 4) {
+    const V ab = shuffle<0, 4, 2, 6>(v[0], v[1]) + shuffle<1, 5, 3, 7>(v[0], v[1]);
+    const V cd = shuffle<0, 4, 2, 6>(v[2], v[3]) + shuffle<1, 5, 3, 7>(v[2], v[3]);
+    store(to, shuffle<0, 1, 4, 5>(ab, cd) + shuffle<2, 3, 6, 7>(ab, cd));
+  } else {
     TOKENNORM_UNROLL
     for (int i = 0; i < 4; i += 2) {
-      const L sums = shuffle<0, 2>(v[i], v[i + 1]) + shuffle<1, 3>(v[i], v[i + 1]);
-      std::memcpy(to + i, &sums.native, sizeof(sums.native));
+      store(to + i, shuffle<0, 2>(v[i], v[i + 1]) + shuffle<1, 3>(v[i], v[i + 1]));
     }
-  } else {  // float in narrower registers
+  }
+}
+
+/// Of float; the last two additions are made in double.
+template <int W>
+TOKENNORM_INLINE void sums_of_four(const Lanes<float, W> (&v)[4], double* to) {
+  if constexpr (W == 16) {
+    const auto quarters = sums_of_quarters(v);
+    store(to, sums_of_quads(convert<double>(lower_half(quarters)),
+                            convert<double>(upper_half(quarters))));
+  } else {
     Lanes<double, W / 2> halves[4];
     TOKENNORM_UNROLL
     for (int i = 0; i < 4; ++i) {

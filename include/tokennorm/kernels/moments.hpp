@@ -24,12 +24,12 @@
 namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
 
 /// The statistics of N tokens:  x̂ = (x − center)·rstd + correction.  For the tokens whose bit is
-/// set in `slow` the arithmetic type does not do, and x̂ = ((x − center) − rest)·precise_rstd.
+/// set in `slow` the arithmetic type does not do, and x̂ = ((x − center) − rest)·wide_rstd.
 template <class A, int N>
 struct Moments {
   Array<A, N> center, correction, rstd;
-  Array<Precise<A>, N> precise_rstd, mean;  // what the caller is told
-  Array<Precise<A>, N> rest;
+  Array<double, N> precise_rstd, mean;  // what the caller is told
+  Array<Precise<A>, N> rest, wide_rstd;
   unsigned slow = 0;
 
   TOKENNORM_INLINE bool is_slow(int token) const { return ((slow >> token) & 1u) != 0; }
@@ -44,6 +44,7 @@ struct Moments {
     slow &= ~(1u << to);
     if (!other.is_slow(from)) return;
     rest[to] = other.rest[from];
+    wide_rstd[to] = other.wide_rstd[from];
     slow |= 1u << to;
   }
 };
@@ -58,23 +59,8 @@ struct Limits<float> {
 };
 template <>
 struct Limits<double> {
-  static constexpr long double smallest = 0x1p-900L, largest = 0x1p1000L;
+  static constexpr double smallest = 0x1p-900, largest = 0x1p900;
 };
-
-/// False for NaN too, also where the compiler was told that there is none.
-TOKENNORM_INLINE bool in_range(double value, double low, double high) {
-  // The order of non-negative doubles is that of their bits; NaN and negative ones lie above.
-  const auto bits = std::bit_cast<std::uint64_t>(opaque(value));
-  return bits >= std::bit_cast<std::uint64_t>(low) && bits <= std::bit_cast<std::uint64_t>(high);
-}
-TOKENNORM_INLINE bool in_range(long double value, long double low, long double high) {
-  return in_range(static_cast<double>(value), static_cast<double>(low), static_cast<double>(high));
-}
-
-template <class P>
-TOKENNORM_INLINE P reciprocal_root(P value) {
-  return value == 0 ? P(0) : P(1) / std::sqrt(value);
-}
 
 /// N tokens in lanes of double, so many at a time. A single one stands in both lanes of the
 /// narrowest register: a number is spread over a wider one in three cycles, over this one in one.
@@ -90,6 +76,13 @@ struct TokenLanes {
       return V(static_cast<double>(*from));
     } else {
       return load<double, width>(from);
+    }
+  }
+  TOKENNORM_INLINE static Pairs<width> get(const Pair* from) {
+    if constexpr (N == 1) {
+      return {V(from->high), V(from->low)};
+    } else {
+      return load<width>(from);
     }
   }
   template <class T>
@@ -169,31 +162,39 @@ TOKENNORM_INLINE unsigned finish(const float* pivots, const double* sums, const 
 }
 
 template <class Level, bool Centred, int N>
-TOKENNORM_INLINE unsigned finish(const double* pivots, const long double* sums,
-                                 const long double* squares, Index n, double epsilon,
-                                 Moments<double, N>& moments) {
-  using P = long double;
-  const P inverse_count = 1 / static_cast<P>(n);
+TOKENNORM_INLINE unsigned finish(const double* pivots, const Pair* sums, const Pair* squares,
+                                 Index n, double epsilon, Moments<double, N>& moments) {
+  using T = TokenLanes<Level, N>;
+  using V = typename T::V;
+  const auto inverse_count = reciprocal<Level, T::width>(static_cast<double>(n));
+  const Pairs<T::width> added{V(epsilon), V(0.0)};
   unsigned bad = 0;
-  for (int i = 0; i < N; ++i) {
-    const P mean_square = squares[i] * inverse_count;
-    const P delta = Centred ? sums[i] * inverse_count : P(0);
-    const P radicand = mean_square - delta * delta + static_cast<P>(epsilon);
-    const P rstd = P(1) / std::sqrt(radicand);
-    moments.precise_rstd[i] = rstd;
-    moments.rstd[i] = static_cast<double>(rstd);
+  TOKENNORM_UNROLL
+  for (int i = 0; i < N; i += T::width) {
+    const auto mean_square = product<Level>(T::get(squares + i), inverse_count);
+    auto radicand = mean_square + added;
+    Pairs<T::width> delta{V(0.0), V(0.0)};
     if constexpr (Centred) {
-      const P pivot = static_cast<P>(pivots[i]);
-      moments.mean[i] = pivot + delta;
-      moments.center[i] = opaque(static_cast<double>(moments.mean[i]));
-      moments.correction[i] =
-          static_cast<double>((guarded(static_cast<P>(moments.center[i]) - pivot) - delta) * rstd);
+      delta = product<Level>(T::get(sums + i), inverse_count);
+      radicand = radicand + -product<Level>(delta, delta);
     }
-    const bool good = in_range(mean_square + static_cast<P>(epsilon), Limits<double>::smallest,
-                               Limits<double>::largest) &&
-                      in_range(radicand, Limits<double>::smallest, Limits<double>::largest) &&
-                      (!Centred || 4 * radicand >= 3 * mean_square);
-    bad |= (good ? 0u : 1u) << i;
+    const V rstd = reciprocal_root<Level>(radicand);
+    T::put(moments.precise_rstd + i, rstd);
+    T::put(moments.rstd + i, rstd);
+    if constexpr (Centred) {
+      const auto center = exact_sum(T::get(pivots + i), delta.high);
+      const V rest = center.low + delta.low;
+      T::put(moments.mean + i, center.high + rest);
+      T::put(moments.center + i, center.high);
+      T::put(moments.correction + i, V(-rest.native) * rstd);
+    }
+    auto good = T::at_least(radicand.high, Limits<double>::smallest) &
+                T::at_most(radicand.high, Limits<double>::largest);
+    if constexpr (Centred) {
+      good = good & typename T::Bits((V(4.0) * radicand.high).native >=
+                                     (V(3.0) * mean_square.high).native);
+    }
+    bad |= T::failed(good) << i;
   }
   return bad;
 }
@@ -255,9 +256,11 @@ struct PreciseMomentsTask {
       if (pass == 1) moments.rest[0] = result;
       if (pass == 2) variance = result;
     }
-    moments.mean[0] = static_cast<P>(moments.center[0]) + moments.rest[0];
-    moments.precise_rstd[0] = reciprocal_root(variance + static_cast<P>(epsilon));
-    moments.rstd[0] = static_cast<A>(moments.precise_rstd[0]);
+    moments.mean[0] = static_cast<double>(static_cast<P>(moments.center[0]) + moments.rest[0]);
+    const P radicand = variance + static_cast<P>(epsilon);
+    moments.wide_rstd[0] = radicand == 0 ? P(0) : P(1) / std::sqrt(radicand);
+    moments.precise_rstd[0] = static_cast<double>(moments.wide_rstd[0]);
+    moments.rstd[0] = static_cast<A>(moments.wide_rstd[0]);
     moments.slow = 1;
   }
 };
@@ -277,7 +280,7 @@ struct ReviseRowTask {
     if constexpr (Centred) {
       Idle idle;
       const RowSums<Level, Centred, A> sums(source, Absent{}, Ahead{}, center, n, idle);
-      const Precise<A> sum = sums.sum().sum(), squares = sums.sum_of_squares().sum();
+      const PreciseSum<A> sum = sums.sum().sum(), squares = sums.sum_of_squares().sum();
       if (finish<Level, Centred>(&center, &sum, &squares, n, epsilon, moments) == 0) return;
     }
     call_rarely<Level, Source>(PreciseMomentsTask<Centred, A, Source>{source, n, epsilon, moments});
@@ -320,7 +323,7 @@ struct SumsOneByOneTask {
 template <class A, int N>
 struct SumsOfRows {
   Pivots<A, N> pivots;
-  alignas(32) Array<Precise<A>, N> sums = {}, squares = {};
+  alignas(32) Array<PreciseSum<A>, N> sums = {}, squares = {};
 
   template <class Level, bool Centred, bool may_be_few, class Source, class Sink, class Meanwhile>
   TOKENNORM_INLINE void take(const Group<Source, N>& source, const Group<Sink, N>& sink,

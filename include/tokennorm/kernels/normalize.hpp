@@ -41,7 +41,7 @@ template <class A, int N, class Affine>
 TOKENNORM_INLINE A precise_result(A x, const Moments<A, N>& moments, int token,
                                   const Affine& affine, Index c) {
   using P = Precise<A>;
-  const P normalized = deviation(x, moments, token) * moments.precise_rstd[token];
+  const P normalized = deviation(x, moments, token) * moments.wide_rstd[token];
   return static_cast<A>(normalized * static_cast<P>(affine.scale_at(c)) +
                         static_cast<P>(affine.shift_at(c)));
 }

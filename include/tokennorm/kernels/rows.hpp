@@ -52,6 +52,15 @@ TOKENNORM_INLINE bool go_in_turn(const Step& step) {
   return Step::has_pre && reach_of(step) <= Reach::cache && step.channels.get() * bytes <= l1_bytes;
 }
 
+/// Whether rows of few channels are so long, and so far away, that they are taken one by one: with
+/// four at a time, prefetchers lose track of what goes on in so many places.
+template <class Step>
+TOKENNORM_INLINE bool go_alone(const Step& step) {
+  constexpr Index operands = 2 + Index{Step::has_update || Step::is_added} + Index{Step::has_sum};
+  return operands * step.channels.get() * Step::element_bytes > 512 &&
+         operands * bytes_of(step.stream) >= (16 << 20);
+}
+
 /// A copy that no store can change.
 template <class Step>
 TOKENNORM_INLINE Step copy_of(const Step& step) {
@@ -160,7 +169,9 @@ struct RowsTask {
     Index alone = begin;
     if constexpr (Level::is_for_speed) {
       const bool are_few = step.channels.get() <= few_channels<Level, A>;
-      if (are_few || is_grouped()) alone = end - (end - begin) % rows_together;
+      if (are_few ? !step::go_alone(step) : is_grouped()) {
+        alone = end - (end - begin) % rows_together;
+      }
       if (begin < alone) Level::call(FoursTask<Step, A>{step, begin, alone});
       if (are_few) {
         for (; alone < end; ++alone) Level::call(OneRowTask<Step, A>{step, alone});

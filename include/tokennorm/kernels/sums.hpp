@@ -7,6 +7,7 @@
 #pragma once
 
 #include "tokennorm/kernels/arguments.hpp"
+#include "tokennorm/kernels/pairs.hpp"
 
 #include <algorithm>
 #include <cstddef>
@@ -45,36 +46,11 @@ class Total<double, W> {
     low_ += rounding_error(high_, v, next);
     high_ = next;
   }
-  TOKENNORM_INLINE long double sum() const { return sum_of(high_, low_); }
-  TOKENNORM_INLINE void write(long double* to) const {
-    alignas(64) Array<double, W> high, low;
-    store(high, high_);
-    store(low, low_);
-    for (int i = 0; i < W; ++i)
-      to[i] = static_cast<long double>(high[i]) + static_cast<long double>(low[i]);
-  }
+  TOKENNORM_INLINE void write(Pair* to) const { store(to, lanes()); }
+  TOKENNORM_INLINE Pair sum() const { return horizontal_sum(lanes()); }
+  TOKENNORM_INLINE Pairs<W> lanes() const { return {high_, low_}; }
 
  private:
-  /// What the sum a + b lost, exactly: Knuth's two-sum.
-  template <int N>
-  TOKENNORM_INLINE static Lanes<double, N> rounding_error(const Lanes<double, N>& a,
-                                                          const Lanes<double, N>& b,
-                                                          const Lanes<double, N>& sum) {
-    const auto kept = opaque(sum - a);
-    return opaque(a - opaque(sum - kept)) + opaque(b - kept);
-  }
-  template <int N>
-  TOKENNORM_INLINE static long double sum_of(const Lanes<double, N>& high,
-                                             const Lanes<double, N>& low) {
-    if constexpr (N == 2) {
-      return static_cast<long double>(high[0]) + static_cast<long double>(high[1]) +
-             (static_cast<long double>(low[0]) + static_cast<long double>(low[1]));
-    } else {
-      const auto a = lower_half(high), b = upper_half(high), sum = opaque(a + b);
-      return sum_of(sum, lower_half(low) + upper_half(low) + rounding_error(a, b, sum));
-    }
-  }
-
   Lanes<double, W> high_{0.0}, low_{0.0};
 };
 
@@ -95,12 +71,16 @@ class RowTotal<float, W> {
   Lanes<double, W / 2> lanes_{0.0};
 };
 
+/// What a sum over a row is finished in, as it is in memory.
+template <class A>
+using PreciseSum = std::conditional_t<std::is_same_v<A, float>, double, Pair>;
+
 /// The totals of some rows.
 template <class A, int W, std::size_t N>
-TOKENNORM_INLINE void write_sums(const RowTotal<A, W> (&totals)[N], Precise<A>* to) {
-  if constexpr (std::is_same_v<A, float> && int{N} == rows_together) {
-    const Lanes<double, W / 2> lanes[] = {totals[0].lanes(), totals[1].lanes(), totals[2].lanes(),
-                                          totals[3].lanes()};
+TOKENNORM_INLINE void write_sums(const RowTotal<A, W> (&totals)[N], PreciseSum<A>* to) {
+  if constexpr (int{N} == rows_together) {
+    const std::remove_cvref_t<decltype(totals[0].lanes())> lanes[] = {
+        totals[0].lanes(), totals[1].lanes(), totals[2].lanes(), totals[3].lanes()};
     sums_of_four(lanes, to);
   } else {
     TOKENNORM_UNROLL
@@ -108,28 +88,32 @@ TOKENNORM_INLINE void write_sums(const RowTotal<A, W> (&totals)[N], Precise<A>* 
   }
 }
 
-/// The lanes of a vector, summed up in the wider type; in the order of sums_of_four.
-template <class A, int W>
-TOKENNORM_INLINE Precise<A> precise_sum(const Lanes<A, W>& v) {
-  if constexpr (!std::is_same_v<A, float>) {
-    Total<A, W> total;
-    total.add(v);
-    return total.sum();
-  } else if constexpr (W == 16) {
+/// The lanes of a vector, summed up precisely; in the order of sums_of_four.
+template <int W>
+TOKENNORM_INLINE double precise_sum(const Lanes<float, W>& v) {
+  if constexpr (W == 16) {
     const auto halves = lower_half(v) + upper_half(v);
     return horizontal_sum(convert<double>(lower_half(halves) + upper_half(halves)));
   } else {
     return horizontal_sum(convert<double>(lower_half(v)) + convert<double>(upper_half(v)));
   }
 }
+template <int W>
+TOKENNORM_INLINE Pair precise_sum(const Lanes<double, W>& v) {
+  return horizontal_sum(Pairs<W>{v, Lanes<double, W>(0.0)});
+}
 
 /// The same of a vector of each of some rows.
 template <class A, int W, std::size_t N>
-TOKENNORM_INLINE void precise_sums(const Lanes<A, W> (&v)[N], Precise<A>* to) {
-  if constexpr (std::is_same_v<A, float> && int{N} == rows_together) {
+TOKENNORM_INLINE void precise_sums(const Lanes<A, W> (&v)[N], PreciseSum<A>* to) {
+  if constexpr (int{N} != rows_together) {
+    for (std::size_t r = 0; r < N; ++r) to[r] = precise_sum(v[r]);
+  } else if constexpr (std::is_same_v<A, float>) {
     sums_of_four(v, to);
   } else {
-    for (std::size_t r = 0; r < N; ++r) to[r] = precise_sum(v[r]);
+    const Lanes<A, W> none(A(0));
+    const Pairs<W> pairs[] = {{v[0], none}, {v[1], none}, {v[2], none}, {v[3], none}};
+    sums_of_four(pairs, to);
   }
 }
 
@@ -179,10 +163,12 @@ inline constexpr int accumulators = 4;
 inline constexpr Index vectors_per_fold = 4;  // for each accumulator
 
 /// Rows of so many vectors are few channels: they are swept together, four rows at once, each into
-/// one accumulator at a time.
-inline constexpr Index few_vectors = 8;
+/// one accumulator at a time. Twice as many of double: there the sums of longer ones are taken in
+/// pairs, which takes longer.
+template <class A>
+inline constexpr Index few_vectors = std::is_same_v<A, float> ? 8 : 16;
 template <class Level, class A>
-inline constexpr Index few_channels = few_vectors* Level::template lanes<A>;
+inline constexpr Index few_channels = few_vectors<A>* Level::template lanes<A>;
 
 /// Rows of up to so many channels are swept one by one, but four of them are finished and
 /// normalized together where they are near. (Measured, with lanes of 32 and of 64 bytes: the
@@ -289,10 +275,10 @@ class RowSums {
 /// Sums of rows of few channels, four or one.
 template <class Level, bool Centred, class A, int N, class Source, class Sink>
 TOKENNORM_INLINE void sums_together(const Group<Source, N> source, const Group<Sink, N> sink,
-                                    const A* pivots, Index n, Precise<A>* sums,
-                                    Precise<A>* squares) {
+                                    const A* pivots, Index n, PreciseSum<A>* sums,
+                                    PreciseSum<A>* squares) {
   constexpr int width = Level::template lanes<A>;
-  constexpr Index half = few_vectors / 2 * width;
+  constexpr Index block = 4 * width;
   using V = Lanes<A, width>;
   Array<V, N> pivot, sum, square;
   TOKENNORM_UNROLL
@@ -323,20 +309,20 @@ TOKENNORM_INLINE void sums_together(const Group<Source, N> source, const Group<S
       }
     }
   };
-  add_vectors(std::min(n, half));
-  if (c + width <= n) {  // two halves have half the rounding error
-    Array<V, N> first_sum, first_square;
+  add_vectors(std::min(n, block));
+  while (c + width <= n) {  // in blocks there is less rounding error
+    Array<V, N> sum_before, square_before;
     TOKENNORM_UNROLL
     for (int r = 0; r < N; ++r) {
-      first_sum[r] = sum[r];
-      first_square[r] = square[r];
+      sum_before[r] = sum[r];
+      square_before[r] = square[r];
       sum[r] = square[r] = V(A(0));
     }
-    add_vectors(n);
+    add_vectors(std::min(n, c + block));
     TOKENNORM_UNROLL
     for (int r = 0; r < N; ++r) {
-      if constexpr (Centred) sum[r] += first_sum[r];
-      square[r] += first_square[r];
+      if constexpr (Centred) sum[r] += sum_before[r];
+      square[r] += square_before[r];
     }
   }
   if (c < n) {

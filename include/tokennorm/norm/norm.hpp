@@ -11,7 +11,10 @@
 #include "tokennorm/kernels/moments.hpp"
 #include "tokennorm/norm/parameters.hpp"
 
+#include <bit>
 #include <cmath>
+#include <cstdint>
+#include <limits>
 #include <string>
 
 namespace tokennorm::detail {
@@ -218,6 +221,13 @@ class Norm {
   Remembered<Memory> memory_;
 };
 
+/// Whether a number is 0 or more, and finite. In terms of bits, whose order is that of the numbers,
+/// with NaN and the negative ones above: a NaN must not pass in a build that thinks there is none.
+inline bool is_finite_magnitude(double value) {
+  return std::bit_cast<std::uint64_t>(kernels::opaque(value)) <=
+         std::bit_cast<std::uint64_t>(std::numeric_limits<double>::max());
+}
+
 // ---- construction -------------------------------------------------------------------------------
 
 template <class Kind, class Param, int Channels>
@@ -230,12 +240,11 @@ Norm<Kind, Param, Channels>::Norm(Index channels, Options options)
     fail({Kind::name},
          {"channels is ", channels, "; expected ", Index{Channels}, ", the channels of the type"});
   }
-  // Through in_range: a NaN must not pass in a build that thinks there is none.
-  if (!kernels::in_range(options.epsilon + 0.0, 0.0, 0x1.fffffffffffffp1023)) {
+  if (!is_finite_magnitude(options.epsilon + 0.0)) {
     const std::string epsilon = std::to_string(options.epsilon);
     fail(who(), {"epsilon is ", epsilon.c_str(), "; expected a finite number, 0 or more"});
   }
-  if (!kernels::in_range(std::abs(options.scale_offset), 0.0, 0x1.fffffffffffffp1023)) {
+  if (!is_finite_magnitude(std::abs(options.scale_offset))) {
     const std::string offset = std::to_string(options.scale_offset);
     fail(who(), {"scale_offset is ", offset.c_str(), "; expected a finite number"});
   }

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: MIT
+/// A number as the unevaluated sum of two doubles: what sums of doubles are finished in. It has
+/// twice the digits of a double and its range, and works in lanes.
+///
+/// Error    of a sum or product: a few units of 2⁻¹⁰⁴ of the larger operand or of the result, where
+///          nothing overflows and the products of the upper halves are normal
+/// Source   Dekker 1971, "A Floating-Point Technique for Extending the Available Precision"; the
+///          exact sum: Knuth, "The Art of Computer Programming", vol. 2, 4.2.2, theorem B
+#pragma once
+
+#include "tokennorm/kernels/lanes.hpp"
+
+#include <utility>
+
+namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
+
+/// One of them, as it is in memory.
+struct Pair {
+  double high, low;
+};
+
+/// W of them. They are not normalized: `low` may be some units of `high`.
+template <int W>
+struct Pairs {
+  using V = Lanes<double, W>;
+  static constexpr int width = W;
+
+  V high, low;
+
+  TOKENNORM_INLINE Pair operator[](int lane) const { return {high[lane], low[lane]}; }
+  /// The nearest doubles, or nearly.
+  TOKENNORM_INLINE V rounded() const { return high + low; }
+};
+
+/// What `sum`, which is a + b, lost.
+template <class V>
+TOKENNORM_INLINE V rounding_error(const V& a, const V& b, const V& sum) {
+  const V kept = opaque(sum - a);
+  return opaque(a - opaque(sum - kept)) + opaque(b - kept);
+}
+
+template <int W>
+TOKENNORM_INLINE Pairs<W> exact_sum(const Lanes<double, W>& a, const Lanes<double, W>& b) {
+  const auto sum = opaque(a + b);
+  return {sum, rounding_error(a, b, sum)};
+}
+
+template <int W>
+TOKENNORM_INLINE Pairs<W> operator+(const Pairs<W>& a, const Pairs<W>& b) {
+  const Pairs<W> sum = exact_sum(a.high, b.high);
+  return {sum.high, opaque(a.low + b.low) + sum.low};
+}
+TOKENNORM_INLINE Pair operator+(const Pair& a, const Pair& b) {
+  const double sum = opaque(a.high + b.high);
+  return {sum, opaque(a.low + b.low) + rounding_error(a.high, b.high, sum)};
+}
+template <int W>
+TOKENNORM_INLINE Pairs<W> operator-(const Pairs<W>& a) {
+  using V = Lanes<double, W>;
+  return {V(-a.high.native), V(-a.low.native)};
+}
+
+/// What `product`, which is a·b, lost.
+template <class Level, int W>
+TOKENNORM_INLINE Lanes<double, W> product_error(const Lanes<double, W>& a,
+                                                const Lanes<double, W>& b,
+                                                const Lanes<double, W>& product) {
+  using V = Lanes<double, W>;
+#if defined(__x86_64__)
+  if constexpr (Level::is_for_speed) {
+    V error(-product.native);
+    fuse(a.native, b.native, error.native);
+    return error;
+  } else {
+    // Without a fused instruction: the products of the halves are exact.
+    const auto upper = [](const V& v) __attribute__((always_inline)) {
+      const V shifted = opaque(v * V(0x1p27 + 1));
+      return opaque(shifted - opaque(shifted - v));
+    };
+    const V a_high = upper(a), b_high = upper(b), a_low = a - a_high, b_low = b - b_high;
+    const V rest = opaque(opaque(a_high * b_high) - product);
+    const V crossed = opaque(opaque(rest + opaque(a_high * b_low)) + opaque(a_low * b_high));
+    return crossed + opaque(a_low * b_low);
+  }
+#else
+  V error;
+  for (int i = 0; i < W; ++i) error.native[i] = __builtin_fma(a[i], b[i], -product[i]);
+  return error;
+#endif
+}
+
+template <class Level, int W>
+TOKENNORM_INLINE Pairs<W> exact_product(const Lanes<double, W>& a, const Lanes<double, W>& b) {
+  const auto product = opaque(a * b);
+  return {product, product_error<Level>(a, b, product)};
+}
+
+template <class Level, int W>
+TOKENNORM_INLINE Pairs<W> product(const Pairs<W>& a, const Pairs<W>& b) {
+  const Pairs<W> upper = exact_product<Level>(a.high, b.high);
+  return {upper.high, upper.low + opaque(opaque(a.high * b.low) + opaque(a.low * b.high))};
+}
+
+/// 1/a of a double.
+template <class Level, int W>
+TOKENNORM_INLINE Pairs<W> reciprocal(double a) {
+  using V = Lanes<double, W>;
+  const V quotient(1 / a);
+  const Pairs<W> back = exact_product<Level>(V(a), quotient);
+  return {quotient, opaque(opaque(V(1.0) - back.high) - back.low) * quotient};
+}
+
+/// 1/√a, rounded: an approximation and a step of Newton's from it, with the residual in pairs.
+template <class Level, int W>
+TOKENNORM_INLINE Lanes<double, W> reciprocal_root(const Pairs<W>& a) {
+  using V = Lanes<double, W>;
+  const V high = opaque(a.rounded()), low = opaque(a.high - high) + a.low, one(1.0);
+  V root = high;
+  square_root(root.native);
+  // A quotient that does not wait for the root.
+  const V approximate = opaque(V(root.native * (one.native / high.native)));
+  const Pairs<W> square = exact_product<Level>(approximate, approximate);
+  const Pairs<W> unity = exact_product<Level>(high, square.high);
+  const V rest = opaque(opaque(high * square.low) + opaque(low * square.high));
+  const V residual = opaque(opaque(opaque(one - unity.high) - unity.low) - rest);
+  return approximate + opaque(opaque(approximate * V(0.5)) * residual);
+}
+
+// ---- lanes of them, as of numbers ---------------------------------------------------------------
+
+template <int W>
+TOKENNORM_INLINE Pairs<W / 2> lower_half(const Pairs<W>& v) {
+  return {lower_half(v.high), lower_half(v.low)};
+}
+template <int W>
+TOKENNORM_INLINE Pairs<W / 2> upper_half(const Pairs<W>& v) {
+  return {upper_half(v.high), upper_half(v.low)};
+}
+template <int... I, int W>
+TOKENNORM_INLINE Pairs<int{sizeof...(I)}> shuffle(const Pairs<W>& a, const Pairs<W>& b) {
+  return {shuffle<I...>(a.high, b.high), shuffle<I...>(a.low, b.low)};
+}
+
+template <int W, int... I>
+TOKENNORM_INLINE Pairs<W> load(const Pair* from, std::integer_sequence<int, I...>) {
+  const auto first = load_raw<double, W>(from), second = load_raw<double, W>(from + W / 2);
+  return {shuffle<2 * I...>(first, second), shuffle<2 * I + 1 ...>(first, second)};
+}
+template <int W>
+TOKENNORM_INLINE Pairs<W> load(const Pair* from) {
+  return load<W>(from, std::make_integer_sequence<int, W>{});
+}
+
+template <int W, int... I>
+TOKENNORM_INLINE void store(Pair* to, const Pairs<W>& v, std::integer_sequence<int, I...>) {
+  store_raw(to, shuffle<I / 2 + I % 2 * W...>(v.high, v.low));
+  store_raw(to + W / 2, shuffle<W / 2 + I / 2 + I % 2 * W...>(v.high, v.low));
+}
+template <int W>
+TOKENNORM_INLINE void store(Pair* to, const Pairs<W>& v) {
+  store(to, v, std::make_integer_sequence<int, W>{});
+}
+
+}  // namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH
