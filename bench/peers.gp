@@ -17,9 +17,9 @@ set datafile separator comma
 
 do for [format in "svg png"] {
   if (format eq "svg") {
-    set terminal svg size 1300,1000 font "Helvetica,15" background "white"
+    set terminal svg size 1400,1000 font "Helvetica,15" background "white"
   } else {
-    set terminal pngcairo size 1300,1000 font "Sans,12" background "white"
+    set terminal pngcairo size 1400,1000 font "Sans,12" background "white"
   }
   set output directory . "/peers." . format
   set multiplot layout 3,1 margins 0.06,0.98,0.10,0.89 spacing 0,0.10

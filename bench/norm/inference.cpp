@@ -82,7 +82,9 @@ struct TwoThreadsInference : NormCase<Norm, float> {
   }
   void floor() { floors::run(this->floor_rows(), this->shape.tokens, executor()); }
   void floor_streaming() {
-    floors::run<floors::Stores::streaming>(this->floor_rows(), this->shape.tokens, executor());
+    floors::run<floors::Stores::streaming>(
+        floors::Copy<float>{this->x.data(), this->y.data(), this->shape.channels},
+        this->shape.tokens, executor());
   }
   void floor_memcpy() {
     executor().parallel_for(this->shape.tokens, 1, [this](Index begin, Index end) {

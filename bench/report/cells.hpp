@@ -15,7 +15,7 @@
 
 namespace tokennorm::bench {
 
-/// Neither the library nor a floor.
+/// What the library is compared with: neither itself nor a floor, but itself on one thread.
 inline bool is_peer(const std::string& contestant) {
   return contestant != "tokennorm" && !contestant.starts_with("floor");
 }

@@ -11,7 +11,8 @@
 /// Shapes     x, y (T, C); scalars and kinds of x and y as for the norms
 /// Error      that of the norms; the sum is rounded once, to the scalar of x
 /// Aliasing   y may be x
-/// Throws     std::invalid_argument on a wrong shape, of x or of what f returns;
+/// Throws     std::invalid_argument on a wrong shape, of x or of what f returns, and where y
+///            overlaps x or either the workspace;
 ///            std::logic_error on backward before forward
 /// Source     Xiong et al. 2020, arXiv:2002.04745 (Pre-LN, Post-LN);
 ///            Ding et al. 2021, arXiv:2105.13290, section 3.4 (Sandwich-LN)

@@ -117,7 +117,6 @@ struct ResidualConnection {
   using PreNorm = Pre;
   using PostNorm = Post;
   using OutNorm = Out;
-  using Sublayer = F;
 
   StepNorm<Pre> pre;
   F sublayer;
@@ -280,7 +279,7 @@ void advance_remembering(TrainingStream<S>& stream, Update& update, double alpha
                          TokenMatrix<S>& n, E& executor) {
   using A = Accumulator<S>;
   constexpr bool has_out = is_norm<Out>, has_next = is_norm<Next>;
-  constexpr bool has_update = !std::is_same_v<Update, const Absent>;
+  constexpr bool has_update = kernels::is_present<Update>;
   const Index tokens = stream.h().rows(), channels = stream.h().cols();
   const auto update_view = [&] {
     if constexpr (!has_update) {

@@ -48,7 +48,6 @@ class Stack : public detail::BlockCalls<Stack<EmbeddingNorm, Block, FinalNorm>,
 
  private:
   friend detail::BlockCalls<Stack, Param>;
-  using NoStepNorm = detail::StepNorm<NoNorm>;
 
   template <class S, class Result, class E>
   void infer(detail::Stream<S>& stream, const Result& result, E& executor) const;

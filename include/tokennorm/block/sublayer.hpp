@@ -63,9 +63,6 @@ F& unwrap(const std::reference_wrapper<F>& f) {
   return f.get();
 }
 
-template <class F>
-using Unwrapped = std::remove_reference_t<decltype(unwrap(std::declval<F&>()))>;
-
 /// "attention.forward returned 4 x 512 (tokens x channels); expected 4 x 768"
 [[noreturn, gnu::cold, gnu::noinline]] inline void fail_result(Who who, const char* role,
                                                                const char* returned, Index tokens,

@@ -31,15 +31,6 @@ std::false_type plain_test(...);
 template <class X>
 using Bare = std::remove_cvref_t<X>;
 
-}  // namespace detail
-
-/// A matrix, array, map, block, transpose, vector or coefficient-wise expression.
-template <class X>
-concept TokenExpression = decltype(detail::dense_test(
-    static_cast<detail::Bare<X>*>(nullptr)))::value&& RealScalar<typename detail::Bare<X>::Scalar>;
-
-namespace detail {
-
 template <class X>
 using ScalarOf = typename Bare<X>::Scalar;
 

@@ -24,11 +24,7 @@ class Remembered {
     }
     return *this;
   }
-  ~Remembered() = default;
-
-  T& operator*() { return value_; }
   T* operator->() { return &value_; }
-  const T* operator->() const { return &value_; }
 
  private:
   T value_{};

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT
 /// Scalar types: which ones the vectorized kernels know, and the type the arithmetic runs in.
 ///
-///     activations, parameters          arithmetic, statistics, gradients
+///     activations                      arithmetic
 ///     half, bfloat16, float            float
 ///     double, or any of them double    double
 ///     any other real Eigen scalar      that scalar (plain loops, no vectorization)
+///
+/// Parameters are converted to it. Statistics and gradients that a module keeps have the type that
+/// its parameters would be worked on in.
 #pragma once
 
 #include <Eigen/Core>
@@ -27,29 +30,17 @@ concept RealScalar = !Eigen::NumTraits<Scalar>::IsInteger && !Eigen::NumTraits<S
 
 namespace detail {
 
-template <class... Scalars>
+template <class First, class... Others>
 struct AccumulatorOf {
-  using type = std::conditional_t<(std::same_as<Scalars, double> || ...), double, float>;
-};
-
-template <class Scalar, class... Others>
-requires(!NativeScalar<Scalar>) struct AccumulatorOf<Scalar, Others...> {
-  static_assert((std::same_as<Scalar, Others> && ...),
+  static constexpr bool are_native = (NativeScalar<First> && ... && NativeScalar<Others>);
+  static_assert(are_native || (std::same_as<First, Others> && ...),
                 "tokennorm: a scalar other than float, double, half and bfloat16 does not mix with "
                 "another one. Give x, y and the parameters the same scalar, for instance "
                 "LayerNorm<long double> on Matrix<long double, …>.");
-  using type = Scalar;
-};
-
-template <class First, class Scalar, class... Others>
-requires(NativeScalar<First> &&
-         !(NativeScalar<Scalar> &&
-           (NativeScalar<Others> && ...))) struct AccumulatorOf<First, Scalar, Others...> {
-  static_assert(NativeScalar<Scalar> && (NativeScalar<Others> && ...),
-                "tokennorm: a scalar other than float, double, half and bfloat16 does not mix with "
-                "another one. Give x, y and the parameters the same scalar, for instance "
-                "LayerNorm<long double> on Matrix<long double, …>.");
-  using type = First;
+  using Native =
+      std::conditional_t<(std::same_as<double, First> || ... || std::same_as<double, Others>),
+                         double, float>;
+  using type = std::conditional_t<are_native, Native, First>;
 };
 
 }  // namespace detail

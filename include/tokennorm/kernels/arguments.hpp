@@ -17,9 +17,7 @@ namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_
 using detail::TokenView;
 
 /// An operand, norm or result that this call does not have.
-struct Absent {
-  using Param = void;  // of a norm
-};
+struct Absent {};
 
 /// A sum that is rounded to T as if it were stored, but is not.
 template <class T>
@@ -33,8 +31,8 @@ inline constexpr bool is_present = !std::is_same_v<std::remove_cv_t<T>, Absent>;
 template <class A>
 using Precise = std::conditional_t<std::is_same_v<A, float>, double, long double>;
 
-/// Rows of few channels that are worked on together: the latency of their sums and roots is paid
-/// once, and γ and β are loaded once.
+/// Rows that are worked on together, those of few channels and, after their sums, those of up to
+/// grouped_channels: the latency of their roots is paid once, and γ and β are loaded once.
 inline constexpr int rows_together = 4;
 
 /// Something for each of N rows.
@@ -146,7 +144,6 @@ class Affine {
   TOKENNORM_INLINE V scale(Index c) const {
     return load<A, width>(scale_ + (c & scale_mask_)) + offset_;
   }
-  TOKENNORM_INLINE V shift(Index c) const { return load<A, width>(shift_ + (c & shift_mask_)); }
   TOKENNORM_INLINE V scale_first(Index c, Index n) const {
     return load_first<A, width>(scale_ + (c & scale_mask_), n) + offset_;
   }
@@ -201,11 +198,6 @@ class Affine {
   const Param* scale_;
   const Param* shift_;
   Index scale_mask_, shift_mask_;
-};
-template <class Level, class A>
-class Affine<Level, A, void> {
- public:
-  TOKENNORM_INLINE explicit Affine(Absent) {}
 };
 
 /// That of a norm, which may be absent.
@@ -325,27 +317,6 @@ TOKENNORM_INLINE Column<T> column_of(const TokenView<T>& view, Index token, Inde
 
 TOKENNORM_INLINE Absent row_of(Absent, Index) { return {}; }
 TOKENNORM_INLINE Absent column_of(Absent, Index, Index) { return {}; }
-
-/// A source: the operand itself.
-template <class Operand>
-struct Stored {
-  static constexpr bool same_at_every_level = true;
-  Operand operand;
-
-  template <class A, int W>
-  TOKENNORM_INLINE Lanes<A, W> get(Index c) const {
-    return operand.template get<A, W>(c);
-  }
-  template <class A, int W>
-  TOKENNORM_INLINE Lanes<A, W> get_first(Index c, Index n) const {
-    return operand.template get_first<A, W>(c, n);
-  }
-  template <class A, int W>
-  TOKENNORM_INLINE A at(Index c) const {
-    return operand.template at<A>(c);
-  }
-  TOKENNORM_INLINE Stored one(Index i) const { return {operand.one(i)}; }
-};
 
 /// α·h + u, rounded to the type it is, or would be, stored in.
 template <class StoredAs, class A, int W>
@@ -504,12 +475,6 @@ TOKENNORM_INLINE auto rows_of(const SumOfViews<T>& sum, Index token) {
     row.update = second.row[r];
     return row;
   });
-}
-
-template <class Operand, int N>
-TOKENNORM_INLINE auto stored(const Group<Operand, N>& rows) {
-  return group_of<N>([&](int r)
-                         __attribute__((always_inline)) { return Stored<Operand>{rows.row[r]}; });
 }
 
 template <int N, class RoundAs, class A, class Stream, class Summed>

@@ -52,7 +52,7 @@ template <class A, int N>
 struct Tokens {
   alignas(64) Array<A, N> center, rstd;  // x̂ = (x − center)·rstd + offset
   alignas(64) Array<A, N> offset, mean_g;
-  alignas(64) Array<A, N> mean_gx;  // of g·x̂ over the channels of the statistics
+  alignas(64) Array<A, N> mean_gx;  // Σ g·x̂ over all channels, by the number of those counted
   unsigned slow = 0;
 
   TOKENNORM_INLINE bool is_slow(int token) const { return ((slow >> token) & 1u) != 0; }

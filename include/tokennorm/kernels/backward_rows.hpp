@@ -379,7 +379,8 @@ struct BackwardRows {
       return inner_gradient<wants_sums>(value, out, scale, centers[r], rstds[r], offsets[r],
                                         means_g[r], means_gx[r], scale_sum, shift_sum);
     };
-    // Channels outside the statistics of a partial RMSNorm have no part in mean(g·x̂).
+    // rstd does not depend on the channels outside the statistics of a partial RMSNorm: their dx
+    // has no term x̂·mean(g·x̂), though they count in the sum.
     for (Index c = from, end = std::min(counted, to); c < to; end = to) {
       for (; c + width <= end; c += width) {
         const V scale = affine.scale(c);
@@ -466,9 +467,9 @@ struct BackwardRowTask {
   }
 };
 
-/// Chunks [begin, end), four rows at a time.
-template <class Arguments, class A>
-struct BackwardFoursTask {
+/// Chunks [begin, end), N rows at a time.
+template <class Arguments, class A, int N>
+struct BackwardGroupsTask {
   const Arguments& arguments;
   Index begin, end;
 
@@ -480,36 +481,17 @@ struct BackwardFoursTask {
     const auto run_fold = [&](Index first, Index last, const ChannelSums<A>& scale_sums,
                               const ChannelSums<A>& shift_sums) __attribute__((always_inline)) {
       Index t = first;
-      for (; t + rows_together <= last; t += rows_together) {
-        rows.template run<Level, rows_together>(affine, t, t == first, scale_sums, shift_sums);
+      for (; t + N <= last; t += N) {
+        rows.template run<Level, N>(affine, t, t == first, scale_sums, shift_sums);
       }
-      for (; t < last; ++t) {
-        Level::call(BackwardRowTask<Arguments, A>{args, t, t == first, scale_sums, shift_sums});
-      }
-    };
-    for_each_fold<Level, A>(args, begin, end, run_fold);
-  }
-};
-
-/// Chunks [begin, end), row by row.
-template <class Arguments, class A>
-struct BackwardOneByOneTask {
-  const Arguments& arguments;
-  Index begin, end;
-
-  template <class Level>
-  TOKENNORM_INLINE void run() const {
-    const Arguments args = in_registers(arguments);
-    const AffineOf<Level, A, std::remove_const_t<decltype(Arguments::norm)>> affine(args.norm);
-    const BackwardRows<Arguments, A> rows{args};
-    const auto run_fold = [&](Index first, Index last, const ChannelSums<A>& scale_sums,
-                              const ChannelSums<A>& shift_sums) __attribute__((always_inline)) {
-      for (Index t = first; t < last; ++t) {
-        rows.template run<Level, 1>(affine, t, t == first, scale_sums, shift_sums);
+      if constexpr (N > 1) {
+        for (; t < last; ++t) {
+          Level::call(BackwardRowTask<Arguments, A>{args, t, t == first, scale_sums, shift_sums});
+        }
       }
     };
     for_each_fold<Level, A>(args, begin, end, run_fold);
-    if (rows.grouping.streams) finish_streaming();
+    if (N == 1 && rows.grouping.streams) finish_streaming();
   }
 };
 
@@ -572,11 +554,11 @@ struct BackwardRowsTask {
   TOKENNORM_INLINE void run() const {
     const Grouping<A> grouping(arguments);
     if (grouping.alone) {
-      Level::call(BackwardOneByOneTask<Arguments, A>{arguments, begin, end});
+      Level::call(BackwardGroupsTask<Arguments, A, 1>{arguments, begin, end});
     } else if (grouping.in_turn) {
       Level::call(BackwardInTurnTask<Arguments, A>{arguments, begin, end});
     } else {
-      Level::call(BackwardFoursTask<Arguments, A>{arguments, begin, end});
+      Level::call(BackwardGroupsTask<Arguments, A, rows_together>{arguments, begin, end});
     }
   }
 };

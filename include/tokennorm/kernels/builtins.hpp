@@ -198,7 +198,6 @@ TOKENNORM_INLINE void finish_streaming() { __builtin_ia32_sfence(); }
   c = __builtin_ia32_vfmaddpd(a, b, c);
 }
 #if defined(__FMA__)  // in a build for machines that have it, the baseline too
-typedef float Float4 __attribute__((vector_size(16)));
 inline void fuse(const Float4& a, const Float4& b, Float4& c) {
   c = __builtin_ia32_vfmaddps(a, b, c);
 }

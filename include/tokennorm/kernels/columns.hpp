@@ -142,8 +142,7 @@ struct ColumnsTask {
       const Index count = std::min<Index>(width, end - t);
       const auto stream = column_of(step.stream, t, count);
       if constexpr (!is_present<decltype(step.update)>) {
-        const Stored<std::remove_const_t<decltype(stream)>> source{stream};
-        norm<Level>(step, affine, source, Absent{}, source, t, count);
+        norm<Level>(step, affine, stream, Absent{}, stream, t, count);
       } else {
         const auto update = column_of(step.update, t, count);
         const Sum<step::StoredAs<decltype(step.sum)>, A, std::remove_const_t<decltype(stream)>,
@@ -151,8 +150,7 @@ struct ColumnsTask {
             source{stream, update, step.alpha};
         if constexpr (step::is_stored<decltype(step.sum)>) {
           const auto sum = column_of(detail::as_const(step.sum), t, count);
-          norm<Level>(step, affine, source, column_of(step.sum, t, count),
-                      Stored<std::remove_const_t<decltype(sum)>>{sum}, t, count);
+          norm<Level>(step, affine, source, column_of(step.sum, t, count), sum, t, count);
         } else {
           norm<Level>(step, affine, source, Absent{}, source, t, count);
         }

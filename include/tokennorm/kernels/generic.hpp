@@ -89,29 +89,29 @@ void residual_step(const Step& step, Index begin, Index end) {
   using S = std::remove_cvref_t<decltype(step.alpha)>;
   Eigen::Matrix<S, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> sum, posted;
   TokenView<const S> h = step.stream;
-  if constexpr (!std::is_empty_v<decltype(step.update)>) {
+  if constexpr (Step::has_update) {
     TokenView<const S> update = step.update;
-    if constexpr (!std::is_empty_v<decltype(step.post)>) {
+    if constexpr (Step::has_post) {
       posted.resize(h.tokens, h.channels);
       const auto view = detail::view_of(posted);
       normalize(update, view, step.post, begin, end);
       update = detail::as_const(view);
     }
     TokenView<S> to;
-    if constexpr (std::is_empty_v<decltype(step.sum)>) {
+    if constexpr (Step::has_sum) {
+      to = step.sum;
+    } else {
       sum.resize(h.tokens, h.channels);
       to = detail::view_of(sum);
-    } else {
-      to = step.sum;
     }
     add(h, update, step.alpha, to, begin, end);
     h = detail::as_const(to);
   }
-  if constexpr (!std::is_empty_v<decltype(step.out)>) {
+  if constexpr (Step::has_out) {
     normalize(h, step.stream_out, step.out, begin, end);
     h = detail::as_const(step.stream_out);
   }
-  if constexpr (!std::is_empty_v<decltype(step.pre)>) {
+  if constexpr (Step::has_pre) {
     normalize(h, step.normed, step.pre, begin, end);
   }
 }

@@ -37,13 +37,18 @@
 #define TOKENNORM_KERNELS_MATH TOKENNORM_JOIN(exact_math_up_to_, TOKENNORM_MAX_ISA)
 #endif
 #if defined(__AVX512F__)
-#define TOKENNORM_MACHINE avx512
+#define TOKENNORM_REGISTERS avx512
 #elif defined(__AVX2__)
-#define TOKENNORM_MACHINE avx2
+#define TOKENNORM_REGISTERS avx2
 #elif defined(__AVX__)
-#define TOKENNORM_MACHINE avx
+#define TOKENNORM_REGISTERS avx
 #else
-#define TOKENNORM_MACHINE baseline
+#define TOKENNORM_REGISTERS baseline
+#endif
+#if defined(__FMA__)
+#define TOKENNORM_MACHINE TOKENNORM_JOIN(TOKENNORM_REGISTERS, _fma)
+#else
+#define TOKENNORM_MACHINE TOKENNORM_REGISTERS
 #endif
 #define TOKENNORM_KERNELS_TARGET                                                                 \
   TOKENNORM_BUILT_FOR(TOKENNORM_VERSION_MAJOR, TOKENNORM_VERSION_MINOR, TOKENNORM_VERSION_PATCH, \

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /// The second sweep: y = x̂·(o + γ) + β with x̂ = (x − center)·rstd + correction, of one row or of
-/// four rows of few channels at once so that γ and β are loaded once.
+/// four rows at once so that γ and β are loaded once.
 #pragma once
 
 #include "tokennorm/kernels/moments.hpp"
@@ -197,7 +197,7 @@ TOKENNORM_INLINE void put_first(const Group<AddedRow<Types...>, N>& rows, Index 
   for (int r = 0; r < N; ++r) rows.row[r].sum.put_first(c, rows.row[r].added(h[r], y[r]), n);
 }
 
-/// Normalizes a group of rows of few channels.
+/// Normalizes a group of rows.
 template <class Level, class A, class Norm, int N, class Source, class Affine, class Sink>
 TOKENNORM_INLINE void normalize_rows(const Group<Source, N> source, const Moments<A, N>& moments,
                                      const Affine affine, const Group<Sink, N> sink,

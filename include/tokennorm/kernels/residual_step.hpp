@@ -85,6 +85,14 @@ TOKENNORM_INLINE auto residual_step(const Extent<Channels>& channels, const Stre
   }
 }
 
+/// A norm alone: n = pre(h).
+template <class A, int Channels, class Stream, class Pre, class Normed>
+TOKENNORM_INLINE auto norm_step(const Extent<Channels>& channels, const Stream& stream,
+                                const Pre& pre, const Normed& normed) {
+  return residual_step(channels, stream, Absent{}, A(1), Absent{}, Absent{}, pre, Absent{},
+                       Absent{}, normed);
+}
+
 namespace step {
 
 template <class Norm>

@@ -15,43 +15,6 @@ namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_
 
 namespace step {
 
-template <class Level, class A, class Norm, int N, class Source>
-TOKENNORM_INLINE void take_pivots(const Norm& norm, const Group<Source, N>& source, Index channels,
-                                  Pivots<A, N>& pivots) {
-  if constexpr (Norm::centred) {
-    first_means<Level>(source, statistics_count(norm, channels), pivots.of_row);
-  }
-}
-
-/// The sums of `source` about its pivots; it is stored into `sink` in the same sweep where there is
-/// one.
-template <class Level, class A, bool may_be_few, class Norm, int N, class Source, class Sink,
-          class Meanwhile = Idle>
-TOKENNORM_INLINE void take_sums(const Norm& norm, const Group<Source, N>& source,
-                                const Group<Sink, N>& sink, const Ahead& ahead, Index channels,
-                                SumsOfRows<A, N>& sums, Meanwhile&& meanwhile = {}) {
-  const Index n = statistics_count(norm, channels);
-  sums.template take<Level, Norm::centred, may_be_few>(
-      source, sink, ahead, n, channels <= few_channels<Level, A>, meanwhile);
-  if constexpr (is_present<Sink>) {
-    if (n < channels) [[unlikely]] {
-      for (int r = 0; r < N; ++r) {
-        transfer<Level, A>(source.row[r], sink.row[r], n, channels);
-      }
-    }
-  }
-}
-
-/// The statistics, from the sums; `again(r)` is row r, once more.
-template <class Level, class A, class Norm, int N, class Again>
-TOKENNORM_INLINE void finish_sums(const Norm& norm, const SumsOfRows<A, N>& sums,
-                                  const Again& again, Index token, Index channels,
-                                  Moments<A, N>& moments) {
-  sums.template finish<Level, Norm::centred>(again, statistics_count(norm, channels), norm.epsilon,
-                                             moments);
-  store_statistics(norm, moments, token);
-}
-
 /// Where results are before they are written: in L2 with what they are made from; in a cache;
 /// farther away, so that they are fetched ahead; or so far that they had better not pass through
 /// the caches at all, where they would only drive out what is read again.
@@ -72,27 +35,21 @@ struct RowGroups {
   const AffineOf<Level, A, decltype(Step::pre)>& affine;
   step::Reach reach;
   decltype(Step::sum) sum_at_hand;  // where it is read again: one kept is the same row for all
-  static_assert(!Step::has_post && !Step::has_out);
+  static_assert(Step::has_pre && !Step::has_post && !Step::has_out);
 
   /// One row, with nothing to do meanwhile.
   TOKENNORM_INLINE void run_alone(Index t) const {
-    if constexpr (!Step::has_pre) {
-      store_sums(t);
-    } else {
-      SumsOfRows<A, N> sums;
-      Moments<A, N> moments{};
-      take_pivots(t, sums.pivots);
-      take_sums(t, sums);
-      finish_sums(sums, t, moments);
-      normalize(moments, t);
-    }
+    SumsOfRows<A, N> sums;
+    Moments<A, N> moments{};
+    take_pivots(t, sums.pivots);
+    take_sums(t, sums);
+    finish_sums(sums, t, moments);
+    normalize(moments, t);
   }
 
   TOKENNORM_INLINE void run(Index first, Index last) const {
     if (first >= last) return;
-    if constexpr (!Step::has_pre) {
-      for (Index t = first; t < last; t += N) store_sums(t);
-    } else if constexpr (way != Way::fours) {
+    if constexpr (way != Way::fours) {
       run_one_by_one(first, last);
     } else if (Step::has_sum && detail::steers_memory()) {
       run_apart(first, last);
@@ -102,6 +59,8 @@ struct RowGroups {
   }
 
  private:
+  using Norm = std::remove_cvref_t<decltype(Step::pre)>;
+
   // Rows of few channels have sums of their own, at the levels for speed. (There the other ways are
   // not given any.)
   static constexpr bool may_be_few = way == Way::fours || way == Way::alone;
@@ -194,8 +153,7 @@ struct RowGroups {
   }
 
   TOKENNORM_INLINE auto idle_writer() const {
-    return RowWriter<Level, A, std::remove_cvref_t<decltype(step.pre)>,
-                     std::remove_cvref_t<decltype(again(0).row[0])>,
+    return RowWriter<Level, A, Norm, std::remove_cvref_t<decltype(again(0).row[0])>,
                      std::remove_cvref_t<decltype(row_of(step.normed, 0))>>();
   }
 
@@ -216,6 +174,10 @@ struct RowGroups {
     ahead(row_of(step.stream, t)).template fetch<0>(0, step.channels.get());
     ahead(row_of(step.update, t)).template fetch<0>(0, step.channels.get());
   }
+  /// The channels of the statistics.
+  TOKENNORM_INLINE Index counted() const {
+    return step::statistics_count(step.pre, step.channels.get());
+  }
   /// What is normalized.
   TOKENNORM_INLINE auto source(Index t) const {
     const auto stream = rows_of<N>(step.stream, t);
@@ -229,20 +191,20 @@ struct RowGroups {
                                                                  alpha};
       });
     } else {
-      return stored(stream);
+      return stream;
     }
   }
   /// The same, once the sums are taken.
   TOKENNORM_INLINE auto again(Index t) const {
     if constexpr (Step::has_sum) {
-      return stored(rows_of<N>(detail::as_const(sum_at_hand), t));
+      return rows_of<N>(detail::as_const(sum_at_hand), t);
     } else {
       return source(t);
     }
   }
 
   TOKENNORM_INLINE void take_pivots(Index t, Pivots<A, N>& pivots) const {
-    step::take_pivots<Level>(step.pre, source(t), step.channels.get(), pivots);
+    if constexpr (Norm::centred) first_means<Level>(source(t), counted(), pivots.of_row);
   }
 
   /// The sums of rows, which are stored on the way where they are made of two.
@@ -255,9 +217,16 @@ struct RowGroups {
         (!is_left_alone() || channels * Step::element_bytes > step::most_at_hand)) {
       ahead = kernels::ahead(row_of(step.normed, t));
     }
+    const Index n = counted();
     const auto take = [&](const auto& sink) __attribute__((always_inline)) {
-      step::take_sums<Level, A, may_be_few>(step.pre, source(t), sink, ahead, channels, sums,
-                                            meanwhile);
+      sums.template take<Level, Norm::centred, may_be_few>(
+          source(t), sink, ahead, n, channels <= few_channels<Level, A>, meanwhile);
+      if constexpr (Step::has_sum) {
+        if (n < channels) [[unlikely]] {
+          const auto rows = source(t);
+          for (int r = 0; r < N; ++r) transfer<Level, A>(rows.row[r], sink.row[r], n, channels);
+        }
+      }
     };
     if constexpr (Step::has_sum) {
       take(rows_of<N>(sum_at_hand, t));
@@ -269,15 +238,8 @@ struct RowGroups {
   TOKENNORM_INLINE void finish_sums(const SumsOfRows<A, N>& sums, Index t,
                                     Moments<A, N>& moments) const {
     const auto row = [&](int r) __attribute__((always_inline)) { return again(t).row[r]; };
-    step::finish_sums<Level, A>(step.pre, sums, row, t, step.channels.get(), moments);
-  }
-
-  /// The sums alone, where there is no norm.
-  TOKENNORM_INLINE void store_sums(Index t) const {
-    const auto sums = source(t);
-    for (int r = 0; r < N; ++r) {
-      transfer<Level, A>(sums.row[r], row_of(step.sum, t + r), 0, step.channels.get());
-    }
+    sums.template finish<Level, Norm::centred>(row, counted(), step.pre.epsilon, moments);
+    step::store_statistics(step.pre, moments, t);
   }
 
   /// A sum that is kept at hand goes to where it belongs.
@@ -303,8 +265,7 @@ struct RowGroups {
       writer.start(rows.row[0], moments, affine, sink.row[0], channels);
       writer.finish();
     } else {
-      normalize_rows<Level, A, std::remove_cvref_t<decltype(step.pre)>>(rows, moments, affine, sink,
-                                                                        channels);
+      normalize_rows<Level, A, Norm>(rows, moments, affine, sink, channels);
     }
   }
 };

@@ -19,8 +19,7 @@ TOKENNORM_INLINE auto added_norm(const Step& step) {
   const AddedView<Element<decltype(Step::update)>, A, Element<decltype(Step::stream)>,
                   Element<decltype(Step::sum)>>
       added{in_registers(step.stream), in_registers(step.sum), in_register(step.alpha)};
-  return residual_step(step.channels, step.update, Absent{}, A(1), Absent{}, Absent{}, step.post,
-                       Absent{}, Absent{}, added);
+  return norm_step<A>(step.channels, step.update, step.post, added);
 }
 
 template <class Result>
@@ -36,11 +35,9 @@ TOKENNORM_INLINE Reach reach_of(const Step& step) {
   if constexpr (Step::is_added) {
     // The stream is read on the way, mostly from where the sums go: nothing to fetch or to bypass.
     return std::min(reach_of(step.stream.data, step.normed.sum), Reach::cache);
-  } else if constexpr (Step::has_pre) {
+  } else {
     const Reach reach = reach_of(step.stream.data, step.normed);
     return step.is_read_next ? std::min(reach, Reach::cache) : reach;
-  } else {
-    return Reach::cache;
   }
 }
 
@@ -49,7 +46,7 @@ template <class A, class Step>
 TOKENNORM_INLINE bool go_in_turn(const Step& step) {
   constexpr Index rows = Step::has_update ? 5 : Step::is_added ? 4 : 3;
   constexpr Index bytes = rows * Step::element_bytes + 2 * Index{sizeof(A)};
-  return Step::has_pre && reach_of(step) <= Reach::cache && step.channels.get() * bytes <= l1_bytes;
+  return reach_of(step) <= Reach::cache && step.channels.get() * bytes <= l1_bytes;
 }
 
 /// Whether rows of few channels are so long, and so far away, that they are taken one by one: with
@@ -72,9 +69,9 @@ TOKENNORM_INLINE Step copy_of(const Step& step) {
 
 }  // namespace step
 
-/// Rows [begin, end), four at a time.
-template <class Step, class A>
-struct FoursTask {
+/// Rows [begin, end), in fours or in turn.
+template <class Step, class A, Way way>
+struct GroupsTask {
   const Step& arguments;
   Index begin, end;
 
@@ -82,23 +79,27 @@ struct FoursTask {
   TOKENNORM_INLINE void run() const {
     const Step step = step::copy_of(arguments);
     const AffineOf<Level, A, decltype(Step::pre)> affine(step.pre);
-    RowGroups<Level, Step, A, Way::fours>{step, affine, step::reach_of(step), step.sum}.run(begin,
-                                                                                            end);
+    RowGroups<Level, Step, A, way>{step, affine, step::Reach::near, step.sum}.run(begin, end);
   }
 };
 
-/// Rows [begin, end), one by one, in turn.
+/// Rows [begin, end) of a sum without a norm.
 template <class Step, class A>
-struct RowsInTurnTask {
+struct AddRowsTask {
   const Step& arguments;
   Index begin, end;
 
   template <class Level>
   TOKENNORM_INLINE void run() const {
     const Step step = step::copy_of(arguments);
-    const AffineOf<Level, A, decltype(Step::pre)> affine(step.pre);
-    RowGroups<Level, Step, A, Way::in_turn>{step, affine, step::Reach::cache, step.sum}.run(begin,
-                                                                                            end);
+    for (Index t = begin; t < end; ++t) {
+      const auto stream = row_of(step.stream, t);
+      const auto update = row_of(step.update, t);
+      const Sum<step::StoredAs<decltype(Step::sum)>, A, std::remove_const_t<decltype(stream)>,
+                std::remove_const_t<decltype(update)>>
+          sum{stream, update, step.alpha};
+      transfer<Level, A>(sum, row_of(step.sum, t), 0, step.channels.get());
+    }
   }
 };
 
@@ -172,11 +173,11 @@ struct RowsTask {
       if (are_few ? !step::go_alone(step) : is_grouped()) {
         alone = end - (end - begin) % rows_together;
       }
-      if (begin < alone) Level::call(FoursTask<Step, A>{step, begin, alone});
+      if (begin < alone) Level::call(GroupsTask<Step, A, Way::fours>{step, begin, alone});
       if (are_few) {
         for (; alone < end; ++alone) Level::call(OneRowTask<Step, A>{step, alone});
       } else if (alone < end && step::go_in_turn<A>(step)) {
-        return Level::call(RowsInTurnTask<Step, A>{step, alone, end});
+        return Level::call(GroupsTask<Step, A, Way::in_turn>{step, alone, end});
       }
     }
     if (alone < end) Level::call(LongRowsTask<Step, A>{step, alone, end});
@@ -223,10 +224,12 @@ void run_rows(const ResidualStep<A, Channels, Operands...>& step, Index begin, I
     auto first = residual_step(step.channels, step.stream, step.update, step.alpha, Absent{},
                                Absent{}, step.out, step.sum, Absent{}, step.stream_out);
     first.is_read_next = true;
-    run_in_blocks(first,
-                  residual_step(step.channels, detail::as_const(step.stream_out), Absent{}, A(1),
-                                Absent{}, Absent{}, step.pre, Absent{}, Absent{}, step.normed),
-                  begin, end);
+    run_in_blocks(
+        first,
+        norm_step<A>(step.channels, detail::as_const(step.stream_out), step.pre, step.normed),
+        begin, end);
+  } else if constexpr (!Step::has_pre) {
+    dispatch(AddRowsTask<Step, A>{step, begin, end});
   } else if (end - begin == 1) {
     dispatch(OneRowTask<Step, A>{step, begin});
   } else {

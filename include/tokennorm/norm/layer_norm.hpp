@@ -30,6 +30,11 @@ namespace tokennorm {
 ///     norm.backpropagate_sum(sum, stats, dy, dsum, dx, gradients);  // dx = dsum + …
 ///     y = norm.forward(x);                   // as a module, in Param; then
 ///     dx = norm.backward(dy);
+///     norm.scale(), norm.shift();            // γ, β; empty when switched off
+///     norm.gradients(); norm.zero_gradients(); norm.visit_parameters(visitor);
+///
+/// A visitor is called with a name, a value and a gradient, all lvalues. An output that can be
+/// resized is; a Map, Block or Ref must have the shape.
 ///
 /// x and y are Eigen dense expressions of float, double, half or bfloat16, independent of each
 /// other and of Param; the arithmetic runs in double if x or y is double, in float otherwise. Any

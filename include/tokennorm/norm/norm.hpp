@@ -31,7 +31,7 @@ struct RMSNormKind {
   static constexpr const char* name = "RMSNorm";
 };
 
-/// The public members of LayerNorm and RMSNorm; documented there.
+/// The public members of LayerNorm and RMSNorm; documented at LayerNorm.
 template <class Kind, class Param, int Channels>
 class Norm {
   static_assert(RealScalar<Param>,
@@ -45,7 +45,6 @@ class Norm {
   using GradientScalar = Accumulator<Param>;
   using GradientVector = Eigen::Matrix<GradientScalar, Eigen::Dynamic, 1>;
   static constexpr bool centred = Kind::centred;
-  static constexpr int channels_at_compile_time = Channels;
 
   explicit Norm(Index channels, Options options);
 
@@ -240,7 +239,7 @@ Norm<Kind, Param, Channels>::Norm(Index channels, Options options)
     fail({Kind::name},
          {"channels is ", channels, "; expected ", Index{Channels}, ", the channels of the type"});
   }
-  if (!is_finite_magnitude(options.epsilon + 0.0)) {
+  if (!is_finite_magnitude(options.epsilon + 0.0)) {  // −0 is 0
     const std::string epsilon = std::to_string(options.epsilon);
     fail(who(), {"epsilon is ", epsilon.c_str(), "; expected a finite number, 0 or more"});
   }
@@ -275,6 +274,10 @@ void Norm<Kind, Param, Channels>::size_gradients(NormGradients<G>& gradients) co
 template <class Kind, class Param, int Channels>
 template <class A, class S>
 auto Norm<Kind, Param, Channels>::arguments_at(S* mean, S* rstd) const {
+  static_assert(
+      NativeScalar<A> == NativeScalar<Param>,
+      "tokennorm: the parameters of a norm of any scalar other than float, double, half and "
+      "bfloat16 have that scalar, for instance LayerNorm<long double>.");
   const Param* scale = options_.scale ? scale_.data() : nullptr;
   const Param* shift = options_.shift ? shift_.data() : nullptr;
   if constexpr (NativeScalar<A>) {

@@ -58,10 +58,6 @@ void Norm<Kind, Param, Channels>::forward_call(const X& x, Y& y, TokenStatistics
   check_operand_type<X, Channels>();
   check_output_type<Y&, Channels>();
   using A = Accumulator<ScalarOf<X>, ScalarOf<Y>>;
-  static_assert(
-      NativeScalar<A> == NativeScalar<Param>,
-      "tokennorm: the parameters of a norm of any scalar other than float, double, half and "
-      "bfloat16 have that scalar, for instance LayerNorm<long double>.");
   const auto& operand = addressable(x);
   const auto in = as_const(view_of(operand));
   check_input("x", in);
@@ -73,9 +69,7 @@ void Norm<Kind, Param, Channels>::forward_call(const X& x, Y& y, TokenStatistics
   const auto pre = arguments<A>(stats);
   const Index grain = token_grain(channels());
   if constexpr (NativeScalar<A>) {
-    using kernels::Absent;
-    const auto step = kernels::residual_step(extent(), in, Absent{}, A(1), Absent{}, Absent{}, pre,
-                                             Absent{}, Absent{}, out);
+    const auto step = kernels::norm_step<A>(extent(), in, pre, out);
     choose_layout<decltype(operand), Y>(
         all_contiguous(in, out),
         [&] {
@@ -99,7 +93,7 @@ template <class Kind, class Param, int Channels>
 template <class S, class R, class U, class Sum, class Y, class E>
 void Norm<Kind, Param, Channels>::sum_call(const R& residual, const U& update, Sum&& sum, Y& y,
                                            TokenStatistics<S>* stats, E& executor) const {
-  constexpr bool has_sum = !std::is_same_v<Bare<Sum>, kernels::Absent>;
+  constexpr bool has_sum = kernels::is_present<Bare<Sum>>;
   check_operand_type<R, Channels>();
   check_operand_type<U, Channels>();
   if constexpr (has_sum) check_output_type<Sum&, Channels>();
@@ -193,7 +187,7 @@ void Norm<Kind, Param, Channels>::backward_call(const char* x_name, const X& x,
                                                 const TokenStatistics<S>& stats, const DY& dy,
                                                 const DSum& dsum, DX& dx,
                                                 NormGradients<G>& gradients, E& executor) const {
-  constexpr bool has_dsum = !std::is_same_v<DSum, kernels::Absent>;
+  constexpr bool has_dsum = kernels::is_present<DSum>;
   check_operand_type<X, Channels>();
   check_operand_type<DY, Channels>();
   check_output_type<DX&, Channels>();
