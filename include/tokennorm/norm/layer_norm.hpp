@@ -9,11 +9,13 @@ namespace tokennorm {
 ///
 /// Shapes     x, y (T, C) · γ, β (C) · rstd = 1/√(σ² + ε), σ² biased · what is a vector at compile
 ///            time is one token
-/// Error      |x̂ − exact| ≤ 4·2⁻²⁴·max(1, max|x̂|), per row, for every finite row (2⁻⁵³ for double);
-///            half and bfloat16: that, rounded once to nearest even, but that a bfloat16 result
-///            from below 2⁻¹²⁶ may be a zero. tests/norm/layer_norm_accuracy.cpp
+/// Error      |x̂ − exact| ≤ 4·2⁻²⁴·max(1, max|x̂|), per row (2⁻⁵³ for double), for every kind of row
+///            that is known to be hard; 8 where a search makes all roundings agree, in rows of two
+///            values of one size; half and bfloat16: that, rounded once to nearest even, but that a
+///            bfloat16 result from below 2⁻¹²⁶ may be a zero. tests/norm/layer_norm_accuracy.cpp
 ///            |dx − exact| ≤ 8·2⁻²⁴·rstd·max|(o + γ)·dy|·max(1, max|x̂|), per row;
-///            dγ within 8·2⁻²⁴·Σ|dy|·max(1, max|x̂|), dβ within 8·2⁻²⁴·Σ|dy|, the sums over tokens.
+///            dγ within 8·2⁻²⁴·Σ|dy|·max(1, max|x̂|), dβ within 8·2⁻²⁴·Σ|dy|, the sums over tokens;
+///            all where (o + γ)·dy is not subnormal.
 ///            tests/norm/backward_accuracy.cpp
 /// Aliasing   y may be x; dx may be x, dy or dsum; sum and y may each be residual or update, not
 ///            each other. Any other overlap of operands is refused

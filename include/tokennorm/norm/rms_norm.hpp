@@ -13,7 +13,8 @@ namespace tokennorm {
 ///            half and bfloat16: that, rounded once to nearest even, but that a bfloat16 result
 ///            from below 2⁻¹²⁶ may be a zero. tests/norm/rms_norm_accuracy.cpp
 ///            |dx − exact| ≤ 8·2⁻²⁴·rstd·max|(o + γ)·dy|·max(1, max|x̂|), per row;
-///            dγ within 8·2⁻²⁴·Σ|dy|·max(1, max|x̂|), dβ within 8·2⁻²⁴·Σ|dy|, the sums over tokens.
+///            dγ within 8·2⁻²⁴·Σ|dy|·max(1, max|x̂|), dβ within 8·2⁻²⁴·Σ|dy|, the sums over tokens;
+///            all where (o + γ)·dy is not subnormal.
 ///            tests/norm/backward_accuracy.cpp
 /// Aliasing   as LayerNorm
 /// Throws     as LayerNorm
