@@ -39,7 +39,8 @@ struct Grouping {
     const Index row = args.channels.get() * Index{sizeof(A)};
     const bool is_long = row > 6 * kib;  // all that belongs to it does not fit into the first cache
     const bool steers = detail::steers_memory();
-    const bool is_far = step::bytes_of(args.x) >= (steers ? 512 : 4096) * kib;
+    const Index bytes = step::bytes_of(args.x);
+    const bool is_far = bytes >= (steers ? 512 : 4096) * kib;
     const bool is_partial =
         step::statistics_count(args.norm, args.channels.get()) != args.channels.get();
     const void* const dx = args.dx.data;
@@ -51,7 +52,8 @@ struct Grouping {
             (!is_long && ((is_far && row >= kib / 2) || (steers && row % line != 0 && row >= kib)));
     in_two = steers;
     // In L1 at once: x and dy of two rows, dx, the scale and two sums.
-    in_turn = !steers && !alone && !is_partial && row >= 2 * kib && 8 * row <= step::l1_bytes;
+    in_turn = !steers && !alone && !is_partial && row >= (bytes < 2048 * kib ? 2 : 1) * kib &&
+              8 * row <= step::l1_bytes;
     apart = (steers && alone) || is_long;
   }
 };

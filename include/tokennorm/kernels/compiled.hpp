@@ -23,8 +23,8 @@
 #include "tokennorm/kernels/backward_columns.hpp"
 #include "tokennorm/kernels/backward_rows.hpp"
 #include "tokennorm/kernels/channel_sums.hpp"
-#include "tokennorm/kernels/columns.hpp"
-#include "tokennorm/kernels/rows.hpp"
+#include "tokennorm/kernels/forward_columns.hpp"
+#include "tokennorm/kernels/forward_rows.hpp"
 
 #include <cstddef>
 #include <type_traits>

@@ -4,7 +4,8 @@
 ///
 ///     h ← α·h + post(update);    h ← out(h);    n ← pre(h)
 ///
-/// rows.hpp works it out where channels are contiguous, columns.hpp where they are not.
+/// forward_rows.hpp works it out where channels are contiguous, forward_columns.hpp where they are
+/// not.
 #pragma once
 
 #include "tokennorm/kernels/normalize.hpp"

@@ -6,10 +6,10 @@
 #include "tokennorm/kernels/backward.hpp"
 #include "tokennorm/kernels/backward_columns.hpp"
 #include "tokennorm/kernels/backward_rows.hpp"
-#include "tokennorm/kernels/columns.hpp"
 #include "tokennorm/kernels/compiled.hpp"
+#include "tokennorm/kernels/forward_columns.hpp"
+#include "tokennorm/kernels/forward_rows.hpp"
 #include "tokennorm/kernels/generic.hpp"
-#include "tokennorm/kernels/rows.hpp"
 #include "tokennorm/norm/norm.hpp"
 
 #include <algorithm>

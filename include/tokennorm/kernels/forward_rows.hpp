@@ -69,17 +69,71 @@ TOKENNORM_INLINE Step copy_of(const Step& step) {
 
 }  // namespace step
 
-/// Rows [begin, end), in fours or in turn.
-template <class Step, class A, Way way>
-struct GroupsTask {
+// From the sums of a row to its root and quotient there is nothing to do but wait; meanwhile other
+// rows are worked on. Each order in which this is done is a function of its own: in one with all of
+// them, a short call would pay for the longer ones.
+
+/// Rows [begin, end), four at a time. Pivots, sums, statistics, results: each has to wait for the
+/// one before, and meanwhile the others are worked out for other groups. (The statistics need the
+/// pivots of their sums, when those of the next two groups may be there already.)
+template <class Step, class A>
+struct FoursInTurnTask {
   const Step& arguments;
   Index begin, end;
 
   template <class Level>
   TOKENNORM_INLINE void run() const {
+    constexpr int N = rows_together;
     const Step step = step::copy_of(arguments);
     const AffineOf<Level, A, decltype(Step::pre)> affine(step.pre);
-    RowGroups<Level, Step, A, way>{step, affine, step::Reach::near, step.sum}.run(begin, end);
+    const RowGroups<Level, Step, A, Way::fours> rows{step, affine, step::Reach::near, step.sum};
+    SumsOfRows<A, N> sums;
+    Moments<A, N> moments{};
+    Pivots<A, N> pivots, next_pivots;
+    rows.take_pivots(begin, next_pivots);
+    for (Index t = begin;; t += N) {
+      const Index before = t - N, next = t + N;
+      pivots = next_pivots;
+      if (!Step::has_sum && next < end) rows.take_pivots(next, next_pivots);
+      if (t > begin) rows.finish_sums(sums, before, moments);
+      if (t < end) {
+        sums.pivots = pivots;
+        rows.take_sums(t, sums);
+      }
+      // What they read is not to be fetched before.
+      if (Step::has_sum && next < end) rows.take_pivots(next, next_pivots);
+      if (t > begin) rows.normalize(moments, before);
+      if (t >= end) break;
+    }
+  }
+};
+
+/// The same where sums are stored and memory is steered: each group is normalized before the sums
+/// of the next one are taken. With many stores between that of a sum and its load, the load waits
+/// for them. Pivots are found ahead.
+template <class Step, class A>
+struct FoursApartTask {
+  const Step& arguments;
+  Index begin, end;
+
+  template <class Level>
+  TOKENNORM_INLINE void run() const {
+    constexpr int N = rows_together;
+    const Step step = step::copy_of(arguments);
+    const AffineOf<Level, A, decltype(Step::pre)> affine(step.pre);
+    const RowGroups<Level, Step, A, Way::fours> rows{step, affine, step::Reach::near, step.sum};
+    SumsOfRows<A, N> sums;
+    Moments<A, N> moments{};
+    Pivots<A, N> next_pivots;
+    rows.take_pivots(begin, sums.pivots);
+    for (Index t = begin;; t += N) {
+      if (t > begin) rows.normalize(moments, t - N);
+      if (t >= end) break;
+      rows.take_sums(t, sums);
+      if (t + N < end) rows.take_pivots(t + N, next_pivots);
+      rows.finish_sums(sums, t, moments);
+      sums.pivots = next_pivots;
+    }
   }
 };
 
@@ -103,27 +157,56 @@ struct AddRowsTask {
   }
 };
 
-/// Rows [begin, end), one by one.
-template <class Step, class A>
-struct LongRowsTask {
+/// Rows [begin, end) one after the other, each while it is in L1; or so that the sums of a row are
+/// taken before the results of the one before are written, or in turn with them: reads and writes
+/// go on together.
+template <class Step, class A, Way way>
+struct OneByOneTask {
   const Step& arguments;
   Index begin, end;
 
   template <class Level>
   TOKENNORM_INLINE void run() const {
+    constexpr bool in_turn = way == Way::in_turn;
     const Step step = step::copy_of(arguments);
     const AffineOf<Level, A, decltype(Step::pre)> affine(step.pre);
-    const step::Reach reach = step::reach_of(step);
-    if constexpr (Step::has_sum) {
-      alignas(64) Array<step::StoredAs<decltype(Step::sum)>, longest_kept_sum> kept;
-      auto sum = step.sum;
+    const step::Reach reach = in_turn ? step::Reach::near : step::reach_of(step);
+    auto sum_at_hand = step.sum;
+    alignas(64) [[maybe_unused]] Array<A, may_keep_sum ? longest_kept_sum : 1> kept;
+    if constexpr (may_keep_sum) {
       if (keeps_sum(step, reach)) {
-        sum.data = kept;
-        sum.token_stride = 0;
+        sum_at_hand.data = kept;
+        sum_at_hand.token_stride = 0;
       }
-      RowGroups<Level, Step, A, Way::one_by_one>{step, affine, reach, sum}.run(begin, end);
-    } else {
-      RowGroups<Level, Step, A, Way::one_by_one>{step, affine, reach, step.sum}.run(begin, end);
+    }
+    const RowGroups<Level, Step, A, way> rows{step, affine, reach, sum_at_hand};
+    const bool overlaps = in_turn || (!Step::has_sum && rows.fetches());
+    SumsOfRows<A, 1> sums;
+    Moments<A, 1> moments{};
+    bool is_pending = false;  // the row before, with its moments
+    for (Index t = begin; t < end || is_pending;) {
+      const bool takes = t < end && (overlaps || !is_pending);
+      auto writer = rows.idle_writer();  // anew: Clang keeps it in registers up to the next call
+      if (is_pending) rows.start(writer, moments, t - 1);
+      if (takes) {
+        rows.take_pivots(t, sums.pivots);
+        if constexpr (in_turn) {
+          rows.take_sums(t, sums, writer);
+        } else {
+          rows.take_sums(t, sums);
+          rows.fetch(t + 1);
+        }
+      }
+      writer.finish(!in_turn && reach == step::Reach::beyond);
+      is_pending = false;
+      if (takes) {
+        rows.finish_sums(sums, t, moments);
+        rows.stream_kept_sum(t);
+        is_pending = moments.slow == 0;
+        if (!is_pending) [[unlikely]]
+          rows.normalize_slow(moments, t);
+        ++t;
+      }
     }
     if (reach == step::Reach::beyond) finish_streaming();
   }
@@ -131,16 +214,17 @@ struct LongRowsTask {
  private:
   /// Whether a sum is kept in memory that is at hand until it is normalized, and then goes past the
   /// caches like what it is normalized to.
-  static constexpr int longest_kept_sum = 4096;
   TOKENNORM_INLINE static bool keeps_sum(const Step& step, step::Reach reach) {
     const void* const sum = step.sum.data;
-    return std::is_same_v<step::StoredAs<decltype(Step::sum)>, A> && reach == step::Reach::beyond &&
-           step.channels.get() <= longest_kept_sum && !is_in(sum, step.stream) &&
-           !is_in(sum, step.update);
+    return reach == step::Reach::beyond && step.channels.get() <= longest_kept_sum &&
+           !is_in(sum, step.stream) && !is_in(sum, step.update);
   }
+  static constexpr bool may_keep_sum = way == Way::one_by_one && Step::has_sum &&
+                                       std::is_same_v<step::StoredAs<decltype(Step::sum)>, A>;
+  static constexpr int longest_kept_sum = 4096;
 };
 
-/// A single row; at a level that is not for speed one of the long ones, which are compiled anyway.
+/// A single row; at a level that is not for speed as one of many, which is compiled anyway.
 template <class Step, class A>
 struct OneRowTask {
   const Step& step;
@@ -150,16 +234,20 @@ struct OneRowTask {
   TOKENNORM_INLINE void run() const {
     if constexpr (Level::is_for_speed) {
       const AffineOf<Level, A, decltype(Step::pre)> affine(step.pre);
-      RowGroups<Level, Step, A, Way::alone>{step, affine, step::Reach::near, step.sum}.run_alone(
-          row);
+      const RowGroups<Level, Step, A, Way::alone> rows{step, affine, step::Reach::near, step.sum};
+      SumsOfRows<A, 1> sums;
+      Moments<A, 1> moments{};
+      rows.take_pivots(row, sums.pivots);
+      rows.take_sums(row, sums);
+      rows.finish_sums(sums, row, moments);
+      rows.normalize(moments, row);
     } else {
-      Level::call(LongRowsTask<Step, A>{step, row, row + 1});
+      Level::call(OneByOneTask<Step, A, Way::one_by_one>{step, row, row + 1});
     }
   }
 };
 
-/// Rows [begin, end) of a step whose operands all have contiguous channels. Each way of taking them
-/// is a function of its own: in one with all of them, a short call would pay for the longer ones.
+/// Rows [begin, end) of a step whose operands all have contiguous channels.
 template <class Step, class A>
 struct RowsTask {
   const Step& step;
@@ -173,17 +261,24 @@ struct RowsTask {
       if (are_few ? !step::go_alone(step) : is_grouped()) {
         alone = end - (end - begin) % rows_together;
       }
-      if (begin < alone) Level::call(GroupsTask<Step, A, Way::fours>{step, begin, alone});
+      if (begin < alone) run_fours<Level>(alone);
       if (are_few) {
         for (; alone < end; ++alone) Level::call(OneRowTask<Step, A>{step, alone});
       } else if (alone < end && step::go_in_turn<A>(step)) {
-        return Level::call(GroupsTask<Step, A, Way::in_turn>{step, alone, end});
+        return Level::call(OneByOneTask<Step, A, Way::in_turn>{step, alone, end});
       }
     }
-    if (alone < end) Level::call(LongRowsTask<Step, A>{step, alone, end});
+    if (alone < end) Level::call(OneByOneTask<Step, A, Way::one_by_one>{step, alone, end});
   }
 
  private:
+  template <class Level>
+  TOKENNORM_INLINE void run_fours(Index last) const {
+    if constexpr (Step::has_sum) {
+      if (detail::steers_memory()) return Level::call(FoursApartTask<Step, A>{step, begin, last});
+    }
+    Level::call(FoursInTurnTask<Step, A>{step, begin, last});
+  }
   /// Whether rows that are summed up one by one are then normalized in fours.
   TOKENNORM_INLINE bool is_grouped() const {
     return step.channels.get() <= grouped_channels<A> && step::reach_of(step) == step::Reach::near;
