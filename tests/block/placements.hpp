@@ -6,7 +6,7 @@
 #include "../norm/norm_kinds.hpp"
 #include "executors.hpp"
 #include "sublayers.hpp"
-#include <tokennorm/block/residual_step.hpp>
+#include <tokennorm/block/residual_stream.hpp>
 
 #include <gtest/gtest.h>
 

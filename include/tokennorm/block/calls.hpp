@@ -2,7 +2,7 @@
 /// The calls that residual connections, blocks and stacks have in common.
 #pragma once
 
-#include "tokennorm/block/residual_step.hpp"
+#include "tokennorm/block/residual_stream.hpp"
 
 #include <algorithm>
 #include <type_traits>

@@ -32,17 +32,17 @@ using SomeNorm = std::conditional_t<
                        typename Connection::PostNorm>>;
 
 /// Connections one behind the other: a std::tuple that costs little to compile.
-template <class... Connections>
-struct Row {
+template <class...>
+struct Connections {
   void each(const auto&, const ConnectionNames*) const {}
 };
 
 template <class First, class... Rest>
-struct Row<First, Rest...> {
+struct Connections<First, Rest...> {
   First first;
-  [[no_unique_address]] Row<Rest...> rest;
+  [[no_unique_address]] Connections<Rest...> rest;
 
-  explicit Row(First&& f, Rest&&... r) : first(std::move(f)), rest(std::move(r)...) {}
+  explicit Connections(First&& f, Rest&&... r) : first(std::move(f)), rest(std::move(r)...) {}
 
   template <std::size_t I>
   auto& get() {
@@ -54,7 +54,7 @@ struct Row<First, Rest...> {
   }
   template <std::size_t I>
   const auto& get() const {
-    return const_cast<Row&>(*this).template get<I>();
+    return const_cast<Connections&>(*this).template get<I>();
   }
 
   void each(const auto& f, const ConnectionNames* names) {
@@ -266,7 +266,7 @@ class Chain
     retreat(dh, dn, none, input_norm(), executor);
   }
 
-  Row<First, Rest...> connections_;
+  Connections<First, Rest...> connections_;
 };
 
 }  // namespace tokennorm::detail

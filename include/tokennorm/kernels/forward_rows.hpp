@@ -50,12 +50,15 @@ TOKENNORM_INLINE bool go_in_turn(const Step& step) {
 }
 
 /// Whether rows of few channels are so long, and so far away, that they are taken one by one: with
-/// four at a time, prefetchers lose track of what goes on in so many places.
+/// four at a time, prefetchers lose track of what goes on in so many places. (Converting values of
+/// 16 bits takes longer than waiting for them.)
 template <class Step>
 TOKENNORM_INLINE bool go_alone(const Step& step) {
   constexpr Index operands = 2 + Index{Step::has_update || Step::is_added} + Index{Step::has_sum};
-  return operands * step.channels.get() * Step::element_bytes > 512 &&
-         operands * bytes_of(step.stream) >= (16 << 20);
+  constexpr Index shortest = 256, long_enough = 512, mib = 1 << 20;
+  const Index row = step.channels.get() * Step::element_bytes;
+  return Step::element_bytes > 2 && row >= shortest &&
+         operands * bytes_of(step.stream) * std::min(row, long_enough) >= 16 * mib * long_enough;
 }
 
 /// A copy that no store can change.
