@@ -33,16 +33,16 @@ using SomeNorm = std::conditional_t<
 
 /// Connections one behind the other: a std::tuple that costs little to compile.
 template <class...>
-struct Connections {
+struct ConnectionTuple {
   void each(const auto&, const ConnectionNames*) const {}
 };
 
 template <class First, class... Rest>
-struct Connections<First, Rest...> {
+struct ConnectionTuple<First, Rest...> {
   First first;
-  [[no_unique_address]] Connections<Rest...> rest;
+  [[no_unique_address]] ConnectionTuple<Rest...> rest;
 
-  explicit Connections(First&& f, Rest&&... r) : first(std::move(f)), rest(std::move(r)...) {}
+  explicit ConnectionTuple(First&& f, Rest&&... r) : first(std::move(f)), rest(std::move(r)...) {}
 
   template <std::size_t I>
   auto& get() {
@@ -54,7 +54,7 @@ struct Connections<First, Rest...> {
   }
   template <std::size_t I>
   const auto& get() const {
-    return const_cast<Connections&>(*this).template get<I>();
+    return const_cast<ConnectionTuple&>(*this).template get<I>();
   }
 
   void each(const auto& f, const ConnectionNames* names) {
@@ -266,7 +266,7 @@ class Chain
     retreat(dh, dn, none, input_norm(), executor);
   }
 
-  Connections<First, Rest...> connections_;
+  ConnectionTuple<First, Rest...> connections_;
 };
 
 }  // namespace tokennorm::detail

@@ -22,7 +22,7 @@ inline constexpr Index vectors_per_total = 16;
 /// before they touch memory. But rows that fit into the first cache are faster alone if x, dy and
 /// dx are far away: not in the second, where memory is steered, and not in the third elsewhere.
 /// Where it is steered, so are those whose borders are not those of cache lines; elsewhere, nearer
-/// rows of middle length are faster in turn.
+/// rows of middle length are faster in turn, beyond the second cache shorter ones as well.
 template <class A>
 struct Grouping {
   bool in_turn;  // row by row, both sweeps together, the first one row ahead
@@ -41,6 +41,7 @@ struct Grouping {
     const bool steers = detail::steers_memory();
     const Index bytes = step::bytes_of(args.x);
     const bool is_far = bytes >= (steers ? 512 : 4096) * kib;
+    const Index shortest_in_turn = (bytes < 2048 * kib ? 2 : 1) * kib;
     const bool is_partial =
         step::statistics_count(args.norm, args.channels.get()) != args.channels.get();
     const void* const dx = args.dx.data;
@@ -52,8 +53,8 @@ struct Grouping {
             (!is_long && ((is_far && row >= kib / 2) || (steers && row % line != 0 && row >= kib)));
     in_two = steers;
     // In L1 at once: x and dy of two rows, dx, the scale and two sums.
-    in_turn = !steers && !alone && !is_partial && row >= (bytes < 2048 * kib ? 2 : 1) * kib &&
-              8 * row <= step::l1_bytes;
+    in_turn =
+        !steers && !alone && !is_partial && row >= shortest_in_turn && 8 * row <= step::l1_bytes;
     apart = (steers && alone) || is_long;
   }
 };

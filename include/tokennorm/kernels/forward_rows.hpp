@@ -7,6 +7,7 @@
 #include "tokennorm/kernels/row_groups.hpp"
 
 #include <algorithm>
+#include <cstdint>
 #include <type_traits>
 
 namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
@@ -49,16 +50,16 @@ TOKENNORM_INLINE bool go_in_turn(const Step& step) {
   return reach_of(step) <= Reach::cache && step.channels.get() * bytes <= l1_bytes;
 }
 
-/// Whether rows of few channels are so long, and so far away, that they are taken one by one: with
-/// four at a time, prefetchers lose track of what goes on in so many places. (Converting values of
-/// 16 bits takes longer than waiting for them.)
+/// Whether rows of few channels are too far away to go in fours: prefetchers lose track of what
+/// goes on in so many places. Rows of 512 bytes are from 16 MiB of operands on, of 256 bytes from
+/// 32 MiB, shorter ones never. (Nor a stream of 16 bits: converting takes longer than waiting.)
 template <class Step>
-TOKENNORM_INLINE bool go_alone(const Step& step) {
+TOKENNORM_INLINE bool are_too_far_for_fours(const Step& step) {
   constexpr Index operands = 2 + Index{Step::has_update || Step::is_added} + Index{Step::has_sum};
-  constexpr Index shortest = 256, long_enough = 512, mib = 1 << 20;
-  const Index row = step.channels.get() * Step::element_bytes;
-  return Step::element_bytes > 2 && row >= shortest &&
-         operands * bytes_of(step.stream) * std::min(row, long_enough) >= 16 * mib * long_enough;
+  constexpr std::int64_t shortest_row = 256, longest_row = 512, mib = 1 << 20;
+  const std::int64_t row = step.channels.get() * Step::element_bytes;
+  return Step::element_bytes > 2 && row >= shortest_row &&
+         operands * bytes_of(step.stream) * std::min(row, longest_row) >= 16 * mib * longest_row;
 }
 
 /// A copy that no store can change.
@@ -76,11 +77,12 @@ TOKENNORM_INLINE Step copy_of(const Step& step) {
 // rows are worked on. Each order in which this is done is a function of its own: in one with all of
 // them, a short call would pay for the longer ones.
 
-/// Rows [begin, end), four at a time. Pivots, sums, statistics, results: each has to wait for the
-/// one before, and meanwhile the others are worked out for other groups. (The statistics need the
-/// pivots of their sums, when those of the next two groups may be there already.)
+/// Rows [begin, end), one group of four or several. Pivots, sums, statistics, results: each has to
+/// wait for the one before, and meanwhile the others are worked out for other groups. (The
+/// statistics need the pivots of their sums, when those of the next two groups may be there
+/// already.)
 template <class Step, class A>
-struct FoursInTurnTask {
+struct StaggeredFoursTask {
   const Step& arguments;
   Index begin, end;
 
@@ -115,7 +117,7 @@ struct FoursInTurnTask {
 /// of the next one are taken. With many stores between that of a sum and its load, the load waits
 /// for them. Pivots are found ahead.
 template <class Step, class A>
-struct FoursApartTask {
+struct SuccessiveFoursTask {
   const Step& arguments;
   Index begin, end;
 
@@ -160,20 +162,21 @@ struct AddRowsTask {
   }
 };
 
-/// Rows [begin, end) one after the other, each while it is in L1; or so that the sums of a row are
-/// taken before the results of the one before are written, or in turn with them: reads and writes
-/// go on together.
+/// Rows [begin, end) one after the other, each while it is in L1; or so that reads and writes go on
+/// together: the sums of a row are taken before the results of the one before are written (of few
+/// channels, and where rows are fetched ahead), or in turn with them.
 template <class Step, class A, Way way>
 struct OneByOneTask {
+  static_assert(way != Way::fours);
   const Step& arguments;
   Index begin, end;
 
   template <class Level>
   TOKENNORM_INLINE void run() const {
-    constexpr bool in_turn = way == Way::in_turn;
+    constexpr bool may_be_far = way == Way::one_by_one;
     const Step step = step::copy_of(arguments);
     const AffineOf<Level, A, decltype(Step::pre)> affine(step.pre);
-    const step::Reach reach = in_turn ? step::Reach::near : step::reach_of(step);
+    const step::Reach reach = may_be_far ? step::reach_of(step) : step::Reach::near;
     auto sum_at_hand = step.sum;
     alignas(64) [[maybe_unused]] Array<A, may_keep_sum ? longest_kept_sum : 1> kept;
     if constexpr (may_keep_sum) {
@@ -183,24 +186,25 @@ struct OneByOneTask {
       }
     }
     const RowGroups<Level, Step, A, way> rows{step, affine, reach, sum_at_hand};
-    const bool overlaps = in_turn || (!Step::has_sum && rows.fetches());
+    const bool overlaps = !may_be_far || (!Step::has_sum && rows.fetches());
     SumsOfRows<A, 1> sums;
     Moments<A, 1> moments{};
     bool is_pending = false;  // the row before, with its moments
     for (Index t = begin; t < end || is_pending;) {
       const bool takes = t < end && (overlaps || !is_pending);
-      auto writer = rows.idle_writer();  // anew: Clang keeps it in registers up to the next call
+      auto writer = rows.idle_writer();  // one for each row: no call stands between its uses, so
+                                         // that Clang keeps it in registers
       if (is_pending) rows.start(writer, moments, t - 1);
       if (takes) {
         rows.take_pivots(t, sums.pivots);
-        if constexpr (in_turn) {
+        if constexpr (way == Way::in_turn) {
           rows.take_sums(t, sums, writer);
         } else {
           rows.take_sums(t, sums);
           rows.fetch(t + 1);
         }
       }
-      writer.finish(!in_turn && reach == step::Reach::beyond);
+      writer.finish(may_be_far && reach == step::Reach::beyond);
       is_pending = false;
       if (takes) {
         rows.finish_sums(sums, t, moments);
@@ -261,11 +265,17 @@ struct RowsTask {
     Index alone = begin;
     if constexpr (Level::is_for_speed) {
       const bool are_few = step.channels.get() <= few_channels<Level, A>;
-      if (are_few ? !step::go_alone(step) : is_grouped()) {
+      const bool are_few_and_far = are_few && step::are_too_far_for_fours(step);
+      if (are_few ? !are_few_and_far : is_grouped()) {
         alone = end - (end - begin) % rows_together;
       }
       if (begin < alone) run_fours<Level>(alone);
       if (are_few) {
+        if constexpr (!Step::has_sum) {
+          if (are_few_and_far) {
+            return Level::call(OneByOneTask<Step, A, Way::alone>{step, begin, end});
+          }
+        }
         for (; alone < end; ++alone) Level::call(OneRowTask<Step, A>{step, alone});
       } else if (alone < end && step::go_in_turn<A>(step)) {
         return Level::call(OneByOneTask<Step, A, Way::in_turn>{step, alone, end});
@@ -278,9 +288,10 @@ struct RowsTask {
   template <class Level>
   TOKENNORM_INLINE void run_fours(Index last) const {
     if constexpr (Step::has_sum) {
-      if (detail::steers_memory()) return Level::call(FoursApartTask<Step, A>{step, begin, last});
+      if (detail::steers_memory())
+        return Level::call(SuccessiveFoursTask<Step, A>{step, begin, last});
     }
-    Level::call(FoursInTurnTask<Step, A>{step, begin, last});
+    Level::call(StaggeredFoursTask<Step, A>{step, begin, last});
   }
   /// Whether rows that are summed up one by one are then normalized in fours.
   TOKENNORM_INLINE bool is_grouped() const {

@@ -94,13 +94,13 @@ class RowWriter {
           c_);
     }
     at_ = affine.begin(c_);
-    if (in_turn && (adds_shift || !at_.has_shift())) fours_in_turn_ = (channels - c_) / step;
+    if (in_turn && (adds_shift || !at_.has_shift())) steps_in_turn_ = (channels - c_) / step;
   }
 
   TOKENNORM_INLINE void next() {
-    if (fours_in_turn_ == 0) [[unlikely]]
+    if (steps_in_turn_ == 0) [[unlikely]]
       return;
-    --fours_in_turn_;
+    --steps_in_turn_;
     write_four_vectors<adds_shift, false>();
   }
 
@@ -162,7 +162,7 @@ class RowWriter {
   Sink sink_{};
   typename Scaling::Iterator at_;
   RowNormalizer<Level, Norm::centred, A> normalizer_;
-  Index c_ = 0, channels_ = 0, fours_in_turn_ = 0;
+  Index c_ = 0, channels_ = 0, steps_in_turn_ = 0;
 };
 
 /// Stores a vector of each of some rows.

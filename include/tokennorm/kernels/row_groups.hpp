@@ -87,7 +87,8 @@ struct RowGroups {
                                 step.channels.get());
   }
 
-  /// What writes the results of a row; started on row t it does so in turn with something else.
+  /// What writes the results of a row, once it is started: when it is finished or, where rows go in
+  /// turn, as the sums of the row after are taken.
   TOKENNORM_INLINE auto idle_writer() const {
     return RowWriter<Level, A, Norm, std::remove_cvref_t<decltype(again(0).row[0])>,
                      std::remove_cvref_t<decltype(row_of(step.normed, 0))>>();
