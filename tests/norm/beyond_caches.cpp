@@ -3,6 +3,7 @@
 // those of the same tokens a few at a time, bit for bit: what else is right of those is tested
 // elsewhere. Steered or not, the bits are the same.
 #include "../support/exact_bits.hpp"
+#include "../support/steering.hpp"
 #include "compiled_norm.hpp"
 #include "norm_kinds.hpp"
 
@@ -59,14 +60,6 @@ class BeyondCaches : public ::testing::Test {
     }
     return x;
   }
-};
-
-/// However this machine uses its memory, for the length of a scope.
-struct Steering {
-  explicit Steering(bool steers) { detail::chosen_steering = steers; }
-  Steering(const Steering&) = delete;
-  Steering& operator=(const Steering&) = delete;
-  ~Steering() { detail::chosen_steering = -1; }
 };
 
 using FloatCases = ::testing::Types<Case<LayerKind, float>, Case<RMSKind, float>>;
@@ -138,9 +131,18 @@ TYPED_TEST(BeyondCaches, Backward) {
   }
 }
 
-/// In the second cache, in the third, far away, and beyond.
-constexpr std::array<std::array<Index, 2>, 6> near_and_far{
-    {{99, 1024}, {301, 1024}, {310, 1031}, {3333, 1024}, {16400, 1024}, {4200, 4112}}};
+/// In the first cache, in the second, in the third, far away, and beyond; few channels, more, many.
+constexpr std::array<std::array<Index, 2>, 11> near_and_far{{{38, 64},
+                                                             {38, 333},
+                                                             {99, 1024},
+                                                             {2000, 300},
+                                                             {1500, 400},
+                                                             {301, 1024},
+                                                             {310, 1031},
+                                                             {45000, 97},
+                                                             {3333, 1024},
+                                                             {16400, 1024},
+                                                             {4200, 4112}}};
 
 TYPED_TEST(BeyondCaches, SteeredOrNot) {
   for (const auto [tokens, channels] : near_and_far) {

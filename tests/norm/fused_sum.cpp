@@ -4,6 +4,7 @@
 #include "../support/edge_shapes.hpp"
 #include "../support/exact_bits.hpp"
 #include "../support/hard_rows.hpp"
+#include "../support/steering.hpp"
 #include "../support/worst_case.hpp"
 #include "compiled_norm.hpp"
 #include "norm_kinds.hpp"
@@ -53,34 +54,38 @@ class FusedSum : public ::testing::Test {
 
   template <class Matrix>
   void check(const Norm& norm, const Matrix& residual, const Matrix& update) {
-    Matrix sum, y;
-    norm.normalize_sum(residual, update, sum, y);
-    EXPECT_TRUE(is_rounded_sum(sum, residual, update));
-    Matrix expected;
-    typename TypedCase::Statistics expected_stats;
-    norm.normalize(sum, expected, expected_stats);  // of the sum as stored
-    EXPECT_TRUE(same_bits(y, expected));
+    for (const bool steers : {false, true}) {
+      SCOPED_TRACE(steers ? "steered" : "not steered");
+      const Steering steering(steers);
+      Matrix sum, y;
+      norm.normalize_sum(residual, update, sum, y);
+      EXPECT_TRUE(is_rounded_sum(sum, residual, update));
+      Matrix expected;
+      typename TypedCase::Statistics expected_stats;
+      norm.normalize(sum, expected, expected_stats);  // of the sum as stored
+      EXPECT_TRUE(same_bits(y, expected));
 
-    {
-      Matrix sum_again, y_again;
-      typename TypedCase::Statistics stats;
-      norm.normalize_sum(residual, update, sum_again, y_again, &stats);
-      EXPECT_TRUE(same_bits(sum_again, sum));
-      EXPECT_TRUE(same_bits(y_again, expected));
-      EXPECT_TRUE(same_bits(stats.rstd, expected_stats.rstd));
-      EXPECT_TRUE(same_bits(stats.mean, expected_stats.mean));
-    }
-    {
-      Matrix from_unstored;
-      norm.normalize_unstored_sum(residual, update, from_unstored);
-      EXPECT_TRUE(same_bits(from_unstored, expected));
-    }
-    {
-      Matrix from_unstored;
-      typename TypedCase::Statistics stats;
-      norm.normalize_unstored_sum(residual, update, from_unstored, &stats);
-      EXPECT_TRUE(same_bits(from_unstored, expected));
-      EXPECT_TRUE(same_bits(stats.rstd, expected_stats.rstd));
+      {
+        Matrix sum_again, y_again;
+        typename TypedCase::Statistics stats;
+        norm.normalize_sum(residual, update, sum_again, y_again, &stats);
+        EXPECT_TRUE(same_bits(sum_again, sum));
+        EXPECT_TRUE(same_bits(y_again, expected));
+        EXPECT_TRUE(same_bits(stats.rstd, expected_stats.rstd));
+        EXPECT_TRUE(same_bits(stats.mean, expected_stats.mean));
+      }
+      {
+        Matrix from_unstored;
+        norm.normalize_unstored_sum(residual, update, from_unstored);
+        EXPECT_TRUE(same_bits(from_unstored, expected));
+      }
+      {
+        Matrix from_unstored;
+        typename TypedCase::Statistics stats;
+        norm.normalize_unstored_sum(residual, update, from_unstored, &stats);
+        EXPECT_TRUE(same_bits(from_unstored, expected));
+        EXPECT_TRUE(same_bits(stats.rstd, expected_stats.rstd));
+      }
     }
   }
 
@@ -90,12 +95,16 @@ class FusedSum : public ::testing::Test {
     const Matrix expected = norm(expected_sum);
     const auto run = [&](const char* what, const auto& call) {
       SCOPED_TRACE(what);
-      Matrix r = residual, u = update, s, y;
-      const auto [sum, result] = call(r, u, s, y);
-      if (sum != nullptr) {
-        EXPECT_TRUE(same_bits(*sum, expected_sum));
+      for (const bool steers : {false, true}) {
+        SCOPED_TRACE(steers ? "steered" : "not steered");
+        const Steering steering(steers);
+        Matrix r = residual, u = update, s, y;
+        const auto [sum, result] = call(r, u, s, y);
+        if (sum != nullptr) {
+          EXPECT_TRUE(same_bits(*sum, expected_sum));
+        }
+        EXPECT_TRUE(same_bits(*result, expected));
       }
-      EXPECT_TRUE(same_bits(*result, expected));
     };
     using Results = std::pair<Matrix*, Matrix*>;
     run("sum is residual", [&](Matrix& r, Matrix& u, Matrix&, Matrix& y) {
