@@ -173,10 +173,9 @@ struct OneByOneTask {
 
   template <class Level>
   TOKENNORM_INLINE void run() const {
-    constexpr bool may_be_far = way == Way::one_by_one;
     const Step step = step::copy_of(arguments);
     const AffineOf<Level, A, decltype(Step::pre)> affine(step.pre);
-    const step::Reach reach = may_be_far ? step::reach_of(step) : step::Reach::near;
+    const step::Reach reach = may_steer<way> ? step::reach_of(step) : step::Reach::near;
     auto sum_at_hand = step.sum;
     alignas(64) [[maybe_unused]] Array<A, may_keep_sum ? longest_kept_sum : 1> kept;
     if constexpr (may_keep_sum) {
@@ -186,7 +185,7 @@ struct OneByOneTask {
       }
     }
     const RowGroups<Level, Step, A, way> rows{step, affine, reach, sum_at_hand};
-    const bool overlaps = !may_be_far || (!Step::has_sum && rows.fetches());
+    const bool overlaps = !may_steer<way> || (!Step::has_sum && rows.fetches());
     SumsOfRows<A, 1> sums;
     Moments<A, 1> moments{};
     bool is_pending = false;  // the row before, with its moments
@@ -204,7 +203,7 @@ struct OneByOneTask {
           rows.fetch(t + 1);
         }
       }
-      writer.finish(may_be_far && reach == step::Reach::beyond);
+      writer.finish(may_steer<way> && reach == step::Reach::beyond);
       is_pending = false;
       if (takes) {
         rows.finish_sums(sums, t, moments);
@@ -226,8 +225,8 @@ struct OneByOneTask {
     return reach == step::Reach::beyond && step.channels.get() <= longest_kept_sum &&
            !is_in(sum, step.stream) && !is_in(sum, step.update);
   }
-  static constexpr bool may_keep_sum = way == Way::one_by_one && Step::has_sum &&
-                                       std::is_same_v<step::StoredAs<decltype(Step::sum)>, A>;
+  static constexpr bool may_keep_sum =
+      may_steer<way> && Step::has_sum && std::is_same_v<step::StoredAs<decltype(Step::sum)>, A>;
   static constexpr int longest_kept_sum = 4096;
 };
 
@@ -265,14 +264,12 @@ struct RowsTask {
     Index alone = begin;
     if constexpr (Level::is_for_speed) {
       const bool are_few = step.channels.get() <= few_channels<Level, A>;
-      const bool are_few_and_far = are_few && step::are_too_far_for_fours(step);
-      if (are_few ? !are_few_and_far : is_grouped()) {
-        alone = end - (end - begin) % rows_together;
-      }
+      const bool go_in_fours = are_few ? !step::are_too_far_for_fours(step) : is_grouped();
+      if (go_in_fours) alone = end - (end - begin) % rows_together;
       if (begin < alone) run_fours<Level>(alone);
       if (are_few) {
         if constexpr (!Step::has_sum) {
-          if (are_few_and_far) {
+          if (!go_in_fours) {
             return Level::call(OneByOneTask<Step, A, Way::alone>{step, begin, end});
           }
         }

@@ -21,9 +21,13 @@ enum class Reach { near, cache, far, beyond };
 
 }  // namespace step
 
-/// How rows are taken: one that is alone; four at a time; one by one, its results in turn with the
-/// sums of the next one, where a cache holds both; or one by one, wherever they are.
+/// How rows are taken: one that is alone, or each of few channels; four at a time; one by one, its
+/// results in turn with the sums of the next one, where a cache holds both; or one by one, wherever
+/// they are.
 enum class Way { alone, fours, in_turn, one_by_one };
+/// Whether memory is steered for rows that are far away.
+template <Way way>
+inline constexpr bool may_steer = way == Way::one_by_one;
 
 /// Rows t to t + N − 1, whatever t; what is found out about them is kept by who asks for it.
 template <class Level, class Step, class A, Way way>
@@ -45,7 +49,7 @@ struct RowGroups {
                                   Meanwhile&& meanwhile = {}) const {
     const Index channels = step.channels.get();
     Ahead ahead;
-    if (may_be_far && reach == step::Reach::far &&
+    if (may_steer<way> && reach == step::Reach::far &&
         (!is_left_alone() || channels * Step::element_bytes > step::most_at_hand)) {
       ahead = kernels::ahead(row_of(step.normed, t));
     }
@@ -103,7 +107,7 @@ struct RowGroups {
   /// worked on.)
   TOKENNORM_INLINE bool fetches() const {
     constexpr int operands = Step::has_update ? 2 : 1;
-    return may_be_far && reach >= step::Reach::far && !is_left_alone() &&
+    return may_steer<way> && reach >= step::Reach::far && !is_left_alone() &&
            operands * step.channels.get() * Step::element_bytes <= step::most_at_hand;
   }
   TOKENNORM_INLINE void fetch(Index t) const {
@@ -113,7 +117,7 @@ struct RowGroups {
   }
   /// A sum that is kept at hand goes to where it belongs.
   TOKENNORM_INLINE void stream_kept_sum(Index t) const {
-    if constexpr (Step::has_sum && may_be_far) {
+    if constexpr (Step::has_sum && may_steer<way>) {
       if (sum_at_hand.data != step.sum.data) [[unlikely]] {
         stream_row<Level, A>(row_of(detail::as_const(sum_at_hand), t), row_of(step.sum, t),
                              step.channels.get());
@@ -127,7 +131,6 @@ struct RowGroups {
   // Rows of few channels have sums of their own, at the levels for speed. (There the other ways are
   // not given any.)
   static constexpr bool may_be_few = way == Way::fours || way == Way::alone;
-  static constexpr bool may_be_far = way == Way::one_by_one;
 
   /// Whether rows that are far away are left to the machine's own prefetchers. (Not the results
   /// of long ones: what is read drives them out before they are written.)
