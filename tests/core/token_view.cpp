@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Whether two views share memory, against the addresses of all their elements.
+// Whether two views share memory, or the elements of one, against the addresses of all elements.
 #include <tokennorm/core/token_view.hpp>
 
 #include <gtest/gtest.h>
@@ -84,6 +84,21 @@ TEST(TokenView, SharesMemoryWhereAnElementDoes) {
   compare_random_views<float, float>();
   compare_random_views<float, short>();
   compare_random_views<double, float>();
+}
+
+TEST(TokenView, OverlapsItselfWhereTwoElementsAreOne) {
+  std::mt19937 random(4);
+  alignas(16) std::byte buffer[buffer_size];
+  auto* const elements = reinterpret_cast<float*>(buffer);
+  int overlapping = 0;
+  for (int i = 0; i < 50000; ++i) {
+    const auto view = random_view(elements, random);
+    const auto places = static_cast<Index>(bytes_of(view).size() / sizeof(float));
+    const bool expected = places < view.tokens * view.channels;
+    ASSERT_EQ(overlaps_itself(view), expected) << text_of(view, elements);
+    if (expected) ++overlapping;
+  }
+  EXPECT_GT(overlapping, 2000);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 // Which operands may share memory: equal views where the contract says so, interleaved views that
 // share no element anywhere. Every other overlap is refused before anything is written.
 #include "../support/exact_bits.hpp"
+#include "../support/message_of.hpp"
 #include "../support/random_tokens.hpp"
 #include "compiled_norm.hpp"
 #include "norm_kinds.hpp"
@@ -9,7 +10,7 @@
 #include <gtest/gtest.h>
 
 #include <stdexcept>
-#include <vector>
+#include <string>
 
 namespace tokennorm::test {
 namespace {
@@ -233,6 +234,120 @@ TYPED_TEST(Aliasing, OverlapInNormalizeSumIsRefused) {
                        [&] { norm.normalize_unstored_sum(x, far, shifted); });
   this->expect_refused("without sum, y over update",
                        [&] { norm.normalize_unstored_sum(far, x, shifted); });
+}
+
+TYPED_TEST(Aliasing, OutputThatOverlapsItselfIsRefused) {
+  auto& norm = this->norm_;
+  using Tokens = typename TypeParam::RowMajor;
+  const Tokens apart = random_normal<Tokens>({6, 18}, Seed{509});
+  Tokens free, y;
+  typename TypeParam::Statistics stats;
+  typename TypeParam::Gradients g;
+  norm.normalize(apart, y, stats);
+  const auto refused = [&](const char* what, auto view) {
+    this->expect_refused(what, [&] { norm(apart, view); });
+    this->expect_refused(what, [&] { norm(view, view); });
+    this->expect_refused(what, [&] { norm.normalize(apart, view, stats); });
+    this->expect_refused(what, [&] { norm.normalize_sum(apart, apart, view, free); });
+    this->expect_refused(what, [&] { norm.normalize_sum(apart, apart, free, view); });
+    this->expect_refused(what, [&] { norm.normalize_unstored_sum(apart, apart, view); });
+    this->expect_refused(what, [&] { norm.backpropagate(apart, stats, apart, view, g); });
+    this->expect_refused(what, [&] { norm.backpropagate(apart, stats, view, view, g); });
+    this->expect_refused(what,
+                         [&] { norm.backpropagate_sum(apart, stats, apart, apart, view, g); });
+  };
+  refused("all rows in one place", this->rows(0, 0));
+  refused("rows that begin within the one before", this->rows(0, 17));
+  refused("the same backwards", this->rows(200, -17));
+  refused("all channels in one place", this->rows(0, 1, 0));
+  refused("every other value, meeting those of the next row", this->rows(0, 16, 2));
+  refused("columns that begin within the one before", this->columns(0, 5));
+
+  // Between one another's elements there is room, and what is only read may overlap.
+  auto threaded = this->rows(0, 19, 6, 6);
+  EXPECT_NO_THROW(norm(apart, threaded));
+  const auto windows = this->rows(300, 3);
+  const Tokens copied = windows;
+  EXPECT_TRUE(same_bits(Tokens(norm(windows)), Tokens(norm(copied))));
+}
+
+TEST(AliasingMessage, NamesBothStrides) {
+  Eigen::VectorXf memory = Eigen::VectorXf::Zero(100);
+  const TokenMatrix<float> x = TokenMatrix<float>::Ones(3, 8);
+  Eigen::Map<TokenMatrix<float>, 0, Eigen::OuterStride<>> y(memory.data(), 3, 8,
+                                                            Eigen::OuterStride<>(5));
+  EXPECT_EQ(message_of([&] { LayerNorm<float>(8)(x, y); }),
+            "tokennorm: LayerNorm(8): y has elements that share memory with one another: its "
+            "strides are 5 (tokens) and 1 (channels); expected a place of its own for each");
+}
+
+/// Operands in the memory of the parameters, the statistics and the gradients of the call.
+template <class Kind>
+void expect_refused_in_the_memory_of_a_norm() {
+  using Norm = typename Kind::template Norm<float>;
+  using Tokens = TokenMatrix<float>;
+  constexpr Index tokens = 4, channels = 4;  // as many, so that statistics have room for a token
+  Norm norm(channels, affine_options<Kind>());
+  const Tokens x = random_normal<Tokens>({1, channels}, Seed{510});
+  const auto in = [&](auto& vector) { return Eigen::Map<Tokens>(vector.data(), 1, channels); };
+  TokenStatistics<float> stats, of_many;
+  NormGradients<float> g;
+  Tokens y, sum, dx;
+  norm.normalize(random_normal<Tokens>({tokens, channels}, Seed{511}), y, of_many);
+  norm.normalize(x, y, stats);
+  norm.backpropagate(x, stats, x, dx, g);
+  y = sum = dx = Tokens();
+  const auto refused = [&](const std::string& message, const auto& call) {
+    const Tokens kept = in(of_many.rstd), scale = in(norm.scale()), gradient = in(g.scale);
+    const std::string found = message_of(call);
+    EXPECT_NE(found.find(message), std::string::npos) << found << "; expected " << message;
+    EXPECT_EQ(in(of_many.rstd), kept);
+    EXPECT_EQ(in(norm.scale()), scale);
+    EXPECT_EQ(in(g.scale), gradient);
+    EXPECT_EQ(y.size() + sum.size() + dx.size(), 0) << "resized before it was refused";
+  };
+  for (auto* const parameter : {&norm.scale(), &norm.shift()}) {
+    const std::string name = parameter == &norm.scale() ? "scale" : "shift";
+    refused("y shares memory with " + name, [&] { norm(x, in(*parameter)); });
+    refused("y shares memory with " + name, [&] { norm.normalize(x, in(*parameter), stats); });
+    refused("y shares memory with " + name, [&] { norm.normalize_sum(x, x, sum, in(*parameter)); });
+    refused("sum shares memory with " + name, [&] { norm.normalize_sum(x, x, in(*parameter), y); });
+    refused("dx shares memory with " + name,
+            [&] { norm.backpropagate(x, stats, x, in(*parameter), g); });
+    EXPECT_NO_THROW(norm(in(*parameter)));  // to read them is fine
+  }
+  const auto with_statistics = [&](const std::string& name, auto& vector) {
+    refused("x shares memory with " + name, [&] { norm.normalize(in(vector), y, of_many); });
+    refused("y shares memory with " + name, [&] { norm.normalize(x, in(vector), of_many); });
+    refused("residual shares memory with " + name,
+            [&] { norm.normalize_sum(in(vector), x, sum, y, of_many); });
+    refused("update shares memory with " + name,
+            [&] { norm.normalize_sum(x, in(vector), y, of_many); });
+    refused("sum shares memory with " + name,
+            [&] { norm.normalize_sum(x, x, in(vector), y, of_many); });
+  };
+  with_statistics("stats.rstd", of_many.rstd);
+  if (Kind::centred) with_statistics("stats.mean", of_many.mean);
+  Tokens many = random_normal<Tokens>({tokens, channels}, Seed{512});
+  Eigen::Map<Tokens> inside(of_many.rstd.data(), 1, channels);
+  refused("dx is 1 x 4", [&] { norm.backpropagate(many, of_many, many, inside, g); });
+  for (auto* const gradient : {&g.scale, &g.shift}) {
+    const std::string name =
+        gradient == &g.scale ? "the gradient of scale" : "the gradient of shift";
+    refused("x shares memory with " + name,
+            [&] { norm.backpropagate(in(*gradient), stats, x, dx, g); });
+    refused("dy shares memory with " + name,
+            [&] { norm.backpropagate(x, stats, in(*gradient), dx, g); });
+    refused("dsum shares memory with " + name,
+            [&] { norm.backpropagate_sum(x, stats, x, in(*gradient), dx, g); });
+    refused("dx shares memory with " + name,
+            [&] { norm.backpropagate(x, stats, x, in(*gradient), g); });
+  }
+}
+
+TEST(Aliasing, OperandsInTheMemoryOfTheNormAreRefused) {
+  expect_refused_in_the_memory_of_a_norm<LayerKind>();
+  expect_refused_in_the_memory_of_a_norm<RMSKind>();
 }
 
 }  // namespace

@@ -120,8 +120,49 @@ TYPED_TEST(Errors, AnOutputInTheMemoryOfOneThatWouldBeResized) {
   EXPECT_TRUE(contains(message_of([&] { this->norm_.normalize_sum(x, x, inside, resized); }),
                        "y shares memory with sum"));
   EXPECT_TRUE(contains(message_of([&] { this->norm_.normalize_sum(x, x, resized, inside); }),
-                       "sum shares memory with y"));
+                       "y shares memory with sum"));
   EXPECT_EQ(resized, TypeParam::RowMajor::Zero(10, 18));
+}
+
+TYPED_TEST(Errors, NothingIsResizedBeforeEveryOperandIsAccepted) {
+  using Tokens = typename TypeParam::RowMajor;
+  const auto& norm = this->norm_;
+  Tokens memory = Tokens::Constant(5, 18, 3);
+  Tokens resizable = Tokens::Constant(2, 3, 7);
+  const Tokens before = resizable, memory_before = memory;
+  const auto x = memory.topRows(4);
+  auto shifted = memory.bottomRows(4);
+  const auto refused = [&](const std::string& message, const auto& call) {
+    EXPECT_TRUE(contains(message_of(call), message)) << message_of(call);
+    EXPECT_TRUE(same_bits(resizable, before)) << message;
+    EXPECT_TRUE(same_bits(memory, memory_before)) << message;
+  };
+  refused("y shares memory with residual",
+          [&] { norm.normalize_sum(x, this->x_, resizable, shifted); });
+  refused("y shares memory with update",
+          [&] { norm.normalize_sum(this->x_, x, resizable, shifted); });
+  refused("sum shares memory with residual",
+          [&] { norm.normalize_sum(x, this->x_, shifted, resizable); });
+  refused("y shares memory with sum",
+          [&] { norm.normalize_sum(this->x_, this->x_, resizable, resizable); });
+
+  typename TypeParam::Statistics stats, of_fewer;
+  typename TypeParam::Gradients g;
+  Tokens y;
+  norm.normalize(this->x_, y, stats);
+  norm.normalize(this->x_.topRows(2), y, of_fewer);
+  refused("stats.rstd has 2 values",
+          [&] { norm.backpropagate(this->x_, of_fewer, this->x_, resizable, g); });
+  refused("dx shares memory with dy", [&] { norm.backpropagate(this->x_, stats, x, shifted, g); });
+  EXPECT_EQ(g.scale.size(), 0);
+  Eigen::Map<Tokens> narrow(memory.data(), 4, 17);
+  refused("dx is 4 x 17", [&] { norm.backpropagate(this->x_, stats, this->x_, narrow, g); });
+  EXPECT_EQ(g.scale.size(), 0);
+  typename TypeParam::Gradients of_others;
+  of_others.scale.setZero(5);
+  refused("the gradient of scale has 5 values",
+          [&] { norm.backpropagate(this->x_, stats, this->x_, resizable, of_others); });
+  EXPECT_EQ(of_others.shift.size(), 0);
 }
 
 TYPED_TEST(Errors, WrongShapesOfBackpropagate) {
@@ -223,8 +264,59 @@ TYPED_TEST(Errors, BackwardBeforeForward) {
             "tokennorm: ");
   norm.forward(this->x_);
   EXPECT_NO_THROW(norm.backward(this->x_));
+  EXPECT_THROW(norm.backward(this->x_), std::logic_error) << "a forward was used twice";
+  norm.forward(this->x_);
   EXPECT_THROW(norm.backward(this->x_.topRows(2)), std::invalid_argument);
   EXPECT_THROW(norm.forward(this->x_.leftCols(3)), std::invalid_argument);
+  EXPECT_NO_THROW(norm.backward(this->x_)) << "what was refused left the forward as it was";
+}
+
+/// Fails half-way, as one does that gets no thread.
+struct Flaky {
+  bool fails = false;
+  template <class F>
+  void parallel_for(Index count, Index /*grain*/, F&& f) const {
+    if (count > 1) f(Index{0}, count / 2);
+    if (fails) throw std::runtime_error("no thread");
+    f(count / 2, count);
+  }
+};
+
+TYPED_TEST(Errors, BackwardAfterAForwardOrBackwardThatFailed) {
+  typename TypeParam::Norm norm(18);
+  norm.forward(this->x_, Flaky{});
+  EXPECT_THROW(norm.forward(this->x_, Flaky{true}), std::runtime_error);
+  EXPECT_THROW(norm.backward(this->x_, Flaky{}), std::logic_error);
+  norm.forward(this->x_, Flaky{});
+  EXPECT_THROW(norm.backward(this->x_, Flaky{true}), std::runtime_error);
+  EXPECT_THROW(norm.backward(this->x_, Flaky{}), std::logic_error);
+  norm.forward(this->x_, Flaky{});
+  EXPECT_NO_THROW(norm.backward(this->x_, Flaky{}));
+}
+
+TYPED_TEST(Errors, OutputOfBoundedSizeIsNotWrittenBehindItsEnd) {
+  using Scalar = typename TypeParam::Scalar;
+  using Tokens = typename TypeParam::RowMajor;
+  constexpr int dynamic = Eigen::Dynamic;
+  const Tokens& x = this->x_;  // 4 x 18
+  Eigen::Matrix<Scalar, dynamic, dynamic, Eigen::RowMajor, 3, 18> few_tokens;
+  Eigen::Matrix<Scalar, dynamic, dynamic, Eigen::RowMajor, 4, 17> few_channels;
+  Eigen::Matrix<Scalar, 4, dynamic, Eigen::RowMajor, 4, 17> fixed_tokens;
+  Eigen::Matrix<Scalar, dynamic, dynamic, Eigen::RowMajor, 4, 18> enough;
+  Eigen::Matrix<Scalar, dynamic, 1, 0, 17, 1> short_vector;
+  this->expect_shape_error("y", "0 x 0", [&] { this->norm_(x, few_tokens); });
+  this->expect_shape_error("y", "0 x 0", [&] { this->norm_(x, few_channels); });
+  this->expect_shape_error("y", "4 x 0", [&] { this->norm_(x, fixed_tokens); });
+  this->expect_shape_error("y", "1 x 0", [&] { this->norm_(x.row(0), short_vector); });
+  this->expect_shape_error("sum", "0 x 0",
+                           [&] { this->norm_.normalize_sum(x, x, few_tokens, enough); });
+  EXPECT_EQ(enough.size(), 0);
+  typename TypeParam::Statistics stats;
+  typename TypeParam::Gradients g;
+  this->norm_.normalize(x, enough, stats);
+  EXPECT_EQ(enough.rows(), 4);
+  this->expect_shape_error("dx", "0 x 0",
+                           [&] { this->norm_.backpropagate(x, stats, x, few_channels, g); });
 }
 
 TEST(PartialRMSNormErrors, StatisticsChannelsOutsideTheChannels) {

@@ -208,6 +208,34 @@ TYPED_TEST(Operands, ExpressionsAreEvaluated) {
       same_bits(this->norm_(this->x_.colwise().reverse()), this->expected_.colwise().reverse()));
 }
 
+TYPED_TEST(Operands, ListsOfRowsAndChannelsAreEvaluated) {
+  using namespace Eigen;
+  using Tokens = typename TypeParam::RowMajor;
+  const auto& norm = this->norm_;
+  const Tokens& x = this->x_;
+  const auto expect_rows = [&](const char* what, const auto& view, std::vector<int> rows) {
+    SCOPED_TRACE(what);
+    const Tokens y = norm(view);
+    ASSERT_EQ(y.rows(), static_cast<Index>(rows.size()));
+    for (Index t = 0; t < y.rows(); ++t) {
+      EXPECT_TRUE(same_bits(y.row(t), this->expected_.row(rows[static_cast<std::size_t>(t)])));
+    }
+  };
+  expect_rows("every other row", x(seq(0, last, 2), all), {0, 2, 4});
+  expect_rows("every other row, known at compile time", x(seq(0, last, fix<2>), all), {0, 2, 4});
+  expect_rows("backwards", x(seq(last, 0, fix<-1>), all), {4, 3, 2, 1, 0});
+  expect_rows("listed", x(std::vector<int>{3, 1, 1}, all), {3, 1, 1});
+  expect_rows("reversed", x.colwise().reverse(), {4, 3, 2, 1, 0});
+  Tokens twice(2 * Operands<TypeParam>::token_count, Operands<TypeParam>::channels * 2);
+  twice.setZero();
+  twice(seq(0, last, 2), seq(0, last, 2)) = x;
+  expect_rows("both", twice(seq(0, last, 2), seq(0, last, fix<2>)), {0, 1, 2, 3, 4});
+
+  Tokens y = Tokens::Zero(10, Operands<TypeParam>::channels);
+  norm(x, y(seq(2, 6), all));  // without steps it is a block, which can be written
+  EXPECT_TRUE(same_bits(Tokens(y.middleRows(2, 5)), this->expected_));
+}
+
 TYPED_TEST(Operands, RefsAreTokensToo) {
   using Tokens = typename TypeParam::RowMajor;
   Tokens x = this->x_;

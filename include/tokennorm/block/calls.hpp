@@ -32,12 +32,14 @@ class BlockCalls {
     return y;
   }
   template <class X, class Y>
-  requires(!Executor<Y>) void operator()(const X& x, Y&& y) const { (*this)(x, y, serial); }
+  requires(!Executor<Y>) void operator()(const X& x, Y&& y) const {
+    (*this)(x, std::forward<Y>(y), serial);
+  }
   template <class X, class Y, Executor E>
   void operator()(const X& x, Y&& y, E&& executor) const {
     check_operand_type<X, Eigen::Dynamic>();
     Workspace<ScalarOf<X>> workspace;
-    (*this)(x, y, workspace, executor);
+    (*this)(x, std::forward<Y>(y), workspace, executor);
   }
   template <class X, class Y, class S, Executor E = const Serial&>
   void operator()(const X& x, Y&& y, Workspace<S>& workspace, E&& executor = serial) const;
@@ -86,7 +88,7 @@ auto as_operand(Who who, TokenMatrix<Scalar>&& from) {
     return std::move(from);
   } else {
     Y y;
-    shape_output(who, "the result", y, from.rows(), from.cols(), [](const auto&) {});
+    Output(who, "the result", y, from.rows(), from.cols()).take();
     copy_to_operand(from, y);
     return y;
   }
@@ -97,7 +99,7 @@ template <class X, class Y, class S, Executor E>
 void BlockCalls<Derived, Param>::operator()(const X& x, Y&& y, Workspace<S>& workspace,
                                             E&& executor) const {
   check_operand_type<X, Eigen::Dynamic>();
-  check_output_type<Y&, Eigen::Dynamic>();
+  check_output_type<Y, Eigen::Dynamic>();
   static_assert(std::is_same_v<S, ScalarOf<X>>,
                 "tokennorm: the Workspace has another scalar than x. The residual stream has x's "
                 "scalar: give a Workspace<typename X::Scalar>.");
@@ -106,13 +108,13 @@ void BlockCalls<Derived, Param>::operator()(const X& x, Y&& y, Workspace<S>& wor
   const auto in = as_const(view_of(operand));
   check_input("x", in);
   const Index tokens = in.tokens, channels = in.channels;
-  shape_output(who, "y", y, tokens, channels,
-               [&](const auto& view) { check_overlap(who, "y", view, "x", in, false); });
-  check_overlap(who, "y", view_of(y), "x", in);
+  const Output output(who, "y", y, tokens, channels);
+  output.check_apart("x", in);
   for (TokenMatrix<S>* buffer : {&workspace.stream, &workspace.normed, &workspace.update}) {
     check_overlap(who, "x", in, "the workspace", view_of(*buffer), false);
-    check_overlap(who, "y", view_of(y), "the workspace", view_of(*buffer), false);
+    output.check_apart("the workspace", view_of(*buffer), false);
   }
+  output.take();
 
   // Blocks work on contiguous rows; what is not is copied at the border.
   Stream<S> stream{in, nullptr, workspace};

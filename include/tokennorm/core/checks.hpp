@@ -61,9 +61,11 @@ template <class Exception>
   fail_with<std::invalid_argument>(who, what);
 }
 
-/// For a call that came too early.
+/// For a backward that has no forward to differentiate: none ran, none ran to its end, or another
+/// backward has used it.
 [[noreturn, gnu::cold, gnu::noinline]] inline void fail_backward_first(Who who) {
-  fail_with<std::logic_error>(who, {"backward before forward; call forward(x) first"});
+  fail_with<std::logic_error>(who, {"backward before forward; call forward(x) first, to its end, "
+                                    "once for each backward(dy)"});
 }
 
 /// "x is 4 x 512 (tokens x channels); expected 4 x 768"

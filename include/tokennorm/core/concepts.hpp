@@ -37,9 +37,15 @@ using ScalarOf = typename Bare<X>::Scalar;
 template <class X>
 inline constexpr bool is_vector = bool(Bare<X>::IsVectorAtCompileTime);
 
-/// Elements can be reached by a pointer and two strides.
+/// Elements can be reached by a pointer and two strides. (What Eigen's flag says is not enough: an
+/// index list such as x(Eigen::seq(0, 4, 2), Eigen::all) has it, but no pointer.)
 template <class X>
-inline constexpr bool has_direct_access = (int(Bare<X>::Flags) & int(Eigen::DirectAccessBit)) != 0;
+inline constexpr bool has_direct_access = requires(const Bare<X>& x) {
+  requires(int(Bare<X>::Flags) & int(Eigen::DirectAccessBit)) != 0;
+  x.data();
+  x.innerStride();
+  x.outerStride();
+};
 
 /// A Matrix or Array, which owns its memory.
 template <class X>

@@ -40,14 +40,18 @@ constexpr void check_operand_type() {
   }
 }
 
-/// The same for an operand that is written.
+/// The same for an operand that is written, of the type by which it was forwarded.
 template <class Y, int Channels>
 constexpr void check_output_type() {
   check_operand_type<Y, Channels>();
   static_assert(
-      is_writable<Y>,
+      is_writable<Y&>,
       "tokennorm: an output cannot be written to. Give a matrix, array or vector, or a Map, "
-      "Block or Ref of non-const memory.");
+      "Block or Ref of non-const memory; an index list such as y(rows, Eigen::all) is none.");
+  static_assert(
+      std::is_lvalue_reference_v<Y> || !is_plain<Y>,
+      "tokennorm: an output is a temporary matrix, array or vector, which is gone with its values "
+      "when the call returns. Give a variable.");
 }
 
 /// The operand itself where its elements can be addressed, else its value.
@@ -80,12 +84,18 @@ template <class Y>
 bool can_resize(Index tokens, Index channels) {
   if constexpr (!is_plain<Y>) {
     return false;
-  } else if constexpr (is_vector<Y>) {
-    return tokens == 1 && int(Bare<Y>::SizeAtCompileTime) == Eigen::Dynamic;
   } else {
-    constexpr int rows = int(Bare<Y>::RowsAtCompileTime), cols = int(Bare<Y>::ColsAtCompileTime);
-    return (rows == Eigen::Dynamic || rows == tokens) &&
-           (cols == Eigen::Dynamic || cols == channels);
+    constexpr auto fits = [](int size, int most, Index wanted) {
+      return (size == Eigen::Dynamic || size == wanted) &&
+             (most == Eigen::Dynamic || most >= wanted);
+    };
+    if constexpr (is_vector<Y>) {
+      return tokens == 1 &&
+             fits(int(Bare<Y>::SizeAtCompileTime), int(Bare<Y>::MaxSizeAtCompileTime), channels);
+    } else {
+      return fits(int(Bare<Y>::RowsAtCompileTime), int(Bare<Y>::MaxRowsAtCompileTime), tokens) &&
+             fits(int(Bare<Y>::ColsAtCompileTime), int(Bare<Y>::MaxColsAtCompileTime), channels);
+    }
   }
 }
 
@@ -118,23 +128,61 @@ TOKENNORM_INLINE void check_overlap(Who who, const char* out_name, const TokenVi
   check_shared_elements(who, out_name, out, in_name, in, same_allowed);
 }
 
-/// Gives y the shape, or fails. `check_free(view)` fails if y's present memory is also an
-/// operand's, which resizing would destroy.
+[[noreturn, gnu::cold, gnu::noinline]] inline void fail_self_overlap(Who who, const char* name,
+                                                                     Index token_stride,
+                                                                     Index channel_stride) {
+  fail(who,
+       {name, " has elements that share memory with one another: its strides are ", token_stride,
+        " (tokens) and ", channel_stride, " (channels); expected a place of its own for each"});
+}
+
+/// An output, from its checks until it has its shape. It is resized by `take`, when nothing can
+/// fail any more.
 template <class Y>
-void shape_output(Who who, const char* name, Y& y, Index tokens, Index channels,
-                  const auto& check_free) {
-  const auto view = view_of(y);
-  if (view.tokens == tokens && view.channels == channels) [[likely]]
-    return;
-  if (!can_resize<Y>(tokens, channels)) check_shape(who, name, view, tokens, channels);
-  if constexpr (is_plain<Y>) {
-    check_free(view);
-    if constexpr (is_vector<Y>) {
-      y.resize(channels);
-    } else {
-      y.resize(tokens, channels);
+class Output {
+ public:
+  /// Fails unless y has the shape or can be given it, and has a place for each element.
+  TOKENNORM_INLINE Output(Who who, const char* name, Y& y, Index tokens, Index channels)
+      : who_(who), name_(name), y_(y), tokens_(tokens), channels_(channels) {
+    const auto view = view_of(y);
+    has_shape_ = view.tokens == tokens && view.channels == channels;
+    if (!has_shape_ && !can_resize<Y>(tokens, channels)) [[unlikely]]
+      check_shape(who, name, view, tokens, channels);
+    if constexpr (!is_plain<Y>) {
+      if (overlaps_itself(view)) [[unlikely]]
+        fail_self_overlap(who, name, view.token_stride, view.channel_stride);
     }
   }
-}
+
+  /// Fails where y overlaps another operand. The same view is allowed, unless it has to be resized.
+  template <class Other>
+  TOKENNORM_INLINE void check_apart(const char* other_name, const TokenView<Other>& other,
+                                    bool same_allowed = true) const {
+    check_overlap(who_, name_, view_of(y_), other_name, other, same_allowed && has_shape_);
+  }
+
+  auto view() const { return view_of(y_); }
+
+  /// The view of y in its shape.
+  TOKENNORM_INLINE auto take() const {
+    if constexpr (is_plain<Y>) {
+      if (!has_shape_) {
+        if constexpr (is_vector<Y>) {
+          y_.resize(channels_);
+        } else {
+          y_.resize(tokens_, channels_);
+        }
+      }
+    }
+    return view_of(y_);
+  }
+
+ private:
+  Who who_;
+  const char* name_;
+  Y& y_;
+  Index tokens_, channels_;
+  bool has_shape_;
+};
 
 }  // namespace tokennorm::detail

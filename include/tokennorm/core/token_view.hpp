@@ -9,6 +9,8 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
+#include <numeric>
 #include <type_traits>
 #include <utility>
 
@@ -30,7 +32,7 @@ struct TokenView {
   Index token_stride = 0;
   Index channel_stride = 1;
 
-  Scalar* row(Index token) const { return data + token * token_stride; }
+  Scalar* row(Index token) const { return data + std::ptrdiff_t{token} * token_stride; }
   bool empty() const { return tokens == 0 || channels == 0; }
 };
 
@@ -170,12 +172,37 @@ template <class A, class B>
 TOKENNORM_INLINE bool are_apart(const TokenView<A>& a, const TokenView<B>& b) {
   if ((a.token_stride | a.channel_stride | b.token_stride | b.channel_stride) < 0) return false;
   const auto begin = [](const auto& view) { return reinterpret_cast<std::intptr_t>(view.data); };
+  // In bytes and of the width of an address: Eigen's index may be narrower.
   const auto end = [&](const auto& view) {
-    const Index last =
-        (view.tokens - 1) * view.token_stride + (view.channels - 1) * view.channel_stride;
-    return begin(view) + (last + 1) * Index{sizeof(*view.data)};
+    const std::intptr_t last = std::intptr_t{view.tokens - 1} * view.token_stride +
+                               std::intptr_t{view.channels - 1} * view.channel_stride;
+    return begin(view) + (last + 1) * std::intptr_t{sizeof(*view.data)};
   };
   return end(a) <= begin(b) || end(b) <= begin(a);
+}
+
+/// Whether two elements of a view are one in memory: i·token_stride = j·channel_stride for some
+/// numbers of tokens i and channels j, not both 0, that the view has. Exact for any strides.
+[[gnu::noinline]] inline bool shares_own_elements(Index tokens, Index channels, Index token_stride,
+                                                  Index channel_stride) {
+  if (tokens == 0 || channels == 0) return false;
+  if (tokens == 1 || channels == 1) {
+    return (tokens > 1 && token_stride == 0) || (channels > 1 && channel_stride == 0);
+  }
+  const Index common = std::gcd(token_stride, channel_stride);
+  return common == 0 ||
+         (std::abs(channel_stride) / common < tokens && std::abs(token_stride) / common < channels);
+}
+
+/// The same, decided here for rows one behind the other.
+template <class Scalar>
+TOKENNORM_INLINE bool overlaps_itself(const TokenView<Scalar>& view) {
+  if (view.channel_stride > 0 &&
+      (view.tokens <= 1 ||
+       view.token_stride >= std::ptrdiff_t{view.channels} * view.channel_stride)) [[likely]] {
+    return false;
+  }
+  return shares_own_elements(view.tokens, view.channels, view.token_stride, view.channel_stride);
 }
 
 /// The same elements in the same places: address, shape, strides and scalar.

@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <limits>
 #include <string>
+#include <utility>
 
 namespace tokennorm::detail {
 
@@ -63,22 +64,27 @@ class Norm {
   template <class X, Executor E>
   auto operator()(const X& x, E&& executor) const;
   template <class X, class Y>
-  requires(!Executor<Y>) void operator()(const X& x, Y&& y) const { (*this)(x, y, serial); }
+  requires(!Executor<Y>) void operator()(const X& x, Y&& y) const {
+    (*this)(x, std::forward<Y>(y), serial);
+  }
   template <class X, class Y, Executor E>
   void operator()(const X& x, Y&& y, E&& executor) const {
     check_operand_type<X, Channels>();
-    check_output_type<Y&, Channels>();
+    check_output_type<Y, Channels>();
     forward_call<Accumulator<ScalarOf<X>, ScalarOf<Y>>>(x, y, nullptr, executor);
   }
 
   // Training, nothing hidden.
   template <class X, class Y, class S, Executor E = const Serial&>
   void normalize(const X& x, Y&& y, TokenStatistics<S>& stats, E&& executor = serial) const {
+    check_operand_type<X, Channels>();
+    check_output_type<Y, Channels>();
     forward_call<S>(x, y, &stats, executor);
   }
   template <class X, class S, class DY, class DX, class G, Executor E = const Serial&>
   void backpropagate(const X& x, const TokenStatistics<S>& stats, const DY& dy, DX&& dx,
                      NormGradients<G>& gradients, E&& executor = serial) const {
+    check_output_type<DX, Channels>();
     backward_call("x", x, stats, dy, kernels::Absent{}, dx, gradients, executor);
   }
 
@@ -86,6 +92,8 @@ class Norm {
   template <class R, class U, class Sum, class Y, class S, Executor E = const Serial&>
   void normalize_sum(const R& residual, const U& update, Sum&& sum, Y&& y,
                      TokenStatistics<S>& stats, E&& executor = serial) const {
+    check_output_type<Sum, Channels>();
+    check_output_type<Y, Channels>();
     sum_call<S>(residual, update, sum, y, &stats, executor);
   }
   template <class R, class U, class Sum, class Y, Executor E = const Serial&>
@@ -94,14 +102,15 @@ class Norm {
                                                            E&& executor = serial) const {
     check_operand_type<R, Channels>();
     check_operand_type<U, Channels>();
-    check_output_type<Sum&, Channels>();
-    check_output_type<Y&, Channels>();
+    check_output_type<Sum, Channels>();
+    check_output_type<Y, Channels>();
     sum_call<Accumulator<ScalarOf<R>, ScalarOf<U>, ScalarOf<Sum>, ScalarOf<Y>>>(
         residual, update, sum, y, nullptr, executor);
   }
   template <class R, class U, class Y, class S, Executor E = const Serial&>
   void normalize_sum(const R& residual, const U& update, Y&& y, TokenStatistics<S>& stats,
                      E&& executor = serial) const {
+    check_output_type<Y, Channels>();
     sum_call<S>(residual, update, kernels::Absent{}, y, &stats, executor);
   }
   template <class R, class U, class Y, Executor E = const Serial&>
@@ -109,7 +118,7 @@ class Norm {
                                            E&& executor = serial) const {
     check_operand_type<R, Channels>();
     check_operand_type<U, Channels>();
-    check_output_type<Y&, Channels>();
+    check_output_type<Y, Channels>();
     sum_call<Accumulator<ScalarOf<R>, ScalarOf<U>, ScalarOf<Y>>>(
         residual, update, kernels::Absent{}, y, nullptr, executor);
   }
@@ -117,6 +126,7 @@ class Norm {
   void backpropagate_sum(const Sum& sum, const TokenStatistics<S>& stats, const DY& dy,
                          const DSum& dsum, DX&& dx, NormGradients<G>& gradients,
                          E&& executor = serial) const {
+    check_output_type<DX, Channels>();
     backward_call("sum", sum, stats, dy, dsum, dx, gradients, executor);
   }
 
@@ -204,7 +214,31 @@ class Norm {
     fail_size(who(), "shift", shift_.size(), parameter_size(options_.shift));
   }
   template <class G>
+  void check_gradients(const NormGradients<G>& gradients) const;
+  template <class G>
   void size_gradients(NormGradients<G>& gradients) const;
+
+  /// Fails where an output stands in the memory of the parameters.
+  template <class Y>
+  void check_parameters_apart(const Output<Y>& output) const {
+    output.check_apart("scale", view_of(scale_), false);
+    output.check_apart("shift", view_of(shift_), false);
+  }
+  /// Fails where an operand shares memory with the statistics or gradients of the call.
+  template <class S, class View>
+  void check_apart_from(const TokenStatistics<S>& stats, const char* name, const View& view) const {
+    check_overlap(who(), name, view, "stats.rstd", view_of(stats.rstd), false);
+    if constexpr (centred) {
+      check_overlap(who(), name, view, "stats.mean", view_of(stats.mean), false);
+    }
+  }
+  template <class G, class View>
+  void check_apart_from(const NormGradients<G>& gradients, const char* name,
+                        const View& view) const {
+    check_overlap(who(), name, view, "the gradient of scale", view_of(gradients.scale), false);
+    check_overlap(who(), name, view, "the gradient of shift", view_of(gradients.shift), false);
+  }
+
   Index statistics_channels() const {
     if constexpr (centred) {
       return 0;
@@ -259,14 +293,24 @@ Norm<Kind, Param, Channels>::Norm(Index channels, Options options)
 
 template <class Kind, class Param, int Channels>
 template <class G>
-void Norm<Kind, Param, Channels>::size_gradients(NormGradients<G>& gradients) const {
-  const auto size = [this](const char* name, bool on, auto& gradient) {
-    if (!on || gradient.size() == channels()) return;
-    if (gradient.size() != 0) fail_size(who(), name, gradient.size(), channels(), ", or none yet");
-    gradient.setZero(channels());
+void Norm<Kind, Param, Channels>::check_gradients(const NormGradients<G>& gradients) const {
+  const auto check = [this](const char* name, bool on, const auto& gradient) {
+    if (!on || gradient.size() == channels() || gradient.size() == 0) return;
+    fail_size(who(), name, gradient.size(), channels(), ", or none yet");
   };
-  size("the gradient of scale", options_.scale, gradients.scale);
-  size("the gradient of shift", options_.shift, gradients.shift);
+  check("the gradient of scale", options_.scale, gradients.scale);
+  check("the gradient of shift", options_.shift, gradients.shift);
+}
+
+template <class Kind, class Param, int Channels>
+template <class G>
+void Norm<Kind, Param, Channels>::size_gradients(NormGradients<G>& gradients) const {
+  const auto size = [this](bool on, auto& gradient) {
+    if (on && gradient.size() != channels()) gradient.setZero(channels());
+  };
+  check_gradients(gradients);
+  size(options_.scale, gradients.scale);
+  size(options_.shift, gradients.shift);
 }
 
 // ---- the kernels' view --------------------------------------------------------------------------

@@ -55,17 +55,19 @@ template <class Kind, class Param, int Channels>
 template <class S, class X, class Y, class E>
 void Norm<Kind, Param, Channels>::forward_call(const X& x, Y& y, TokenStatistics<S>* stats,
                                                E& executor) const {
-  check_operand_type<X, Channels>();
-  check_output_type<Y&, Channels>();
   using A = Accumulator<ScalarOf<X>, ScalarOf<Y>>;
   const auto& operand = addressable(x);
   const auto in = as_const(view_of(operand));
   check_input("x", in);
-  shape_output(who(), "y", y, in.tokens, channels(),
-               [&](const auto& view) { check_overlap(who(), "y", view, "x", in, false); });
-  const auto out = view_of(y);
-  check_overlap(who(), "y", out, "x", in);
-  if (stats != nullptr) size_statistics(*stats, in.tokens);
+  const Output output(who(), "y", y, in.tokens, channels());
+  output.check_apart("x", in);
+  check_parameters_apart(output);
+  if (stats != nullptr) {
+    check_apart_from(*stats, "x", in);
+    check_apart_from(*stats, "y", output.view());
+    size_statistics(*stats, in.tokens);
+  }
+  const auto out = output.take();
   const auto pre = arguments<A>(stats);
   const Index grain = token_grain(channels());
   if constexpr (NativeScalar<A>) {
@@ -96,50 +98,39 @@ void Norm<Kind, Param, Channels>::sum_call(const R& residual, const U& update, S
   constexpr bool has_sum = kernels::is_present<Bare<Sum>>;
   check_operand_type<R, Channels>();
   check_operand_type<U, Channels>();
-  if constexpr (has_sum) check_output_type<Sum&, Channels>();
-  check_output_type<Y&, Channels>();
   const auto& residual_operand = addressable(residual);
   const auto& update_operand = addressable(update);
   const auto h = as_const(view_of(residual_operand));
   const auto u = as_const(view_of(update_operand));
   check_input("residual", h);
   check_shape(who(), "update", u, h.tokens, h.channels);
-  const auto shape = [&](const char* output, auto& out, const char* other_output,
-                         const auto& other) {
-    shape_output(who(), output, out, h.tokens, channels(), [&](const auto& view) {
-      check_overlap(who(), output, view, "residual", h, false);
-      check_overlap(who(), output, view, "update", u, false);
-      if constexpr (has_sum) {
-        check_overlap(who(), output, view, other_output, view_of(other), false);
-      }
-    });
-  };
-  // Nothing is resized before every shape is known to fit.
-  if constexpr (has_sum) {
-    if (!can_resize<Y>(h.tokens, channels()))
-      check_shape(who(), "y", view_of(y), h.tokens, channels());
-    if (static_cast<const void*>(&sum) == static_cast<const void*>(&y)) {
-      fail_overlap(who(), "y", "sum", false);
-    }
-    shape("sum", sum, "y", y);
+  if (stats != nullptr) {
+    check_apart_from(*stats, "residual", h);
+    check_apart_from(*stats, "update", u);
   }
-  shape("y", y, "sum", sum);
-  const auto out = view_of(y);
-  check_overlap(who(), "y", out, "residual", h);
-  check_overlap(who(), "y", out, "update", u);
+  const auto checked = [&](const char* name, auto& operand) {
+    const Output output(who(), name, operand, h.tokens, channels());
+    output.check_apart("residual", h);
+    output.check_apart("update", u);
+    check_parameters_apart(output);
+    if (stats != nullptr) check_apart_from(*stats, name, output.view());
+    return output;
+  };
+  const auto output = checked("y", y);
   // Where the sum is not wanted it is still rounded as if it were stored with the residual.
   const auto s = [&] {
     if constexpr (has_sum) {
-      return view_of(sum);
+      const auto sum_output = checked("sum", sum);
+      if (static_cast<const void*>(&sum) == static_cast<const void*>(&y)) {
+        fail_overlap(who(), "y", "sum", false);
+      }
+      output.check_apart("sum", sum_output.view(), false);
+      return sum_output.take();
     } else {
       return kernels::NotStored<ScalarOf<R>>{};
     }
   }();
-  if constexpr (has_sum) {
-    check_overlap(who(), "sum", s, "residual", h);
-    check_overlap(who(), "sum", s, "update", u);
-    check_overlap(who(), "y", out, "sum", s, false);
-  }
+  const auto out = output.take();
   if (stats != nullptr) size_statistics(*stats, h.tokens);
   using A =
       Accumulator<ScalarOf<R>, ScalarOf<U>, kernels::step::StoredAs<decltype(s)>, ScalarOf<Y>>;
@@ -190,7 +181,6 @@ void Norm<Kind, Param, Channels>::backward_call(const char* x_name, const X& x,
   constexpr bool has_dsum = kernels::is_present<DSum>;
   check_operand_type<X, Channels>();
   check_operand_type<DY, Channels>();
-  check_output_type<DX&, Channels>();
   const auto& x_operand = addressable(x);
   const auto& dy_operand = addressable(dy);
   const auto in = as_const(view_of(x_operand));
@@ -221,19 +211,20 @@ void Norm<Kind, Param, Channels>::backward_call(const char* x_name, const X& x,
       return kernels::Absent{};
     }
   }();
-  const auto check_all = [&](const auto& view, bool same_allowed) {
-    check_overlap(who(), "dx", view, x_name, in, same_allowed);
-    check_overlap(who(), "dx", view, "dy", out_gradient, same_allowed);
-    if constexpr (has_dsum) check_overlap(who(), "dx", view, "dsum", skip, same_allowed);
+  check_gradients(gradients);
+  const Output output(who(), "dx", dx, in.tokens, channels());
+  const auto check_read = [&](const char* name, const auto& view) {
+    output.check_apart(name, view);
+    check_apart_from(gradients, name, view);
   };
-  if (!can_resize<DX>(in.tokens, channels())) {
-    check_shape(who(), "dx", view_of(dx), in.tokens, channels());
-  }
+  check_read(x_name, in);
+  check_read("dy", out_gradient);
+  if constexpr (has_dsum) check_read("dsum", skip);
+  check_parameters_apart(output);
+  check_apart_from(stats, "dx", output.view());
+  check_apart_from(gradients, "dx", output.view());
   size_gradients(gradients);
-  shape_output(who(), "dx", dx, in.tokens, channels(),
-               [&](const auto& view) { check_all(view, false); });
-  const auto result = view_of(dx);
-  check_all(result, true);
+  const auto result = output.take();
 
   using X0 = ScalarOf<X>;
   if constexpr (NativeScalar<X0>) {
@@ -308,6 +299,7 @@ auto Norm<Kind, Param, Channels>::forward(const X& x, E&& executor) {
   check_operand_type<X, Channels>();
   const auto& operand = addressable(x);
   check_input("x", view_of(operand));
+  memory_->valid = false;  // until all of it is of this call
   copy_tokens(operand, memory_->x);
   PlainLike<X, Param> y;
   normalize(memory_->x, y, memory_->stats, executor);
@@ -320,8 +312,12 @@ template <class DY, Executor E>
 auto Norm<Kind, Param, Channels>::backward(const DY& dy, E&& executor) {
   check_operand_type<DY, Channels>();
   if (!memory_->valid) fail_backward_first(who());
+  const auto& operand = addressable(dy);
+  check_shape(who(), "dy", view_of(operand), memory_->x.rows(), channels());
+  check_parameters();
+  memory_->valid = false;  // used up, whatever becomes of it
   PlainLike<DY, Param> dx;
-  backpropagate(memory_->x, memory_->stats, dy, dx, gradients(), executor);
+  backpropagate(memory_->x, memory_->stats, operand, dx, gradients(), executor);
   return dx;
 }
 
