@@ -436,6 +436,12 @@ TOKENNORM_INLINE SumOfViews<T> in_registers(const SumOfViews<T>& sum) {
   return {in_registers(sum.first), in_registers(sum.second)};
 }
 template <class T>
+TOKENNORM_INLINE auto column_of(const SumOfViews<T>& sum, Index token, Index count) {
+  using A = Accumulator<T>;
+  return Sum<T, A, Column<const T>, Column<const T>>{column_of(sum.first, token, count),
+                                                     column_of(sum.second, token, count), A(1)};
+}
+template <class T>
 TOKENNORM_INLINE auto row_of(const SumOfViews<T>& sum, Index token) {
   using A = Accumulator<T>;
   return Sum<T, A, Row<const T>, Row<const T>>{row_of(sum.first, token), row_of(sum.second, token),

@@ -19,7 +19,10 @@
 #include "tokennorm/kernels/residual_step.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstdint>
+#include <limits>
 #include <type_traits>
 
 namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
@@ -34,7 +37,10 @@ struct Backward {
   Norm norm;                  // mean and rstd are read
   ChannelSums<A> scale_sums;  // Σ dy·x̂, chunks × channels, if wanted
   ChannelSums<A> shift_sums;  // Σ dy
-  Index* added_up;            // chunks of which the sums are added up in the first slot, if any are
+  SumsProgress* progress;
+
+  /// Whether dx is written over what the sums are taken from.
+  TOKENNORM_INLINE bool is_in_place() const { return is_in(dx.data, x) || is_in(dx.data, dy); }
 };
 
 template <class A, int Channels, class... Operands>
@@ -42,7 +48,7 @@ TOKENNORM_INLINE auto in_registers(const Backward<A, Channels, Operands...>& arg
   return Backward<A, Channels, Operands...>{
       in_registers(args.channels),   in_registers(args.x),          in_registers(args.dy),
       in_registers(args.dsum),       in_registers(args.dx),         in_registers(args.norm),
-      in_registers(args.scale_sums), in_registers(args.shift_sums), args.added_up};
+      in_registers(args.scale_sums), in_registers(args.shift_sums), args.progress};
 }
 
 namespace backward {
@@ -151,29 +157,50 @@ struct PreciseTask {
     Moments<A, 1> moments;
     PreciseMomentsTask<Norm::centred, A, X>{x, n, norm.epsilon, moments}.template run<Level>();
     const P rstd = moments.wide_rstd[0];
-    P mean_g = 0, mean_gx = 0;
+    P mean_g = 0, mean_gx = 0, size_g = 0, size_gx = 0;
     for (Index c = 0; c < channels; ++c) {
-      mean_g += gradient(c);
-      mean_gx += gradient(c) * (deviation(x.template at<A>(c), moments, 0) * rstd);
+      const P g = gradient(c), gx = g * (deviation(x.template at<A>(c), moments, 0) * rstd);
+      mean_g += g;
+      mean_gx += gx;
+      size_g += std::fabs(g);
+      size_gx += std::fabs(gx);
     }
     mean_g = Norm::centred ? mean_g / count : P(0);
     mean_gx /= count;
+    size_g /= count;
+    size_gx /= count;
+    // What the roundings of the sums and of x̂ are at most, in parts of what is added up.
+    const P rounding = static_cast<P>(channels + 64) * std::numeric_limits<P>::epsilon();
     for (Index c = 0; c < channels; ++c) {
       const P normalized = deviation(x.template at<A>(c), moments, 0) * rstd;
       const P inner = c < n ? normalized * mean_gx : P(0);
       P result = rstd * (gradient(c) - mean_g - inner);
+      const P size = std::fabs(gradient(c)) + size_g + std::fabs(normalized) * size_gx;
       const A out = dy.template at<A>(c);
       if constexpr (is_present<DSum>) result += static_cast<P>(dsum.template at<A>(c));
-      dx.set(c, static_cast<A>(result));
+      dx.set(c, finite_if_it_may_be(result, rounding * rstd * size));
       if (scale_sums.wanted()) {
-        scale_sums.add(c, static_cast<A>(static_cast<P>(out) * normalized),
-                       scale_sums.is_empty(at_first));
+        scale_sums.add(c, static_cast<P>(out) * normalized, scale_sums.is_empty(at_first));
       }
-      if (shift_sums.wanted()) shift_sums.add(c, out, shift_sums.is_empty(at_first));
+      if (shift_sums.wanted()) {
+        shift_sums.add(c, static_cast<P>(out), shift_sums.is_empty(at_first));
+      }
     }
   }
 
  private:
+  /// The result in A; the largest number of its memory where it is beyond that by no more than its
+  /// error: a finite gradient is not to become infinite by rounding.
+  TOKENNORM_INLINE static A finite_if_it_may_be(Precise<A> result, Precise<A> error) {
+    using P = Precise<A>;
+    using Stored = std::remove_cvref_t<decltype(*dx.data)>;
+    const A largest = static_cast<A>(Eigen::NumTraits<Stored>::highest());
+    const bool may_be = std::fabs(result) - error <= static_cast<P>(largest);
+    return may_be ? static_cast<A>(
+                        std::clamp(result, -static_cast<P>(largest), static_cast<P>(largest)))
+                  : static_cast<A>(result);
+  }
+
   TOKENNORM_INLINE Precise<A> gradient(Index c) const {
     using P = Precise<A>;
     const P factor = norm.scale == nullptr ? P(1)
@@ -185,11 +212,45 @@ struct PreciseTask {
 
 }  // namespace backward
 
+/// Σ dy·x̂ and Σ dy of tokens [first, last) in double, for sums that float does not hold: rare.
+/// Written to the totals, or added to what is there.
+template <class Arguments>
+void take_precise_sums(const Arguments& args, Index first, Index last, double* scale_total,
+                       double* shift_total, bool is_added) {
+  const Index channels = args.channels.get();
+  const Index n = step::statistics_count(args.norm, channels);
+  for (Index t = first; t < last; ++t) {
+    const auto x = column_of(args.x, t, 1);
+    const auto dy = column_of(args.dy, t, 1);
+    using X = std::remove_const_t<decltype(x)>;
+    Moments<float, 1> moments;
+    Baseline::call(PreciseMomentsTask<decltype(Arguments::norm)::centred, float, X>{
+        x, n, args.norm.epsilon, moments});
+    const auto put = [is_empty = !is_added && t == first](double& total, double value) {
+      total = is_empty ? value : total + value;
+    };
+    for (Index c = 0; c < channels; ++c) {
+      const double out = dy.template at<float>(c);
+      const double normalized =
+          deviation(x.template at<float>(c), moments, 0) * moments.wide_rstd[0];
+      if (scale_total != nullptr) put(scale_total[c], out * normalized);
+      if (shift_total != nullptr) put(shift_total[c], out);
+    }
+  }
+}
+
 /// Runs the chunks [begin, end): f(first token, token after the last, sums) for a few at a time.
 /// Whoever has the first chunks adds them up on the way, so that they share their memory.
-template <class Level, class A, class Arguments, class F>
+///
+/// Sums of float may overflow where dy is huge. They are taken again in double at the end, unless
+/// what they are taken from is overwritten: then HugeTask looks at dy first, and those of huge
+/// tokens are taken in double before.
+template <class Level, class A, class HugeTask, class Arguments, class F>
 TOKENNORM_INLINE void for_each_fold(const Arguments& args, Index begin, Index end, const F& f) {
   const Index channels = args.channels.get();
+  const bool looks_first = std::is_same_v<A, float> && args.is_in_place() &&
+                           (args.scale_sums.wanted() || args.shift_sums.wanted()) &&
+                           !args.scale_sums.is_gradient && !args.shift_sums.is_gradient;
   const bool adds_up = begin == 0 && end > 0 && std::is_same_v<Precise<A>, double>;
   for (Index chunk = begin; chunk < end; ++chunk) {
     const Index slot = adds_up ? std::min<Index>(chunk, 1) : chunk;
@@ -198,7 +259,19 @@ TOKENNORM_INLINE void for_each_fold(const Arguments& args, Index begin, Index en
     const Index first = chunk * tokens_per_chunk;
     const Index last = std::min(args.x.tokens, first + tokens_per_chunk);
     for (Index t = first; t < last; t += tokens_per_fold) {
-      f(t, std::min(last, t + tokens_per_fold), scale_sums, shift_sums);
+      const Index stop = std::min(last, t + tokens_per_fold);
+      if constexpr (std::is_same_v<A, float>) {
+        bool is_huge = false;
+        if (looks_first) Level::call(HugeTask{args, t, stop, is_huge});
+        if (is_huge) [[unlikely]] {
+          take_precise_sums(args, t, stop, scale_sums.wanted() ? scale_sums.total : nullptr,
+                            shift_sums.wanted() ? shift_sums.total : nullptr, t > first);
+          args.progress->is_total = args.progress->is_total || args.x.tokens <= tokens_per_fold;
+          f(t, stop, ChannelSums<A>{}, ChannelSums<A>{});
+          continue;
+        }
+      }
+      f(t, stop, scale_sums, shift_sums);
       if (args.x.tokens > tokens_per_fold) {
         scale_sums.template fold<Level>(channels, t == first);
         shift_sums.template fold<Level>(channels, t == first);
@@ -209,7 +282,7 @@ TOKENNORM_INLINE void for_each_fold(const Arguments& args, Index begin, Index en
       args.shift_sums.template add_next<Level>(channels);
     }
   }
-  if (adds_up) *args.added_up = end;
+  if (adds_up) args.progress->added_up = end;
 }
 
 }  // namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH

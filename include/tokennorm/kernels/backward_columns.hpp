@@ -12,6 +12,28 @@
 
 namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
 
+/// For for_each_fold: whether a sum of dy may overflow, as the sum of its squares does.
+template <class Arguments, class A>
+struct HugeColumnsTask {
+  const Arguments& args;
+  Index first, last;
+  bool& is_huge;
+
+  template <class Level>
+  TOKENNORM_INLINE void run() const {
+    constexpr int width = Level::template lanes<A>;
+    Lanes<A, width> squares(A(0));
+    for (Index t = first; t < last; t += width) {
+      const auto dy = column_of(args.dy, t, std::min<Index>(width, last - t));
+      for (Index c = 0; c < args.channels.get(); ++c) {
+        const auto out = dy.template get<A, width>(c);
+        squares = multiply_add(out, out, squares);
+      }
+    }
+    is_huge = !is_finite(squares);
+  }
+};
+
 /// Chunks [begin, end) of operands with any strides: tokens in lanes.
 template <class Arguments, class A>
 struct BackwardColumnsTask {
@@ -29,7 +51,7 @@ struct BackwardColumnsTask {
         Level::call(Columns{args, t, count, scale_sums, shift_sums, t == first});
       }
     };
-    for_each_fold<Level, A>(args, begin, end, run_fold);
+    for_each_fold<Level, A, HugeColumnsTask<Arguments, A>>(args, begin, end, run_fold);
   }
 
  private:

@@ -67,7 +67,7 @@ template <class Arguments, class A>
 struct BackwardRows {
   const Arguments& args;
   Grouping<A> grouping = Grouping<A>(args);
-  bool in_place = is_in(args.dx.data, args.x) || is_in(args.dx.data, args.dy);
+  bool in_place = args.is_in_place();
 
   /// Rows from t on; `at_first` of the tokens whose sums come together.
   template <class Level, int rows, class Affine>
@@ -452,6 +452,38 @@ struct BackwardRows {
   }
 };
 
+/// For for_each_fold: whether a sum of dy may overflow, as the sum of its squares does.
+template <class Arguments, class A>
+struct HugeRowsTask {
+  const Arguments& args;
+  Index first, last;
+  bool& is_huge;
+
+  template <class Level>
+  TOKENNORM_INLINE void run() const {
+    constexpr int width = Level::template lanes<A>;
+    using V = Lanes<A, width>;
+    const Index channels = args.channels.get();
+    V even(A(0)), odd(A(0));
+    const auto add = [](const V& out, V& squares) __attribute__((always_inline)) {
+      squares = multiply_add(out, out, squares);
+    };
+    for (Index t = first; t < last; ++t) {
+      const auto dy = row_of(args.dy, t);
+      Index c = 0;
+      for (; c + 2 * width <= channels; c += 2 * width) {
+        add(dy.template get<A, width>(c), even);
+        add(dy.template get<A, width>(c + width), odd);
+      }
+      for (; c < channels; c += width) {
+        const Index n = channels - c;
+        add(n < width ? dy.template get_first<A, width>(c, n) : dy.template get<A, width>(c), even);
+      }
+    }
+    is_huge = !is_finite(even + odd);
+  }
+};
+
 /// A single row.
 template <class Arguments, class A>
 struct BackwardRowTask {
@@ -493,7 +525,7 @@ struct BackwardGroupsTask {
         }
       }
     };
-    for_each_fold<Level, A>(args, begin, end, run_fold);
+    for_each_fold<Level, A, HugeRowsTask<Arguments, A>>(args, begin, end, run_fold);
     if (N == 1 && rows.grouping.streams) finish_streaming();
   }
 };
@@ -542,7 +574,7 @@ struct BackwardInTurnTask {
         }
       }
     };
-    for_each_fold<Level, A>(args, begin, end, run_fold);
+    for_each_fold<Level, A, HugeRowsTask<Arguments, A>>(args, begin, end, run_fold);
   }
 };
 
@@ -570,7 +602,11 @@ template <class A, int Channels, class... Operands>
 void run_backward_rows(const Backward<A, Channels, Operands...>& arguments, Index begin,
                        Index end) noexcept {
   using Arguments = Backward<A, Channels, Operands...>;
-  if (arguments.x.tokens == 1 && begin < end) {
+  // (In place, for_each_fold looks whether the sums fit where they do not go straight to
+  // gradients.)
+  const bool fits = !arguments.is_in_place() || arguments.scale_sums.is_gradient ||
+                    arguments.shift_sums.is_gradient;
+  if (arguments.x.tokens == 1 && begin < end && fits) {
     dispatch(BackwardRowTask<Arguments, A>{arguments, 0, true, arguments.scale_sums,
                                            arguments.shift_sums});
   } else {

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <new>
 #include <type_traits>
 #include <utility>
@@ -82,8 +83,11 @@ struct ChannelSums {
   TOKENNORM_INLINE void put_first(Index c, const Lanes<A, W>& v, Index n) const {
     if (wanted()) store_first(recent + c, v, n);
   }
-  TOKENNORM_INLINE void add(Index c, A value, bool empty) const {
-    recent[c] = empty ? value : recent[c] + value;
+  /// Of a type that may be wider: the product of a token may be beyond the range of A, and its sum
+  /// with what is there within it.
+  template <class Wide>
+  TOKENNORM_INLINE void add(Index c, Wide value, bool empty) const {
+    recent[c] = static_cast<A>(empty ? value : static_cast<Wide>(recent[c]) + value);
   }
   /// Moves what is recent to the total, which starts here or not.
   template <class Level>
@@ -120,13 +124,37 @@ TOKENNORM_INLINE ChannelSums<A> in_registers(const ChannelSums<A>& sums) {
   return {in_register(sums.recent), in_register(sums.total), in_register(sums.is_gradient)};
 }
 
-/// gradient[c] += the sum of the partial results, in their order.
+/// What the kernels have found out about the sums of a call.
+struct SumsProgress {
+  Index added_up = 1;     // chunks of which the totals are added up in slot 0
+  bool is_total = false;  // the sums of a single fold are in the total
+};
+
+/// The numbers that are finite. In terms of bits: also where the compiler was told that all are.
+template <int W>
+TOKENNORM_INLINE Lanes<std::int64_t, W> are_finite(const Lanes<double, W>& numbers) {
+  using Bits = Lanes<std::int64_t, W>;
+  const Bits bits = bit_cast_lanes<Bits>(opaque(numbers));
+  return Bits((bits.native & 0x7fffffffffffffff) < 0x7ff0000000000000);
+}
+TOKENNORM_INLINE bool is_finite(double number) {
+  return are_finite(Lanes<double, 2>(number))[0] != 0;
+}
+/// Of all lanes.
+template <class A, int W>
+TOKENNORM_INLINE bool is_finite(const Lanes<A, W>& numbers) {
+  return is_finite(static_cast<double>(horizontal_sum(numbers)));
+}
+
+/// gradient[c] += the sum of the partial results, in their order. Sums that are not finite are left
+/// out, and `is_left_out` says so, where there is somebody who asks for that.
 template <class A, class G>
 struct AddPartialsTask {
   ChannelSums<A> sums;
   Index tokens, channels;
-  Index added_up;  // so many of the first are in slot 0 already
+  SumsProgress progress;
   G* gradient;
+  bool* is_left_out;
 
   template <class Level>
   TOKENNORM_INLINE void run() const {
@@ -135,25 +163,45 @@ struct AddPartialsTask {
     Index c = 0;
     if constexpr (std::is_same_v<P, double> && !std::is_same_v<G, long double>) {
       constexpr int W = Level::template lanes<double>;
+      using V = Lanes<double, W>;
+      using Bits = Lanes<std::int64_t, W>;
+      const Bits all(std::int64_t{task.is_left_out != nullptr ? 0 : -1});
+      Bits added(std::int64_t{-1});
       for (; c + W <= task.channels; c += W) {
         const auto sum = task.sum_of(
             c,
             [](const auto* from) __attribute__((always_inline)) { return load<double, W>(from); });
-        store(task.gradient + c, load<double, W>(static_cast<const G*>(task.gradient + c)) + sum);
+        const Bits is_added = are_finite(sum) | all;
+        added = added & is_added;
+        store(task.gradient + c, load<double, W>(static_cast<const G*>(task.gradient + c)) +
+                                     bit_cast_lanes<V>(bit_cast_lanes<Bits>(sum) & is_added));
+      }
+      for (int i = 0; i < W; ++i) {
+        if (added[i] == 0) *task.is_left_out = true;
       }
     }
     for (; c < task.channels; ++c) {
-      const P sum = task.sum_of(c, [](const auto* from) { return static_cast<P>(*from); });
-      task.gradient[c] = static_cast<G>(static_cast<P>(task.gradient[c]) + sum);
+      const P sum = task.sum_at(c);
+      if (task.is_left_out != nullptr && !is_finite(static_cast<double>(sum))) {
+        *task.is_left_out = true;
+      } else {
+        task.gradient[c] = static_cast<G>(static_cast<P>(task.gradient[c]) + sum);
+      }
     }
+  }
+
+  Precise<A> sum_at(Index c) const {
+    return sum_of(c, [](const auto* from) { return static_cast<Precise<A>>(*from); });
   }
 
  private:
   template <class Get>
   TOKENNORM_INLINE auto sum_of(Index c, const Get& get) const {
-    if (tokens <= tokens_per_fold) return get(static_cast<const A*>(sums.recent + c));
+    if (tokens <= tokens_per_fold && !progress.is_total) {
+      return get(static_cast<const A*>(sums.recent + c));
+    }
     auto sum = get(static_cast<const double*>(sums.total + c));
-    for (Index slot = added_up; slot < chunk_count(tokens); ++slot) {
+    for (Index slot = progress.added_up; slot < chunk_count(tokens); ++slot) {
       sum += get(static_cast<const double*>(sums.total + slot * channels + c));
     }
     return sum;
@@ -165,25 +213,35 @@ struct AddPartialsTask {
 template <class A, class G>
 class GradientSums {
  public:
-  GradientSums(Index tokens, Index channels, G* scale, G* shift)
+  /// What is summed up may be overwritten by the call.
+  GradientSums(Index tokens, Index channels, G* scale, G* shift, bool is_overwritten)
       : tokens_(tokens),
         channels_(channels),
         scale_(scale),
         shift_(shift),
+        is_overwritten_(is_overwritten),
         recent_(goes_straight() ? 0 : size()),
-        total_(tokens > tokens_per_fold ? size() : 0) {}
+        total_(tokens > tokens_per_fold || (is_overwritten && !goes_straight()) ? size() : 0) {}
 
   ChannelSums<A> scale() { return of(scale_, 0); }
   ChannelSums<A> shift() { return of(shift_, scale_ == nullptr ? 0 : size_of_one()); }
-  /// Chunks of which the sums are added up in the first slot.
-  Index* added_up() { return &added_up_; }
+  SumsProgress* progress() { return &progress_; }
 
-  void finish() {
+  /// Adds the sums to the gradients. Those that are not finite are asked for again, in double:
+  /// again(scale sums, shift sums), each one for each channel.
+  template <class Again>
+  void finish(const Again& again) {
     if (goes_straight() || tokens_ == 0) return;
-    for (const auto& [sums, gradient] : {std::pair(scale(), scale_), std::pair(shift(), shift_)}) {
-      if (sums.wanted()) {
-        dispatch(AddPartialsTask<A, G>{sums, tokens_, channels_, added_up_, gradient});
-      }
+    bool is_left_out = false;
+    const auto scale_sums = partials(scale(), scale_, &is_left_out);
+    const auto shift_sums = partials(shift(), shift_, &is_left_out);
+    if (scale_ != nullptr) dispatch(scale_sums);
+    if (shift_ != nullptr) dispatch(shift_sums);
+    if (is_left_out) [[unlikely]] {
+      Scratch<double> precise(2 * channels_);
+      again(precise.data(), precise.data() + channels_);
+      if (scale_ != nullptr) add_left_out(scale_sums, precise.data());
+      if (shift_ != nullptr) add_left_out(shift_sums, precise.data() + channels_);
     }
   }
 
@@ -201,11 +259,22 @@ class GradientSums {
     }
     return {recent_.data() + first, total_.data() + first, false};
   }
+  AddPartialsTask<A, G> partials(const ChannelSums<A>& sums, G* gradient, bool* is_left_out) const {
+    const bool asks = std::is_same_v<A, float> && !is_overwritten_;
+    return {sums, tokens_, channels_, progress_, gradient, asks ? is_left_out : nullptr};
+  }
+  static void add_left_out(const AddPartialsTask<A, G>& task, const double* precise) {
+    for (Index c = 0; c < task.channels; ++c) {
+      if (is_finite(static_cast<double>(task.sum_at(c)))) continue;
+      task.gradient[c] = static_cast<G>(static_cast<double>(task.gradient[c]) + precise[c]);
+    }
+  }
 
   Index tokens_, channels_;
   G* scale_;
   G* shift_;
-  Index added_up_ = 1;
+  bool is_overwritten_;
+  SumsProgress progress_;
   Scratch<A> recent_;
   Scratch<double> total_;
 };

@@ -108,6 +108,13 @@ struct TokenLanes {
     const Bits magnitude(std::int64_t{0x7fffffffffffffff});
     return at_most(bit_cast_lanes<V>(bit_cast_lanes<Bits>(opaque(v)) & magnitude), high);
   }
+  /// The larger of v and low, and low where v is no number.
+  TOKENNORM_INLINE static V no_less_than(const V& v, double low) {
+    const V least(low);
+    const Bits larger(v.native > least.native);
+    return bit_cast_lanes<V>(Bits((larger.native & bit_cast_lanes<Bits>(v).native) |
+                                  (~larger.native & bit_cast_lanes<Bits>(least).native)));
+  }
   /// A bit for each token where `good` is not set.
   TOKENNORM_INLINE static unsigned failed(const Bits& good) {
     unsigned good_bits = 0;
@@ -136,10 +143,12 @@ TOKENNORM_INLINE unsigned finish(const float* pivots, const double* sums, const 
       variance = mean_square - opaque(delta * delta);
     }
     const V radicand = variance + added;
-    V root = radicand;
+    // Where it is less, the row is redone; a root or quotient of it might trap.
+    const V divisor = T::no_less_than(radicand, Limits<float>::smallest);
+    V root = divisor;
     square_root(root.native);
     // A quotient that does not wait for the root.
-    const V rstd(root.native * (one.native / radicand.native));
+    const V rstd(root.native * (one.native / divisor.native));
     T::put(moments.precise_rstd + i, rstd);
     T::put(moments.rstd + i, rstd);
     if constexpr (Centred) {
@@ -178,7 +187,9 @@ TOKENNORM_INLINE unsigned finish(const double* pivots, const Pair* sums, const P
       delta = product<Level>(T::get(sums + i), inverse_count);
       radicand = radicand + -product<Level>(delta, delta);
     }
-    const V rstd = reciprocal_root<Level>(radicand);
+    // As for float.
+    const V rstd = reciprocal_root<Level>(
+        Pairs<T::width>{T::no_less_than(radicand.high, Limits<double>::smallest), radicand.low});
     T::put(moments.precise_rstd + i, rstd);
     T::put(moments.rstd + i, rstd);
     if constexpr (Centred) {
@@ -252,7 +263,7 @@ struct PreciseMomentsTask {
         }
       }
       const P result = (sum + block) / static_cast<P>(n);
-      if (pass == 0) moments.center[0] = static_cast<A>(result);
+      if (pass == 0) moments.center[0] = static_cast<A>(within_range(result));
       if (pass == 1) moments.rest[0] = result;
       if (pass == 2) variance = result;
     }
@@ -262,6 +273,14 @@ struct PreciseMomentsTask {
     moments.precise_rstd[0] = static_cast<double>(moments.wide_rstd[0]);
     moments.rstd[0] = static_cast<A>(moments.wide_rstd[0]);
     moments.slow = 1;
+  }
+
+ private:
+  /// A mean of the largest numbers that was rounded upwards is beyond them.
+  TOKENNORM_INLINE static Precise<A> within_range(Precise<A> mean) {
+    constexpr Precise<A> largest = std::numeric_limits<A>::max(), beyond = largest * 1.5;
+    const Precise<A> size = std::fabs(mean);
+    return size > largest && size < beyond ? std::copysign(largest, mean) : mean;
   }
 };
 

@@ -268,15 +268,20 @@ void Norm<Kind, Param, Channels>::backward_with(const Kernel& kernel, const X& x
                                                 const DSum& dsum, const DX& dx,
                                                 NormGradients<G>& gradients, E& executor) const {
   const auto norm = arguments_at<A>(centred ? stats.mean.data() : nullptr, stats.rstd.data());
+  const bool is_in_place = kernels::is_in(dx.data, x) || kernels::is_in(dx.data, dy);
   kernels::GradientSums<A, G> sums(x.tokens, channels(),
                                    options_.scale ? gradients.scale.data() : nullptr,
-                                   options_.shift ? gradients.shift.data() : nullptr);
+                                   options_.shift ? gradients.shift.data() : nullptr, is_in_place);
   const kernels::Backward<A, Channels, X, DY, DSum, DX, std::remove_const_t<decltype(norm)>>
-      arguments{{channels()}, x, dy, dsum, dx, norm, sums.scale(), sums.shift(), sums.added_up()};
+      arguments{{channels()}, x, dy, dsum, dx, norm, sums.scale(), sums.shift(), sums.progress()};
   executor.parallel_for(kernels::chunk_count(x.tokens),
                         std::max<Index>(1, token_grain(channels()) / kernels::tokens_per_chunk),
                         [&](Index begin, Index end) { kernel(arguments, begin, end); });
-  sums.finish();
+  sums.finish([&]([[maybe_unused]] double* scale, [[maybe_unused]] double* shift) {
+    if constexpr (std::is_same_v<A, float>) {
+      kernels::take_precise_sums(arguments, 0, x.tokens, scale, shift, false);
+    }
+  });
 }
 
 // ---- module -------------------------------------------------------------------------------------
