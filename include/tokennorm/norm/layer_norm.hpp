@@ -15,12 +15,17 @@ namespace tokennorm {
 ///            bfloat16 result from below 2⁻¹²⁶ may be a zero. tests/norm/layer_norm_accuracy.cpp
 ///            |dx − exact| ≤ 8·2⁻²⁴·rstd·max|(o + γ)·dy|·max(1, max|x̂|), per row;
 ///            dγ within 8·2⁻²⁴·Σ|dy|·max(1, max|x̂|), dβ within 8·2⁻²⁴·Σ|dy|, the sums over tokens;
-///            all where (o + γ)·dy is not subnormal.
-///            tests/norm/backward_accuracy.cpp
+///            all where (o + γ)·dy is not subnormal; dγ and dβ of double where the sum of these
+///            sizes has room in a double. A dx that is finite does not become infinite by rounding,
+///            but in half. tests/norm/backward_accuracy.cpp
+///            Where subnormal numbers are flushed (FTZ, DAZ) one counts as zero, in what is read as
+///            in a result, and the bounds hold for rows that have none; they double in rounding
+///            upwards or downwards. tests/norm/floating_point_environment.cpp
 /// Aliasing   y may be x; dx may be x, dy or dsum; sum and y may each be residual or update, not
-///            each other. Any other overlap of operands is refused
+///            each other. Any other overlap of operands is refused, as is that of an output with
+///            itself, with γ and β, with the statistics or the gradients
 /// Throws     std::invalid_argument on a shape mismatch, a bad option or a refused overlap, before
-///            anything is written; std::logic_error on backward before forward
+///            anything is written; std::logic_error on a backward without a forward of its own
 /// Source     Ba, Kiros, Hinton 2016, arXiv:1607.06450, eq. 4
 ///
 ///     LayerNorm<float> norm(768, {.epsilon = 1e-12});

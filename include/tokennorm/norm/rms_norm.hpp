@@ -14,8 +14,12 @@ namespace tokennorm {
 ///            from below 2⁻¹²⁶ may be a zero. tests/norm/rms_norm_accuracy.cpp
 ///            |dx − exact| ≤ 8·2⁻²⁴·rstd·max|(o + γ)·dy|·max(1, max|x̂|), per row;
 ///            dγ within 8·2⁻²⁴·Σ|dy|·max(1, max|x̂|), dβ within 8·2⁻²⁴·Σ|dy|, the sums over tokens;
-///            all where (o + γ)·dy is not subnormal.
-///            tests/norm/backward_accuracy.cpp
+///            all where (o + γ)·dy is not subnormal; dγ and dβ of double where the sum of these
+///            sizes has room in a double. A dx that is finite does not become infinite by rounding,
+///            but in half. tests/norm/backward_accuracy.cpp
+///            Where subnormal numbers are flushed (FTZ, DAZ) one counts as zero, in what is read as
+///            in a result, and the bounds hold for rows that have none; they double in rounding
+///            upwards or downwards. tests/norm/floating_point_environment.cpp
 /// Aliasing   as LayerNorm
 /// Throws     as LayerNorm
 /// Source     Zhang, Sennrich 2019, arXiv:1910.07467, eq. 4
