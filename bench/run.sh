@@ -4,11 +4,14 @@
 #
 #   ./bench/run.sh [options]
 #
+#   --against REVISION compare with another revision of this repository instead: both are built by the
+#                      same compiler and timed in turn on the same memory; prints this time over that
+#                      one, and the geometric mean
 #   --peers            measure oneDNN and libtorch as well (500 MB of packages)
 #   --filter REGEX     only benchmarks whose name, operation/dtype/shape/contestant, matches
 #   --repetitions N    of each benchmark, on fresh buffers, interleaved at random with those that it
-#                      is compared with (default 9)
-#   --min-time S       seconds of each repetition (default 0.01)
+#                      is compared with (default 9; --against 15)
+#   --min-time S       seconds of each repetition (default 0.01; --against 0.002)
 #   --json FILE        keep the raw figures
 #   --plot DIR         draw the share of the floor and the peers, as SVG and PNG
 #   --help             show this text
@@ -27,10 +30,11 @@ die() {
   exit 2
 }
 
+against=
 peers=OFF
 filter=.
-repetitions=9
-min_time=0.01
+repetitions=
+min_time=
 json=
 plot=
 while [ $# -gt 0 ]; do
@@ -43,9 +47,10 @@ while [ $# -gt 0 ]; do
       peers=ON
       shift
       ;;
-    --filter | --repetitions | --min-time | --json | --plot)
+    --against | --filter | --repetitions | --min-time | --json | --plot)
       [ $# -ge 2 ] || die "$1 needs a value"
       case $1 in
+        --against) against=$2 ;;
         --filter) filter=$2 ;;
         --repetitions) repetitions=$2 ;;
         --min-time) min_time=$2 ;;
@@ -65,10 +70,26 @@ install_packages g++ cmake ninja=ninja-build ccache libeigen3-dev libbenchmark-d
 [ -z "$plot" ] || install_packages gnuplot=gnuplot-nox
 use_fast_tools
 
+if [ -n "$against" ]; then
+  revision=$(git -C "$root" rev-parse --verify --quiet "$against^{commit}") ||
+    die "there is no revision $against"
+  rm -rf "$build/against"
+  mkdir -p "$build/against"
+  git -C "$root" archive "$revision" include | tar -x -C "$build/against"
+  {
+    cmake -S "$root" -B "$build" -DTOKENNORM_BUILD_TESTS=OFF -DTOKENNORM_BUILD_EXAMPLES=OFF \
+      -DTOKENNORM_BENCH_AGAINST="$build/against/include"
+    cmake --build "$build" --target bench_against
+  } >&2
+  echo "tokennorm: this revision against $(git -C "$root" describe --always "$revision")" >&2
+  exec "$build/bench/bench_against" --filter "$filter" ${repetitions:+--rounds "$repetitions"} \
+    ${min_time:+--min-time "$min_time"}
+fi
+
 # What the build says stays out of the table.
 {
   cmake -S "$root" -B "$build" -DTOKENNORM_BUILD_TESTS=OFF -DTOKENNORM_BUILD_EXAMPLES=OFF \
-    -DTOKENNORM_BENCH_PEERS=$peers
+    -DTOKENNORM_BENCH_PEERS=$peers -DTOKENNORM_BENCH_AGAINST=
   cmake --build "$build"
 } >&2
 if [ ! -x "$build/bench/bench_tokennorm" ]; then
@@ -77,10 +98,11 @@ if [ ! -x "$build/bench/bench_tokennorm" ]; then
 fi
 
 results=${json:-$build/results.json}
+repetitions=${repetitions:-9}
 echo "tokennorm: measuring; each benchmark runs $repetitions times" >&2
 if ! "$build/bench/bench_tokennorm" --benchmark_filter="$filter" --by_cell="$results" \
   --benchmark_enable_random_interleaving=true --benchmark_repetitions="$repetitions" \
-  --benchmark_min_time="$min_time" \
+  --benchmark_min_time="${min_time:-0.01}" \
   >"$build/log.txt" 2>&1 || ! grep -q '"run_name"' "$results"; then
   cat "$build/log.txt" >&2
   exit 1

@@ -140,6 +140,7 @@ const char* name(Operation operation, Dtype dtype) {
     case Operation::rms_norm_residual_add:
       return "onednn_composed";
     case Operation::rms_norm_backward:
+    case Operation::layer_norm_unstored_sum:
       return nullptr;
   }
   return nullptr;
@@ -167,6 +168,7 @@ std::unique_ptr<tokennorm::bench::Prepared> prepare(const Operands& operands) {
       add_rms_norm(calls, operands, operands.sum);
       break;
     case Operation::rms_norm_backward:
+    case Operation::layer_norm_unstored_sum:
       return nullptr;
   }
   return tokennorm::bench::prepared(std::move(calls));

@@ -15,11 +15,13 @@ enum class Operation {
   rms_norm_backward,
   layer_norm_residual_add,
   rms_norm_residual_add,
+  layer_norm_unstored_sum,
 };
 
 constexpr bool is_centred(Operation operation) {
   return operation == Operation::layer_norm || operation == Operation::layer_norm_backward ||
-         operation == Operation::layer_norm_residual_add;
+         operation == Operation::layer_norm_residual_add ||
+         operation == Operation::layer_norm_unstored_sum;
 }
 
 enum class Dtype { float32, bfloat16 };

@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <limits>
 #include <numeric>
 #include <type_traits>
 #include <utility>
@@ -166,19 +167,42 @@ struct Footprint {
   return share_elements(a, b);
 }
 
-/// Whether the ranges of addresses are sure not to meet; false also where a stride is negative,
-/// which takes a closer look. Inlined, as a call of one token feels each call that it makes.
+/// The addresses from a first byte to behind the last, of one operand or of several. Inlined, as a
+/// call of one token feels each check that it makes.
+struct Addresses {
+  std::intptr_t begin = std::numeric_limits<std::intptr_t>::max();  // none
+  std::intptr_t end = std::numeric_limits<std::intptr_t>::min();
+
+  TOKENNORM_INLINE bool meet(const Addresses& other) const {
+    return begin < other.end && other.begin < end;
+  }
+  /// Those of an Eigen vector too.
+  TOKENNORM_INLINE void include(const auto& vector) {
+    if (vector.size() == 0) return;
+    const auto first = reinterpret_cast<std::intptr_t>(vector.data());
+    begin = std::min(begin, first);
+    end =
+        std::max(end, first + std::intptr_t{vector.size()} * std::intptr_t{sizeof(*vector.data())});
+  }
+};
+
+/// Those of a view; where a stride is negative, which takes a closer look, all that there are. In
+/// bytes, and of the width of an address: Eigen's index may be narrower.
+template <class Scalar>
+TOKENNORM_INLINE Addresses addresses_of(const TokenView<Scalar>& view) {
+  if ((view.token_stride | view.channel_stride) < 0) {
+    return {std::numeric_limits<std::intptr_t>::min(), std::numeric_limits<std::intptr_t>::max()};
+  }
+  const auto begin = reinterpret_cast<std::intptr_t>(view.data);
+  const std::intptr_t last = std::intptr_t{view.tokens - 1} * view.token_stride +
+                             std::intptr_t{view.channels - 1} * view.channel_stride;
+  return {begin, begin + (last + 1) * std::intptr_t{sizeof(Scalar)}};
+}
+
+/// Whether the ranges of addresses are sure not to meet.
 template <class A, class B>
 TOKENNORM_INLINE bool are_apart(const TokenView<A>& a, const TokenView<B>& b) {
-  if ((a.token_stride | a.channel_stride | b.token_stride | b.channel_stride) < 0) return false;
-  const auto begin = [](const auto& view) { return reinterpret_cast<std::intptr_t>(view.data); };
-  // In bytes and of the width of an address: Eigen's index may be narrower.
-  const auto end = [&](const auto& view) {
-    const std::intptr_t last = std::intptr_t{view.tokens - 1} * view.token_stride +
-                               std::intptr_t{view.channels - 1} * view.channel_stride;
-    return begin(view) + (last + 1) * std::intptr_t{sizeof(*view.data)};
-  };
-  return end(a) <= begin(b) || end(b) <= begin(a);
+  return !addresses_of(a).meet(addresses_of(b));
 }
 
 /// Whether two elements of a view are one in memory: i·token_stride = j·channel_stride for some

@@ -218,26 +218,57 @@ class Norm {
   template <class G>
   void size_gradients(NormGradients<G>& gradients) const;
 
-  /// Fails where an output stands in the memory of the parameters.
-  template <class Y>
-  void check_parameters_apart(const Output<Y>& output) const {
-    output.check_apart("scale", view_of(scale_), false);
-    output.check_apart("shift", view_of(shift_), false);
-  }
-  /// Fails where an operand shares memory with the statistics or gradients of the call.
-  template <class S, class View>
-  void check_apart_from(const TokenStatistics<S>& stats, const char* name, const View& view) const {
-    check_overlap(who(), name, view, "stats.rstd", view_of(stats.rstd), false);
-    if constexpr (centred) {
-      check_overlap(who(), name, view, "stats.mean", view_of(stats.mean), false);
+  /// The memory that belongs to a call beside its operands: that of the parameters, of the
+  /// statistics, and of the gradients in a backward. Statistics are written in a forward.
+  template <class S, class G>
+  struct OwnMemory {
+    const Norm& norm;
+    const TokenStatistics<S>* stats;  // or null
+    const NormGradients<G>* gradients;
+    Addresses all;
+
+    TOKENNORM_INLINE OwnMemory(const Norm& n, const TokenStatistics<S>* s,
+                               const NormGradients<G>* g)
+        : norm(n), stats(s), gradients(g) {
+      all.include(n.scale_);
+      all.include(n.shift_);
+      if (s != nullptr) {
+        all.include(s->rstd);
+        if constexpr (centred) all.include(s->mean);
+      }
+      if (g != nullptr) {
+        all.include(g->scale);
+        all.include(g->shift);
+      }
     }
-  }
-  template <class G, class View>
-  void check_apart_from(const NormGradients<G>& gradients, const char* name,
-                        const View& view) const {
-    check_overlap(who(), name, view, "the gradient of scale", view_of(gradients.scale), false);
-    check_overlap(who(), name, view, "the gradient of shift", view_of(gradients.shift), false);
-  }
+    /// Fails where an operand shares some of it and one of the two is written.
+    template <class T>
+    TOKENNORM_INLINE void check_apart(const char* name, const TokenView<T>& view,
+                                      bool is_written) const {
+      if (addresses_of(view).meet(all)) [[unlikely]]
+        check_each(name, view, is_written);
+    }
+
+   private:
+    template <class T>
+    [[gnu::noinline]] void check_each(const char* name, TokenView<T> view, bool is_written) const {
+      const auto check = [&](const char* own, const auto& vector) {
+        check_overlap(norm.who(), name, view, own, view_of(vector), false);
+      };
+      if (is_written) {
+        check("scale", norm.scale_);
+        check("shift", norm.shift_);
+      }
+      if (stats != nullptr && (is_written || gradients == nullptr)) {
+        check("stats.rstd", stats->rstd);
+        if constexpr (centred) check("stats.mean", stats->mean);
+      }
+      if (gradients != nullptr) {
+        check("the gradient of scale", gradients->scale);
+        check("the gradient of shift", gradients->shift);
+      }
+    }
+  };
 
   Index statistics_channels() const {
     if constexpr (centred) {

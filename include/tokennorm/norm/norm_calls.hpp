@@ -61,10 +61,10 @@ void Norm<Kind, Param, Channels>::forward_call(const X& x, Y& y, TokenStatistics
   check_input("x", in);
   const Output output(who(), "y", y, in.tokens, channels());
   output.check_apart("x", in);
-  check_parameters_apart(output);
+  const OwnMemory<S, GradientScalar> own(*this, stats, nullptr);
+  own.check_apart("y", output.view(), true);
   if (stats != nullptr) {
-    check_apart_from(*stats, "x", in);
-    check_apart_from(*stats, "y", output.view());
+    own.check_apart("x", in, false);
     size_statistics(*stats, in.tokens);
   }
   const auto out = output.take();
@@ -104,23 +104,24 @@ void Norm<Kind, Param, Channels>::sum_call(const R& residual, const U& update, S
   const auto u = as_const(view_of(update_operand));
   check_input("residual", h);
   check_shape(who(), "update", u, h.tokens, h.channels);
+  const OwnMemory<S, GradientScalar> own(*this, stats, nullptr);
   if (stats != nullptr) {
-    check_apart_from(*stats, "residual", h);
-    check_apart_from(*stats, "update", u);
+    own.check_apart("residual", h, false);
+    own.check_apart("update", u, false);
   }
-  const auto checked = [&](const char* name, auto& operand) {
-    const Output output(who(), name, operand, h.tokens, channels());
+  const auto check_output = [&](const char* name, const auto& output)
+      __attribute__((always_inline)) {
     output.check_apart("residual", h);
     output.check_apart("update", u);
-    check_parameters_apart(output);
-    if (stats != nullptr) check_apart_from(*stats, name, output.view());
-    return output;
+    own.check_apart(name, output.view(), true);
   };
-  const auto output = checked("y", y);
+  const Output output(who(), "y", y, h.tokens, channels());
+  check_output("y", output);
   // Where the sum is not wanted it is still rounded as if it were stored with the residual.
   const auto s = [&] {
     if constexpr (has_sum) {
-      const auto sum_output = checked("sum", sum);
+      const Output sum_output(who(), "sum", sum, h.tokens, channels());
+      check_output("sum", sum_output);
       if (static_cast<const void*>(&sum) == static_cast<const void*>(&y)) {
         fail_overlap(who(), "y", "sum", false);
       }
@@ -213,16 +214,15 @@ void Norm<Kind, Param, Channels>::backward_call(const char* x_name, const X& x,
   }();
   check_gradients(gradients);
   const Output output(who(), "dx", dx, in.tokens, channels());
-  const auto check_read = [&](const char* name, const auto& view) {
+  const OwnMemory<S, G> own(*this, &stats, &gradients);
+  const auto check_read = [&](const char* name, const auto& view) __attribute__((always_inline)) {
     output.check_apart(name, view);
-    check_apart_from(gradients, name, view);
+    own.check_apart(name, view, false);
   };
   check_read(x_name, in);
   check_read("dy", out_gradient);
   if constexpr (has_dsum) check_read("dsum", skip);
-  check_parameters_apart(output);
-  check_apart_from(stats, "dx", output.view());
-  check_apart_from(gradients, "dx", output.view());
+  own.check_apart("dx", output.view(), true);
   size_gradients(gradients);
   const auto result = output.take();
 
