@@ -161,7 +161,7 @@ class Output {
     check_overlap(who_, name_, view_of(y_), other_name, other, same_allowed && has_shape_);
   }
 
-  auto view() const { return view_of(y_); }
+  TOKENNORM_INLINE auto view() const { return view_of(y_); }
 
   /// The view of y in its shape.
   TOKENNORM_INLINE auto take() const {

@@ -214,18 +214,18 @@ struct PreciseTask {
 
 /// Σ dy·x̂ and Σ dy of tokens [first, last) in double, for sums that float does not hold: rare.
 /// Written to the totals, or added to what is there.
-template <class Arguments>
-void take_precise_sums(const Arguments& args, Index first, Index last, double* scale_total,
-                       double* shift_total, bool is_added) {
-  const Index channels = args.channels.get();
-  const Index n = step::statistics_count(args.norm, channels);
+template <class X, class DY, class Norm>
+void take_precise_sums(const X& tokens, const DY& gradients, const Norm& norm, Index first,
+                       Index last, double* scale_total, double* shift_total,
+                       bool is_added) noexcept {
+  const Index channels = tokens.channels;
+  const Index n = step::statistics_count(norm, channels);
   for (Index t = first; t < last; ++t) {
-    const auto x = column_of(args.x, t, 1);
-    const auto dy = column_of(args.dy, t, 1);
-    using X = std::remove_const_t<decltype(x)>;
+    const auto x = column_of(tokens, t, 1);
+    const auto dy = column_of(gradients, t, 1);
+    using Token = std::remove_const_t<decltype(x)>;
     Moments<float, 1> moments;
-    Baseline::call(PreciseMomentsTask<decltype(Arguments::norm)::centred, float, X>{
-        x, n, args.norm.epsilon, moments});
+    Baseline::call(PreciseMomentsTask<Norm::centred, float, Token>{x, n, norm.epsilon, moments});
     const auto put = [is_empty = !is_added && t == first](double& total, double value) {
       total = is_empty ? value : total + value;
     };
@@ -260,19 +260,22 @@ TOKENNORM_INLINE void for_each_fold(const Arguments& args, Index begin, Index en
     const Index last = std::min(args.x.tokens, first + tokens_per_chunk);
     for (Index t = first; t < last; t += tokens_per_fold) {
       const Index stop = std::min(last, t + tokens_per_fold);
+      ChannelSums<A> scale_fold = scale_sums, shift_fold = shift_sums;
+      bool is_folded = args.x.tokens <= tokens_per_fold;
       if constexpr (std::is_same_v<A, float>) {
         bool is_huge = false;
         if (looks_first) Level::call(HugeTask{args, t, stop, is_huge});
         if (is_huge) [[unlikely]] {
-          take_precise_sums(args, t, stop, scale_sums.wanted() ? scale_sums.total : nullptr,
+          take_precise_sums(args.x, args.dy, args.norm, t, stop,
+                            scale_sums.wanted() ? scale_sums.total : nullptr,
                             shift_sums.wanted() ? shift_sums.total : nullptr, t > first);
-          args.progress->is_total = args.progress->is_total || args.x.tokens <= tokens_per_fold;
-          f(t, stop, ChannelSums<A>{}, ChannelSums<A>{});
-          continue;
+          if (is_folded) args.progress->is_total = true;
+          is_folded = true;
+          scale_fold = shift_fold = {};
         }
       }
-      f(t, stop, scale_sums, shift_sums);
-      if (args.x.tokens > tokens_per_fold) {
+      f(t, stop, scale_fold, shift_fold);
+      if (!is_folded) {
         scale_sums.template fold<Level>(channels, t == first);
         shift_sums.template fold<Level>(channels, t == first);
       }

@@ -58,6 +58,7 @@ namespace compiled {
 
 using Read = TokenView<const float>;
 using Written = TokenView<float>;
+using Sum = SumOfViews<float>;
 
 template <class Update, class Summed, class Streamed, class Normed, class Post, class Out,
           class Pre>
@@ -84,7 +85,8 @@ struct Steps {
 
   using Backpropagate = Gradient<Read, Absent, Centred>;
   using BackpropagateSum = Gradient<Read, Read, Centred>;
-  using BackpropagateOfSum = Gradient<SumOfViews<float>, Absent, Centred>;
+  using BackpropagateOfSum = Gradient<Sum, Absent, Centred>;
+  using Saved = NormArguments<Centred, float, const float>;
 };
 using LayerNormSteps = Steps<true>;
 using RMSNormSteps = Steps<false>;
@@ -93,7 +95,13 @@ using RMSNormSteps = Steps<false>;
 
 #define TOKENNORM_KERNEL(run, step) \
   TOKENNORM_COMPILED void run(const compiled::step&, Index, Index) noexcept;
+#define TOKENNORM_PRECISE_SUMS(Steps, DY)                                                         \
+  TOKENNORM_COMPILED void take_precise_sums(const compiled::Read&, const compiled::DY&,           \
+                                            const compiled::Steps::Saved&, Index, Index, double*, \
+                                            double*, bool) noexcept;
 #define TOKENNORM_KERNELS(Steps)                                 \
+  TOKENNORM_PRECISE_SUMS(Steps, Read)                            \
+  TOKENNORM_PRECISE_SUMS(Steps, Sum)                             \
   TOKENNORM_KERNEL(run_rows, Steps::Normalize)                   \
   TOKENNORM_KERNEL(run_rows, Steps::NormalizeAdd)                \
   TOKENNORM_KERNEL(run_rows, Steps::AddNormalize)                \
@@ -113,6 +121,7 @@ TOKENNORM_KERNELS(RMSNormSteps)
 TOKENNORM_COMPILED void dispatch(const AddPartialsTask<float, float>&) noexcept;
 
 #undef TOKENNORM_KERNELS
+#undef TOKENNORM_PRECISE_SUMS
 #undef TOKENNORM_KERNEL
 #undef TOKENNORM_COMPILED
 

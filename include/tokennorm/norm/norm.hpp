@@ -136,6 +136,7 @@ class Norm {
   template <class DY, Executor E = const Serial&>
   auto backward(const DY& dy, E&& executor = serial);
   NormGradients<GradientScalar>& gradients() {
+    check_gradients(gradients_);
     size_gradients(gradients_);
     return gradients_;
   }
@@ -246,12 +247,15 @@ class Norm {
     TOKENNORM_INLINE void check_apart(const char* name, const TokenView<T>& view,
                                       bool is_written) const {
       if (addresses_of(view).meet(all)) [[unlikely]]
-        check_each(name, view, is_written);
+        check_each(norm, stats, gradients, name, view, is_written);
     }
 
    private:
+    // Not of the object, which would have to be in memory for it.
     template <class T>
-    [[gnu::noinline]] void check_each(const char* name, TokenView<T> view, bool is_written) const {
+    [[gnu::noinline]] static void check_each(const Norm& norm, const TokenStatistics<S>* stats,
+                                             const NormGradients<G>* gradients, const char* name,
+                                             TokenView<T> view, bool is_written) {
       const auto check = [&](const char* own, const auto& vector) {
         check_overlap(norm.who(), name, view, own, view_of(vector), false);
       };
@@ -339,7 +343,6 @@ void Norm<Kind, Param, Channels>::size_gradients(NormGradients<G>& gradients) co
   const auto size = [this](bool on, auto& gradient) {
     if (on && gradient.size() != channels()) gradient.setZero(channels());
   };
-  check_gradients(gradients);
   size(options_.scale, gradients.scale);
   size(options_.shift, gradients.shift);
 }

@@ -118,7 +118,7 @@ void Norm<Kind, Param, Channels>::sum_call(const R& residual, const U& update, S
   const Output output(who(), "y", y, h.tokens, channels());
   check_output("y", output);
   // Where the sum is not wanted it is still rounded as if it were stored with the residual.
-  const auto s = [&] {
+  const auto s = [&]() __attribute__((always_inline)) {
     if constexpr (has_sum) {
       const Output sum_output(who(), "sum", sum, h.tokens, channels());
       check_output("sum", sum_output);
@@ -130,7 +130,8 @@ void Norm<Kind, Param, Channels>::sum_call(const R& residual, const U& update, S
     } else {
       return kernels::NotStored<ScalarOf<R>>{};
     }
-  }();
+  }
+  ();
   const auto out = output.take();
   if (stats != nullptr) size_statistics(*stats, h.tokens);
   using A =
@@ -279,7 +280,7 @@ void Norm<Kind, Param, Channels>::backward_with(const Kernel& kernel, const X& x
                         [&](Index begin, Index end) { kernel(arguments, begin, end); });
   sums.finish([&]([[maybe_unused]] double* scale, [[maybe_unused]] double* shift) {
     if constexpr (std::is_same_v<A, float>) {
-      kernels::take_precise_sums(arguments, 0, x.tokens, scale, shift, false);
+      kernels::take_precise_sums(x, dy, norm, 0, x.tokens, scale, shift, false);
     }
   });
 }
