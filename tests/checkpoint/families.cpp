@@ -258,6 +258,47 @@ TEST(Families, AreFoundByName) {
                {"no family is called gtp2", "llms_from_scratch, bert"});
 }
 
+/// As a program has them that learns its prefix when it runs: nothing here outlives the call.
+Family behind(const std::string& prefix) {
+  Family mine = families::llama;
+  mine.name = std::string_view(prefix);
+  mine.layer = prefix + "model.layers.{}.";
+  mine.keys[static_cast<std::size_t>(NormRole::final)] = (prefix + "model.norm").c_str();
+  return mine;
+}
+
+TEST(Families, OwnWhatACopyOfThemIsGiven) {
+  Family copy = families::gpt2;
+  {
+    const Family mine = behind("language_model.some_longer_prefix.");
+    copy = mine;
+    copy = std::as_const(copy);
+    EXPECT_EQ(mine.key(NormRole::final), "language_model.some_longer_prefix.model.norm");
+  }
+  Family moved = std::move(copy);
+  copy = families::gpt2;
+  EXPECT_EQ(moved.name, "language_model.some_longer_prefix.");
+  EXPECT_EQ(moved.key(NormRole::attention, 3),
+            "language_model.some_longer_prefix.model.layers.3.input_layernorm");
+  EXPECT_EQ(moved.key(NormRole::final), "language_model.some_longer_prefix.model.norm");
+  EXPECT_EQ(copy.key(NormRole::attention, 3), "h.3.ln_1");
+  moved.layer = "";
+  EXPECT_TRUE(moved.layer.empty());
+}
+
+constexpr Family gpt2_with_another_end = [] {
+  Family mine = families::gpt2;
+  mine.keys[static_cast<std::size_t>(NormRole::final)] = "last_norm";
+  return mine;
+}();
+
+TEST(Families, AreConstants) {
+  static_assert(families::llama.layer == "model.layers.{}.");
+  static_assert(&find_family("llama") == &families::llama);
+  static_assert(gpt2_with_another_end.own_key(NormRole::final) == "last_norm");
+  EXPECT_EQ(gpt2_with_another_end.key(NormRole::attention, 2), "h.2.ln_1");
+}
+
 TEST(Families, RefuseARoleThatTheyDoNotHave) {
   EXPECT_FALSE(families::bert.has(NormRole::final));
   EXPECT_EQ(message_of<std::invalid_argument>([] { families::bert.key(NormRole::final); }),

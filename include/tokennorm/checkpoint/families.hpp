@@ -14,6 +14,7 @@
 #pragma once
 
 #include "tokennorm/checkpoint/errors.hpp"
+#include "tokennorm/checkpoint/family.hpp"
 #include "tokennorm/core/checks.hpp"
 
 #include <algorithm>
@@ -24,106 +25,6 @@
 #include <string_view>
 
 namespace tokennorm {
-
-/// Where a norm stands: the prefixes that blocks and stacks use in visit_parameters, without their
-/// `_norm`. In Post-LN, `attention` and `feed_forward` are the norms after these sublayers.
-enum class NormRole {
-  embedding,
-  attention,
-  attention_output,
-  feed_forward,
-  feed_forward_output,
-  final
-};
-
-enum class NormKind { layer_norm, rms_norm };
-
-/// y = x + f(N(x)), N(x + f(x)), x + N(f(N(x))), x + N(f(x))
-enum class Placement { pre_ln, post_ln, sandwich_ln, residual_post_norm };
-
-/// What γ and β are called.
-enum class Naming { scale_shift, weight_bias, gamma_beta, g_b, w_b };
-
-/// A family of models. To say that a model differs, change a copy:
-///
-///     Family mine = families::gpt2;
-///     mine.epsilon = 1e-6;
-struct Family {
-  std::string_view name;
-  std::string_view model_types;  // those of config.json, with blanks between
-  NormKind norm;
-  double epsilon;
-  bool epsilon_varies;  // from model to model: it stands in config.json only; this is a usual one
-  double scale_offset;
-  Placement placement;
-  Naming naming;             // what is written; whatever naming is there is read
-  std::string_view layer;    // before the keys of a layer; {} is its number
-  std::string_view keys[6];  // by NormRole; "" for a norm that the family does not have
-
-  bool has(NormRole role) const { return !own_key(role).empty(); }
-
-  /// The name of a norm, without that of its parameter.
-  std::string key(NormRole role, Index layer_number = 0) const;
-
-  constexpr std::string_view own_key(NormRole role) const {
-    return keys[static_cast<std::size_t>(role)];
-  }
-};
-
-namespace detail {
-
-/// What some files have before every name and others do not; keys are compared without it.
-inline constexpr std::string_view optional_prefixes[] = {"transformer.", "model.", "bert.",
-                                                         "roberta."};
-
-constexpr std::string_view without_optional_prefix(std::string_view name) {
-  for (const std::string_view prefix : optional_prefixes) {
-    if (name.starts_with(prefix)) return name.substr(prefix.size());
-  }
-  return name;
-}
-
-inline constexpr std::size_t role_count = 6;
-inline constexpr const char* role_names[role_count] = {
-    "embedding", "attention", "attention_output", "feed_forward", "feed_forward_output", "final"};
-
-constexpr bool is_of_layer(NormRole role) {
-  return role != NormRole::embedding && role != NormRole::final;
-}
-
-constexpr const char* name_of(NormRole role) { return role_names[static_cast<std::size_t>(role)]; }
-constexpr const char* name_of(NormKind kind) {
-  return kind == NormKind::layer_norm ? "LayerNorm" : "RMSNorm";
-}
-constexpr const char* name_of(Placement placement) {
-  constexpr const char* names[] = {"Pre-LN", "Post-LN", "Sandwich-LN", "residual-post-norm"};
-  return names[static_cast<std::size_t>(placement)];
-}
-
-/// The names of γ and β, by Naming.
-struct ParameterNames {
-  std::string_view scale, shift;
-};
-inline constexpr ParameterNames parameter_names[] = {
-    {"scale", "shift"}, {"weight", "bias"}, {"gamma", "beta"}, {"g", "b"}, {"w", "b"}};
-
-/// Another formula under names like these: unbiased σ, and ε outside the root.
-inline constexpr std::string_view foreign_scale = "a_2";
-inline constexpr const char* foreign_reason =
-    "a_2 and b_2 are the parameters of another formula (unbiased standard deviation, epsilon "
-    "outside the root: The Annotated Transformer, old OpenNMT-py), which LayerNorm does not "
-    "compute";
-
-/// "llama" or "llama (llama, mistral)", as errors name a family.
-[[gnu::cold, gnu::noinline]] inline std::string described(const Family& family) {
-  std::string text(family.name);
-  if (family.model_types.empty() || family.model_types == family.name) return text;
-  text += " (";
-  for (const char c : family.model_types) text += c == ' ' ? std::string(", ") : std::string(1, c);
-  return text + ")";
-}
-
-}  // namespace detail
 
 namespace families {
 
@@ -224,26 +125,25 @@ inline constexpr const Family& transformer_lens_rms = find_family("transformer_l
 
 }  // namespace families
 
-inline std::string Family::key(NormRole role, Index layer_number) const {
-  const std::string_view own = own_key(role);
-  if (own.empty()) {
-    const std::string who(name);
-    detail::fail({who.c_str()}, {"the family has no ", detail::name_of(role), " norm"});
+namespace detail {
+
+/// What some files have before every name and others do not; keys are compared without it.
+inline constexpr std::string_view optional_prefixes[] = {"transformer.", "model.", "bert.",
+                                                         "roberta."};
+
+constexpr std::string_view without_optional_prefix(std::string_view name) {
+  for (const std::string_view prefix : optional_prefixes) {
+    if (name.starts_with(prefix)) return name.substr(prefix.size());
   }
-  if (!detail::is_of_layer(role)) return std::string(own);
-  if (layer_number < 0) {
-    detail::fail({"Family::key"}, {"the layer is ", layer_number, "; expected 0 or more"});
-  }
-  std::string result(layer);
-  const std::size_t number = result.find("{}");
-  if (number == std::string::npos) {
-    detail::fail({"Family::key"}, {"what stands before the keys of a layer is ", result.c_str(),
-                                   "; expected {} in it, for the layer's number"});
-  }
-  return result.replace(number, 2, std::to_string(layer_number)).append(own);
+  return name;
 }
 
-namespace detail {
+/// Another formula under names like these: unbiased σ, and ε outside the root.
+inline constexpr std::string_view foreign_scale = "a_2";
+inline constexpr const char* foreign_reason =
+    "a_2 and b_2 are the parameters of another formula (unbiased standard deviation, epsilon "
+    "outside the root: The Annotated Transformer, old OpenNMT-py), which LayerNorm does not "
+    "compute";
 
 /// A tensor's name taken apart, and whether it ends like a norm's parameter.
 struct NormName {
