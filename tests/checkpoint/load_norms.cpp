@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <cstddef>
+#include <ctime>
 #include <string>
 #include <utility>
 #include <vector>
@@ -378,6 +379,32 @@ TEST(FindNorms, ListsThemInDataOrderAndNothingElse) {
       "transformer.ln_f 0 final 4"};
   EXPECT_EQ(found, expected);
   EXPECT_TRUE(find_norms(file, families::bert).empty());
+}
+
+/// Names alone, as many as a long header has.
+struct ManyNames {
+  std::vector<std::string> all;
+  const std::vector<std::string>& names() const { return all; }
+  bool contains(const std::string&) const { return false; }
+  std::vector<Index> shape(const std::string&) const { return {channels}; }
+  template <class Scalar>
+  TokenMatrix<Scalar> matrix(const std::string&) const {
+    return {};
+  }
+};
+
+TEST(FindNorms, TakesTimeInProportionToTheNames) {
+  const auto seconds = [](std::size_t count) {
+    ManyNames file;
+    for (std::size_t i = 0; i < count; ++i) {
+      file.all.push_back("h." + std::to_string(i) + ".ln_1.weight");
+    }
+    const auto start = std::clock();
+    EXPECT_EQ(find_norms(file, families::gpt2).size(), count);
+    return static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
+  };
+  // 16 times the names took 256 times the time, 20 s and more.
+  EXPECT_LT(seconds(160'000), 64 * (seconds(10'000) + 0.01));
 }
 
 }  // namespace

@@ -431,8 +431,6 @@ std::vector<NormInFile> find_norms(const File& file, const Family& family) {
       const auto role = static_cast<NormRole>(i);
       const Index layer = detail::layer_of(family, role, parts.norm);
       if (layer < 0) continue;
-      const auto is_same = [&](const NormInFile& norm) { return norm.prefix == parts.norm; };
-      if (std::any_of(norms.begin(), norms.end(), is_same)) continue;  // its other parameter
       Index channels = 1;
       for (const auto extent : file.shape(name)) channels *= static_cast<Index>(extent);
       norms.push_back({role, layer, std::string(parts.norm), channels});
@@ -440,11 +438,17 @@ std::vector<NormInFile> find_norms(const File& file, const Family& family) {
   }
   const auto place = [](const NormInFile& norm) {
     const int part = norm.role == NormRole::embedding ? 0 : norm.role == NormRole::final ? 2 : 1;
-    return std::tuple(part, norm.layer, norm.role);
+    return std::tuple(part, norm.layer, norm.role, std::string_view(norm.prefix));
   };
   std::stable_sort(norms.begin(), norms.end(), [&](const NormInFile& one, const NormInFile& other) {
     return place(one) < place(other);
   });
+  // A norm's two parameters stand together now.
+  norms.erase(std::unique(norms.begin(), norms.end(),
+                          [&](const NormInFile& one, const NormInFile& other) {
+                            return place(one) == place(other);
+                          }),
+              norms.end());
   return norms;
 }
 
