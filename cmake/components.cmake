@@ -27,6 +27,7 @@ add_component(openmp OpenMP::OpenMP_CXX adapters/openmp.hpp)
 add_component(thread_pool Threads::Threads adapters/thread_pool.hpp)
 add_component(safetensors nlohmann_json::nlohmann_json
   checkpoint/config.hpp
+  checkpoint/file_aside.hpp
   checkpoint/random_access_file.hpp
   checkpoint/safetensors.hpp
   checkpoint/safetensors_header.hpp)
