@@ -255,6 +255,9 @@ TEST(LoadNorms, ComparesEpsilonAsAFloatAndShowsTheDigitsThatDiffer) {
   EXPECT_EQ(firsts(stack), gpt2_firsts);
   expect_refused(pre_ln(layer(1.0000007e-5)), file, families::gpt2,
                  "has epsilon 1.0000007e-05; expected 1e-05 (if");
+  Family tiny = families::gpt2;
+  tiny.epsilon = 1e-50;
+  expect_refused(pre_ln(layer(1e-60)), file, tiny, "has epsilon 1e-60; expected 1e-50 (if");
   expect_refused(Stack(NoNorm{}, std::vector(layers, PostNorm(rms(), 1 + 0x1p-20)), NoNorm{}), file,
                  families::olmo2, "with alpha 1.00000095;");
 }

@@ -5,6 +5,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
@@ -86,6 +88,41 @@ TEST(LoadNorm, RoundsOnce) {
   load_norm(brain, file, "brain");
   EXPECT_EQ(static_cast<float>(half.scale()(0)), 1 + 0x1p-10f) << "not to the even 1";
   EXPECT_EQ(static_cast<float>(brain.scale()(0)), 1 + 0x1p-7f);
+}
+
+TEST(LoadNorm, RefusesAValueBeyondItsScalar) {
+  constexpr double infinity = std::numeric_limits<double>::infinity();
+  const auto loaded = [](auto norm, double value) {
+    TensorFile file;
+    file.add("n.weight", {1}, 1).add("n.bias", {1}, value);
+    load_norm(norm, file, "n");
+    return static_cast<double>(norm.shift()(0));
+  };
+  const LayerNorm<Eigen::half> half(1);
+  const LayerNorm<Eigen::bfloat16> brain(1);
+  const LayerNorm<float> single(1);
+  EXPECT_EQ(loaded(half, 65520 - 0x1p-30), 65504);
+  EXPECT_EQ(loaded(brain, -0x1.ffp127 * (1 - 0x1p-53)), -0x1.fep127);
+  EXPECT_EQ(loaded(single, 0x1.ffffffp127 * (1 - 0x1p-53)), 0x1.fffffep127);
+  EXPECT_EQ(loaded(half, -infinity), -infinity);
+  EXPECT_TRUE(std::isnan(loaded(half, std::nan(""))));
+  const auto refusal = [&](const auto& norm, double value) {
+    return message_of<Error>([&] { loaded(norm, value); });
+  };
+  EXPECT_EQ(refusal(half, -65520),
+            "tokennorm: LayerNorm(1): tensor \"n.bias\": value 0 is -65520; the largest half is "
+            "65504");
+  EXPECT_EQ(refusal(brain, 0x1.ffp127),
+            "tokennorm: LayerNorm(1): tensor \"n.bias\": value 0 is 3.39618e+38; the largest "
+            "bfloat16 is 3.38953e+38");
+  EXPECT_EQ(refusal(single, 1e300),
+            "tokennorm: LayerNorm(1): tensor \"n.bias\": value 0 is 1e+300; the largest float is "
+            "3.40282e+38");
+  EXPECT_EQ(loaded(LayerNorm<double>(1), 1e300), 1e300);
+
+  TensorFile file;
+  file.add("n.weight", {channels}, 65519).add("n.bias", {channels}, 0);
+  expect_refused(file, "n", LayerNorm<Eigen::half>(channels), {"value 1 is 65520"});
 }
 
 TEST(LoadNorm, TakesANormThatWasSavedAlone) {

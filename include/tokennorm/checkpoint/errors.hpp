@@ -5,7 +5,9 @@
 
 #include "tokennorm/core/checks.hpp"
 
+#include <array>
 #include <cstddef>
+#include <cstdio>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -34,6 +36,17 @@ namespace tokennorm::detail {
 
 [[gnu::cold, gnu::noinline]] inline std::string in_quotes(std::string_view text) {
   return '"' + printable(text) + '"';
+}
+
+/// The number, with as many digits as tell it from the other one.
+[[gnu::cold, gnu::noinline]] inline std::string number_text(double value, double other) {
+  std::array<char, 32> digits, others;
+  for (const int precision : {6, 9, 17}) {
+    std::snprintf(digits.data(), digits.size(), "%.*g", precision, value);
+    std::snprintf(others.data(), others.size(), "%.*g", precision, other);
+    if (std::string_view(digits.data()) != others.data()) break;
+  }
+  return digits.data();
 }
 
 /// "[2, 3]"

@@ -17,7 +17,8 @@
 ///
 /// Throws   std::runtime_error where a parameter is missing, has no place in the norm or another
 ///          shape, or where two namings or `a_2`, `b_2` are there: it lists what was found and what
-///          was looked for; where a stack's norms, or the file's, are not those of the family;
+///          was looked for; where a value is beyond the norm's scalar; where a stack's norms, or
+///          the file's, are not those of the family;
 ///          std::invalid_argument where the family has no norm in a role that the stack has
 #pragma once
 
@@ -27,10 +28,9 @@
 #include "tokennorm/checkpoint/rounding.hpp"
 
 #include <algorithm>
-#include <array>
+#include <cmath>
 #include <concepts>
 #include <cstddef>
-#include <cstdio>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -189,6 +189,16 @@ template <class Norm, class File>
                                " values, called as in " + namings);
 }
 
+/// "model-00001-of-00002.safetensors: ", where the source says which file has the tensor.
+template <class File>
+[[gnu::cold]] std::string file_of(const File& file, const std::string& name) {
+  if constexpr (requires { std::string(file.file_name(name)); }) {
+    return std::string(file.file_name(name)) + ": ";
+  } else {
+    return "";
+  }
+}
+
 /// γ and β as the norm will have them; empty where they are switched off.
 template <class Param>
 struct LoadedParameters {
@@ -232,7 +242,13 @@ LoadedParameters<typename Norm::ParamScalar> read_parameters(const Norm& norm, c
     if (key.empty()) return {};
     const auto values = file.template matrix<double>(key);
     typename Norm::Vector result(norm.channels());
-    for (Index i = 0; i < result.size(); ++i) result(i) = rounded<Param>(values(0, i));
+    for (Index i = 0; i < result.size(); ++i) {
+      result(i) = rounded_or<Param>(values(0, i), [&] {
+        fail_in_file(norm.who(), file_of(file, key) + "tensor " + in_quotes(key) + ": value " +
+                                     std::to_string(i) + " is " +
+                                     beyond_largest<Param>(values(0, i)));
+      });
+    }
     return result;
   };
   return {read(found.scale), read(found.shift)};
@@ -298,17 +314,6 @@ void each_norm(AnyStack& stack, const F& f) {
   visit(NormRole::final, 0, stack.final_norm());
 }
 
-/// The number, with as many digits as tell it from the other one.
-[[gnu::cold, gnu::noinline]] inline std::string number_text(double value, double other) {
-  std::array<char, 32> digits, others;
-  for (const int precision : {6, 9, 17}) {
-    std::snprintf(digits.data(), digits.size(), "%.*g", precision, value);
-    std::snprintf(others.data(), others.size(), "%.*g", precision, other);
-    if (std::string_view(digits.data()) != others.data()) break;
-  }
-  return digits.data();
-}
-
 /// Fails unless the norm is of the family's kind.
 template <class Norm>
 void check_kind(Who who, const Family& family, NormRole role, Index layer, const Norm& norm) {
@@ -320,7 +325,7 @@ void check_kind(Who who, const Family& family, NormRole role, Index layer, const
   const auto check_number = [&](const char* what, double value, double expected,
                                 const char* advice) {
     // A config that was written from float has 9.999999747378752e-06 for 1e-5.
-    if (static_cast<float>(value) == static_cast<float>(expected)) return;
+    if (std::abs(value - expected) <= 0x1p-24 * std::abs(expected)) return;
     fail_because(std::string("has ") + what + " " + number_text(value, expected),
                  number_text(expected, value) + advice);
   };

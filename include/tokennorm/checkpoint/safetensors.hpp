@@ -11,8 +11,8 @@
 /// Shapes   matrix(name): the leading dimensions are rows: (2, 3, 5) is 6 x 5, (5) is 1 x 5,
 ///          () is 1 x 1. add(name, m): what is a vector at compile time is (n), else (rows,
 ///          columns)
-/// Values   F64, F32, F16 and BF16 are converted, rounded once to nearest even; each is written as
-///          what it is
+/// Values   F64, F32, F16 and BF16 are converted, rounded once to nearest even; one that is finite
+///          and beyond the scalar that is asked for is an error. Each is written as what it is
 /// Files    opening reads the header and checks it (safetensors_header.hpp says what); a tensor's
 ///          bytes are read when it is asked for, from a map of the file where the system can.
 ///          "model.safetensors.index.json" opens the shards beside it as one checkpoint
@@ -72,6 +72,8 @@ class Safetensors {
   const std::vector<Index>& shape(std::string_view name) const { return find(name).entry.shape; }
   /// As the format writes it: "F32", "BF16", "I64", …
   const std::string& dtype(std::string_view name) const { return find(name).entry.dtype; }
+  /// The file that has the tensor: of a sharded checkpoint one of several.
+  const std::string& file_name(std::string_view name) const { return find(name).file->name; }
   template <class Scalar>
   TokenMatrix<Scalar> matrix(std::string_view name) const;
 
@@ -175,8 +177,13 @@ TokenMatrix<Scalar> read_tensor(const std::string& file, const Bytes& bytes, std
         const std::size_t size = std::min(some.size(), count - first);
         bytes.read(tensor.begin + first * sizeof(Stored), static_cast<void*>(some.data()),
                    size * sizeof(Stored));
-        std::transform(some.data(), some.data() + size, result.data() + first,
-                       [](Stored value) { return rounded<Scalar>(value); });
+        for (std::size_t i = 0; i < size; ++i) {
+          result.data()[first + i] = rounded_or<Scalar>(some[i], [&] {
+            fail_tensor(
+                file, name,
+                "value " + std::to_string(first + i) + " is " + beyond_largest<Scalar>(some[i]));
+          });
+        }
       }
     }
   });
