@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <tuple>
 
 namespace tokennorm::test {
 namespace {
@@ -96,6 +97,24 @@ TEST_F(FamilyFromConfig, RefusesWhatIsNoConfig) {
             "rms_norm_eps and layer_norm_epsilon differ");
   EXPECT_EQ(message_of<std::runtime_error>([] { family_from_config("no/such/config.json"); }),
             "tokennorm: no/such/config.json: cannot be opened: No such file or directory");
+}
+
+TEST_F(FamilyFromConfig, ReadsAndRefusesWhatIsNestedDeeplyWithoutAStackFrameForEachLevel) {
+  for (const auto& [open, close, name] :
+       {std::tuple("[", "]", "an array"), std::tuple("{\"a\":", "}", "an object")}) {
+    std::string deep;
+    for (int level = 0; level < 100'000; ++level) deep += open;
+    deep += '1';
+    for (int level = 0; level < 100'000; ++level) deep += close;
+    EXPECT_EQ(error(R"({"model_type": "llama", "rms_norm_eps": )" + deep + "}"),
+              std::string("rms_norm_eps is ") + name + "; expected a number, 0 or more");
+    EXPECT_EQ(error(R"({"model_type": )" + deep + "}").substr(0, 17), "has no model_type");
+    EXPECT_EQ(
+        family(R"({"model_type": "llama", "rms_norm_eps": 1e-5, "other": )" + deep + "}").name,
+        "llama");
+    EXPECT_EQ(error(R"({"model_type": "llama", "rms_norm_eps": )" + deep),
+              "is not JSON, or has a number beyond those of double");
+  }
 }
 
 TEST_F(FamilyFromConfig, ReadsFilesOnlyAndNotWithoutEnd) {

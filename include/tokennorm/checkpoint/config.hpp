@@ -80,8 +80,12 @@ inline Family family_from_config(const std::filesystem::path& path) {
     const auto value = config.find(key);
     if (value == config.end()) continue;
     if (!value->is_number() || !(value->get<double>() >= 0)) {
-      fail_because(std::string(key) + " is " + detail::printable(value->dump()) +
-                   "; expected a number, 0 or more");
+      // Only what is flat is quoted: dump() takes a stack frame for each level.
+      const bool nested = value->is_structured();
+      fail_because(
+          std::string(key) + " is " +
+          (nested ? std::string("an ") + value->type_name() : detail::printable(value->dump())) +
+          "; expected a number, 0 or more");
     }
     if (!found.empty() && value->get<double>() != family.epsilon) {
       fail_because(found + " and " + key + " differ");
