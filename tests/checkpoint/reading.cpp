@@ -156,6 +156,24 @@ TEST(Safetensors, KnowsEveryDtypeOfTheFormat) {
   }
 }
 
+TEST(Safetensors, ReadsTheNeighboursOfADtypeThatItDoesNotKnow) {
+  const TemporaryFolder folder;
+  for (const std::string dtype : {"I4", "F8_E4M3FN", "C128", "f32", ""}) {
+    const std::string header = R"({"x":{"dtype":")" + dtype +
+                               R"(","shape":[2,3],"data_offsets":[4,7]},)"
+                               R"("a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},)"
+                               R"("b":{"dtype":"BF16","shape":[1],"data_offsets":[7,9]}})";
+    const auto file = Safetensors::open(
+        folder.write("a", length_bytes(header.size()) + header + "\0\0\x80\x3f???\0\x40"s));
+    EXPECT_EQ(file.matrix<float>("a")(0), 1);
+    EXPECT_EQ(file.matrix<float>("b")(0), 2);
+    EXPECT_EQ(file.dtype("x"), dtype);
+    EXPECT_EQ(file.shape("x"), (std::vector<Index>{2, 3}));
+    const std::string words = "tensor \"x\": dtype is " + dtype + "; only F64, F32, F16 and BF16";
+    expect_error([&] { file.matrix<float>("x"); }, {words});
+  }
+}
+
 TEST(Safetensors, TensorThatIsNotThereIsAnError) {
   const TemporaryFolder folder;
   const auto file = Safetensors::open(folder.write("model.safetensors", hand_made_file()));
@@ -193,7 +211,8 @@ Safetensors file_of(const TemporaryFolder& folder, const char* dtype,
 
 template <class Stored>
 std::string error_of(const TemporaryFolder& folder, const char* dtype, auto scalar, Stored value) {
-  const Safetensors file = file_of(folder, dtype, std::vector<Stored>{static_cast<Stored>(1), value});
+  const Safetensors file =
+      file_of(folder, dtype, std::vector<Stored>{static_cast<Stored>(1), value});
   return message_of<std::runtime_error>([&] { file.matrix<decltype(scalar)>("x"); });
 }
 

@@ -55,7 +55,11 @@ inline Family family_from_config(const std::filesystem::path& path) {
   constexpr std::uint64_t most = 10'000'000;
   const std::string text = detail::read_text(path, "the config", most);
   const auto config = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (config.is_discarded()) fail_because("is not JSON, or has a number beyond those of double");
+  if (config.is_discarded()) {
+    const std::string_view kind = detail::known_kind(text);
+    fail_because(kind.empty() ? "is not JSON, or has a number beyond those of double"
+                              : "is " + std::string(kind));
+  }
   if (!config.is_object()) fail_because("is not a JSON object");
 
   std::string known;

@@ -70,7 +70,7 @@ class Safetensors {
   bool contains(std::string_view name) const { return contents_->tensors.contains(name); }
 
   const std::vector<Index>& shape(std::string_view name) const { return find(name).entry.shape; }
-  /// As the format writes it: "F32", "BF16", "I64", …
+  /// As the file has it: "F32", "BF16", "I64", …, or one that is not known here.
   const std::string& dtype(std::string_view name) const { return find(name).entry.dtype; }
   /// The file that has the tensor: of a sharded checkpoint one of several.
   const std::string& file_name(std::string_view name) const { return find(name).file->name; }
@@ -188,8 +188,9 @@ TokenMatrix<Scalar> read_tensor(const std::string& file, const Bytes& bytes, std
     }
   });
   if (!known) {
-    fail_tensor(file, name,
-                "dtype is " + tensor.dtype + "; only F64, F32, F16 and BF16 are converted");
+    fail_tensor(
+        file, name,
+        "dtype is " + printable(tensor.dtype) + "; only F64, F32, F16 and BF16 are converted");
   }
   return result;
 }
