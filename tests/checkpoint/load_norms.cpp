@@ -104,6 +104,15 @@ const Firsts gpt2_firsts = {{"blocks.0.attention_norm.scale", 1000},
                             {"final_norm.scale", 1080},
                             {"final_norm.shift", 1090}};
 
+template <class Exception = Error, class AnyStack>
+void expect_refused(AnyStack stack, const TensorFile& file, const Family& family,
+                    const std::string& words) {
+  const auto before = firsts(stack);
+  const std::string message = message_of<Exception>([&] { load_norms(stack, file, family); });
+  EXPECT_NE(message.find(words), std::string::npos) << message << "\n  lacks: " << words;
+  EXPECT_EQ(firsts(stack), before);
+}
+
 TEST(LoadNorms, FillsAPreLNStack) {
   auto stack = pre_ln(layer());
   load_norms(stack, file_of(gpt2_names), families::gpt2);
@@ -118,6 +127,47 @@ TEST(LoadNorms, FillsFromTheNamesOfTheOriginalGPT2) {
                       "model/ln_f/g", "model/ln_f/b"}),
              families::gpt2_original);
   EXPECT_EQ(firsts(stack), gpt2_firsts);
+}
+
+TEST(LoadNorms, FillsFromNamesBehindSeveralPrefixes) {
+  std::vector<std::string> names;
+  for (const std::string& name : gpt2_names) names.push_back("_orig_mod.module." + name);
+  auto stack = pre_ln(layer());
+  load_norms(stack, file_of(names), families::gpt2);
+  EXPECT_EQ(firsts(stack), gpt2_firsts);
+}
+
+TEST(LoadNorms, TakesTheNamesAsTheyAreBeforeThoseBehindAPrefixAndAsksWhereThereAreTwo) {
+  std::vector<std::string> names = gpt2_names;
+  for (const std::string name : {"transformer.h.1.ln_2", "h.1.ln_2"}) {
+    names.push_back("module." + name + ".weight");
+    names.push_back("module." + name + ".bias");
+  }
+  TensorFile file = file_of(names);
+  expect_refused(pre_ln(layer()), file, families::gpt2,
+                 "nothing is called h.1.ln_2, but there are module.h.1.ln_2 and "
+                 "module.transformer.h.1.ln_2; name one of them");
+  file.add("h.1.ln_2.weight", {channels}, 7).add("h.1.ln_2.bias", {channels}, 8);
+  auto stack = pre_ln(layer());
+  load_norms(stack, file, families::gpt2);
+  EXPECT_EQ(stack.blocks()[1].feed_forward_norm().scale()(0), 7);
+}
+
+/// nanoGPT with bias = False, and Cohere.
+TEST(LoadNorms, FillsLayerNormsWithoutShiftFromAFileWithoutBiases) {
+  std::vector<std::string> names;
+  for (const std::string& name : gpt2_names) {
+    if (!name.ends_with("bias")) names.push_back(name);
+  }
+  const LayerNorm<float> without_shift(channels, {.shift = false});
+  auto stack = pre_ln(without_shift);
+  load_norms(stack, file_of(names), families::gpt2);
+  EXPECT_EQ(stack.final_norm().scale()(0), 1000 + 10 * 4);
+  expect_refused(pre_ln(layer()), file_of(names), families::gpt2, "the shift is missing");
+  names.push_back("transformer.h.1.ln_2.bias");
+  expect_refused(pre_ln(without_shift), file_of(names), families::gpt2,
+                 "transformer.h.1.ln_2: there is a shift, and the norm has none (shift = false); "
+                 "found transformer.h.1.ln_2.bias [3], transformer.h.1.ln_2.weight [3]");
 }
 
 TEST(LoadNorms, FillsAPostLNStackFromOldNames) {
@@ -190,15 +240,6 @@ TEST(LoadNorms, SkipsANormThatACopyOfTheFamilyLeavesOut) {
   without_final.keys[static_cast<std::size_t>(NormRole::final)] = "";
   load_norms(stack, file_of(gpt2_names), without_final);
   EXPECT_EQ(firsts(stack), Firsts(gpt2_firsts.begin(), gpt2_firsts.end() - 2));
-}
-
-template <class Exception = Error, class AnyStack>
-void expect_refused(AnyStack stack, const TensorFile& file, const Family& family,
-                    const std::string& words) {
-  const auto before = firsts(stack);
-  const std::string message = message_of<Exception>([&] { load_norms(stack, file, family); });
-  EXPECT_NE(message.find(words), std::string::npos) << message << "\n  lacks: " << words;
-  EXPECT_EQ(firsts(stack), before);
 }
 
 std::vector<std::string> gemma2_names() {

@@ -31,8 +31,8 @@ enum class NormKind { layer_norm, rms_norm };
 /// y = x + f(N(x)), N(x + f(x)), x + N(f(N(x))), x + N(f(x))
 enum class Placement { pre_ln, post_ln, sandwich_ln, residual_post_norm };
 
-/// What γ and β are called.
-enum class Naming { scale_shift, weight_bias, gamma_beta, g_b, w_b };
+/// What γ and β are called. Flax has scale and bias, Haiku scale and offset.
+enum class Naming { scale_shift, weight_bias, gamma_beta, g_b, w_b, scale_bias, scale_offset };
 
 namespace detail {
 std::string_view kept(std::string_view text);
@@ -100,7 +100,20 @@ struct ParameterNames {
   std::string_view scale, shift;
 };
 inline constexpr ParameterNames parameter_names[] = {
-    {"scale", "shift"}, {"weight", "bias"}, {"gamma", "beta"}, {"g", "b"}, {"w", "b"}};
+    {"scale", "shift"}, {"weight", "bias"}, {"gamma", "beta"},  {"g", "b"},
+    {"w", "b"},         {"scale", "bias"},  {"scale", "offset"}};
+
+/// What TensorFlow has behind every name of a variable.
+inline constexpr std::string_view variable_suffix = ":0";
+
+/// "h.0.ln_1.weight"; names of the original GPT-2 have slashes.
+[[gnu::noinline]] inline std::string parameter_key(const std::string& prefix,
+                                                   std::string_view parameter) {
+  if (prefix.empty()) return std::string(parameter);
+  std::string key = prefix;
+  key += prefix.find('/') == std::string::npos ? '.' : '/';
+  return key.append(parameter);
+}
 
 /// "llama" or "llama (llama, mistral)", as errors name a family.
 [[gnu::cold, gnu::noinline]] inline std::string described(const Family& family) {
