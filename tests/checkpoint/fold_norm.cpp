@@ -5,6 +5,7 @@
 #include <tokennorm/checkpoint/fold_norm.hpp>
 
 #include <gtest/gtest.h>
+#include <unsupported/Eigen/AutoDiff>
 
 #include <cmath>
 #include <limits>
@@ -151,6 +152,16 @@ TEST(FoldNormParts, KeepsEpsilonAndStatisticsChannels) {
   EXPECT_EQ(norm.options().epsilon, 0.25);
   EXPECT_EQ(norm.options().statistics_channels, 6);
   EXPECT_EQ(norm.options().scale_offset, 0);
+}
+
+TEST(FoldNormParts, TakesOtherScalarsOfEigen) {
+  using Dual = Eigen::AutoDiffScalar<Eigen::Vector2d>;
+  RMSNorm<Dual> norm(1);
+  norm.scale()(0) = Dual(5, 2, 0);
+  TokenMatrix<Dual> weight = TokenMatrix<Dual>::Constant(1, 1, Dual(3, 2, 1));
+  fold_norm(norm, OutIn{weight});
+  EXPECT_EQ(weight(0, 0).value(), 15);
+  EXPECT_EQ(weight(0, 0).derivatives(), Eigen::Vector2d(3, 5));
 }
 
 /// 1 + 2⁻¹¹ and a little: half rounds it up, but the float next to it lies half-way, and goes to 1.

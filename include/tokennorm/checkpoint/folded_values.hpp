@@ -52,7 +52,7 @@ void add_to_bias(Map& map, const FoldVector<A>& gains, const Store& store,
     for (Index o = 0; o < map.bias.size(); ++o) {
       auto& bias = map.bias(o);
       const auto finite = [&] { return is_finite(bias) && gain_is_finite(o); };
-      store(bias, static_cast<A>(bias) + gains(o), finite, o, -1);
+      store(bias, A(static_cast<A>(bias) + gains(o)), finite, o, -1);
     }
   }
 }
@@ -83,7 +83,7 @@ void fold_into(const Norm& norm, Reader& reader, const Store& store) {
   }
   each_weight(reader, [&](Index output, Index input, auto& weight) {
     const auto finite = [&] { return is_finite(weight) && is_finite(factor(input)); };
-    store(weight, static_cast<A>(weight) * factor(input), finite, output, input);
+    store(weight, A(static_cast<A>(weight) * factor(input)), finite, output, input);
   });
 }
 
@@ -105,7 +105,7 @@ void center_lines(Map& map, const Store& store) {
       });
       return all;
     };
-    store(weight, static_cast<A>(weight) - means(line), finite, output, input);
+    store(weight, A(static_cast<A>(weight) - means(line)), finite, output, input);
   });
 }
 

@@ -49,7 +49,8 @@ bool is_finite(const Scalar& value) {
     constexpr auto infinity = std::uint64_t{0x7ff} << 52;
     return (std::bit_cast<std::uint64_t>(static_cast<double>(value)) & infinity) != infinity;
   } else {
-    return (Eigen::numext::isfinite)(value);
+    const Scalar zero = value - value;  // NaN of infinity
+    return zero == zero;
   }
 }
 

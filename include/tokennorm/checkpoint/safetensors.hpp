@@ -29,6 +29,7 @@
 #include "tokennorm/checkpoint/random_access_file.hpp"
 #include "tokennorm/checkpoint/rounding.hpp"
 #include "tokennorm/checkpoint/safetensors_header.hpp"
+#include "tokennorm/checkpoint/shard_index.hpp"
 #include "tokennorm/core/concepts.hpp"
 
 #include <Eigen/Core>

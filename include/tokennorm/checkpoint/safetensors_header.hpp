@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-/// The header of a safetensors file, and the index of a sharded checkpoint: JSON text in, checked
-/// entries out. Files are not touched here.
+/// The header of a safetensors file: JSON text in, checked entries out. Files are not touched here.
 ///
 ///     bytes 0…7        n, the length of the header, little-endian
 ///     bytes 8…7+n      {"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, …,
@@ -19,9 +18,8 @@
 #pragma once
 
 #include "tokennorm/checkpoint/errors.hpp"
+#include "tokennorm/checkpoint/json_events.hpp"
 #include "tokennorm/core/checks.hpp"
-
-#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <bit>
@@ -30,8 +28,6 @@
 #include <functional>
 #include <limits>
 #include <map>
-#include <set>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -67,31 +63,6 @@ SafetensorsHeader parse_header(const std::string& file, std::string_view text,
 template <class Bytes>
 SafetensorsHeader read_header(const std::string& file, const Bytes& bytes);
 
-/// The weight map of model.safetensors.index.json: tensor → shard.
-std::map<std::string, std::string> parse_shard_index(const std::string& file,
-                                                     std::string_view text);
-
-/// A header, or an index, is this long at most.
-inline constexpr std::uint64_t largest_header = 100'000'000;
-
-/// "tokennorm: model.safetensors: tensor "x": no shape"
-[[noreturn, gnu::cold, gnu::noinline]] inline void fail_file(const std::string& file,
-                                                             const std::string& fault) {
-  fail_with<std::runtime_error>({file.c_str()}, {fault.c_str()});
-}
-[[noreturn, gnu::cold, gnu::noinline]] inline void fail_tensor(const std::string& file,
-                                                               std::string_view tensor,
-                                                               const std::string& fault) {
-  fail_file(file, "tensor " + in_quotes(tensor) + ": " + fault);
-}
-
-/// Fails where the file is known to be another thing, which says more than what is wrong with it.
-[[gnu::cold, gnu::noinline]] inline void fail_other_kind(const std::string& file,
-                                                         std::string_view begin) {
-  const std::string_view kind = known_kind(begin);
-  if (!kind.empty()) fail_file(file, "is " + std::string(kind));
-}
-
 /// The bits of one element, 0 for a dtype that is not known: newer ones come with time.
 inline std::uint64_t dtype_bits(std::string_view dtype) {
   struct Row {
@@ -113,93 +84,6 @@ inline Index TensorEntry::rows() const {
   Index rows = 1;
   for (std::size_t i = 0; i + 1 < shape.size(); ++i) rows *= shape[i];
   return rows;
-}
-
-/// What nlohmann's parser reports, with all that neither a header nor an index can use gathered in
-/// `other`. A fault is reported from inside an event, so that none is refused.
-class JsonEvents {
- public:
-  JsonEvents(const std::string& file, const char* document) : file_(file), document_(document) {}
-  JsonEvents(const JsonEvents&) = delete;
-  JsonEvents& operator=(const JsonEvents&) = delete;
-
-  /// Reads all of the text.
-  void read(std::string_view text);
-
-  bool null() { return other("null"); }
-  bool boolean(bool value) { return other(value ? "true" : "false"); }
-  bool number_integer(std::int64_t value) { return other(std::to_string(value)); }
-  bool number_float(double, const std::string& text) { return other(text); }
-  bool binary(nlohmann::json::binary_t&) { return other("bytes"); }
-  bool number_unsigned(std::uint64_t value) {
-    number(value);
-    return true;
-  }
-  bool string(std::string& text) {
-    take(text);
-    return true;
-  }
-  bool start_object(std::size_t) {
-    open('{');
-    return true;
-  }
-  bool end_object() {
-    close();
-    return true;
-  }
-  bool start_array(std::size_t) {
-    open('[');
-    return true;
-  }
-  bool end_array() {
-    close();
-    return true;
-  }
-  bool key(std::string& name) {
-    take_key(name);
-    return true;
-  }
-  bool parse_error(std::size_t position, const std::string& last, const nlohmann::json::exception&);
-
- protected:
-  ~JsonEvents() = default;
-  virtual void open(char bracket) = 0;
-  virtual void close() = 0;
-  virtual void take_key(std::string& name) = 0;
-  virtual void take(std::string& text) = 0;
-  virtual void number(std::uint64_t value) = 0;
-  virtual void unexpected(const std::string& found) = 0;
-
-  const std::string& file_;
-
- private:
-  bool other(const std::string& found) {
-    unexpected(found);
-    return true;
-  }
-
-  const char* document_;
-};
-
-inline void JsonEvents::read(std::string_view text) {
-  // The parser would take white space and a byte order mark before the object, and a NUL for the
-  // end of the text.
-  if (!text.starts_with('{')) {
-    fail_other_kind(file_, text);
-    fail_file(file_, std::string(document_) + " starts with " + in_quotes(text.substr(0, 1)) +
-                         "; expected '{'");
-  }
-  if (const auto nul = text.find('\0'); nul != text.npos) {
-    fail_file(file_, std::string(document_) + " is not JSON: a NUL at byte " + std::to_string(nul));
-  }
-  nlohmann::json::sax_parse(text.begin(), text.end(), this);
-}
-
-inline bool JsonEvents::parse_error(std::size_t position, const std::string& last,
-                                    const nlohmann::json::exception&) {
-  const std::size_t shown = std::min<std::size_t>(last.size(), 40);
-  fail_file(file_, std::string(document_) + " is not JSON at byte " + std::to_string(position) +
-                       ", after " + in_quotes(std::string_view(last).substr(last.size() - shown)));
 }
 
 /// Builds a SafetensorsHeader from the events, each judged by where it stands.
@@ -469,70 +353,6 @@ SafetensorsHeader read_header(const std::string& file, const Bytes& bytes) {
   bytes.read(8, text.data(), text.size());
   if (!text.starts_with('{')) fail_other_kind(file, begin);
   return parse_header(file, text, size - 8 - text.size());
-}
-
-/// Collects weight_map; whatever else the index has, however deep, is passed over.
-class ShardIndexReader final : public JsonEvents {
- public:
-  explicit ShardIndexReader(const std::string& file) : JsonEvents(file, "the index") {}
-
-  std::map<std::string, std::string> shards;
-  bool has_map = false;
-
- private:
-  void open(char bracket) override {
-    if (depth_ == 1 && member_ == "weight_map") {
-      if (bracket != '{') unexpected("an array");
-      in_map_ = true;
-    } else if (in_map_) {
-      unexpected(bracket == '{' ? "an object" : "an array");
-    }
-    ++depth_;
-  }
-  void close() override {
-    --depth_;
-    if (depth_ == 1) in_map_ = false;
-  }
-  void take_key(std::string& name) override {
-    if (depth_ == 1 && name == "weight_map") {
-      if (has_map) fail_file(file_, "weight_map stands there twice; expected once");
-      has_map = true;
-    }
-    if (in_map_ && shards.contains(name)) {
-      fail_tensor(file_, name, "stands there twice; expected once");
-    }
-    if (in_map_ || depth_ == 1) member_ = std::move(name);
-  }
-  void take(std::string& text) override {
-    if (!in_map_) return unexpected(in_quotes(text));
-    // A shard stands beside the index: a path would lead a reader out of the checkpoint's folder.
-    if (text.empty() || text == "." || text == ".." ||
-        text.find_first_of(std::string_view("/\\:\0", 4)) != text.npos) {
-      fail_tensor(
-          file_, member_,
-          "its shard is " + in_quotes(text) + "; expected the name of a file in this folder");
-    }
-    shards.emplace(member_, std::move(text));
-  }
-  void number(std::uint64_t value) override { unexpected(std::to_string(value)); }
-  void unexpected(const std::string& found) override {
-    if (in_map_) fail_tensor(file_, member_, "its shard is " + found + "; expected a string");
-    if (depth_ == 1 && member_ == "weight_map") {
-      fail_file(file_, "weight_map is " + found + "; expected an object");
-    }
-  }
-
-  std::size_t depth_ = 0;
-  bool in_map_ = false;
-  std::string member_;
-};
-
-inline std::map<std::string, std::string> parse_shard_index(const std::string& file,
-                                                            std::string_view text) {
-  ShardIndexReader reader(file);
-  reader.read(text);
-  if (!reader.has_map) fail_file(file, "the index has no weight_map");
-  return std::move(reader.shards);
 }
 
 }  // namespace tokennorm::detail
