@@ -256,6 +256,17 @@ TEST(FoldNormParts, KeepsInfinityAndNaNThatAreThere) {
   EXPECT_TRUE(std::isnan(static_cast<double>(weight(0, 1))));
 }
 
+/// Every sum is asked where its NaN comes from: 0.1 s, and hours if each looked for it.
+TEST(FoldNormParts, TakesAMatrixOfNaNInTheTimeOfAnyOther) {
+  constexpr Index size = 1500;
+  LayerNorm<float> norm(size);
+  TokenMatrix<float> weight = TokenMatrix<float>::Constant(size, size, NAN);
+  Eigen::VectorXf bias = Eigen::VectorXf::Zero(size);
+  fold_norm(norm, OutIn{weight, bias});
+  center_reader(norm, OutIn{weight, bias});
+  EXPECT_TRUE(bias.array().isNaN().all() && weight.array().isNaN().all());
+}
+
 TEST(FoldNormErrors, WhatDoesNotFitIsSeenBeforeAnythingIsWritten) {
   LayerNorm<float> norm(2);
   norm.scale() << 2, 30000;

@@ -12,8 +12,10 @@
 #include "tokennorm/checkpoint/rounding.hpp"
 #include "tokennorm/core/checks.hpp"
 
+#include <cstddef>
 #include <string>
 #include <type_traits>
+#include <vector>
 
 namespace tokennorm::detail {
 
@@ -44,15 +46,29 @@ struct CheckFits {
   }
 };
 
+/// A sum for each line of weights, and whether all that went into it is finite.
+template <class A>
+struct LineSums {
+  FoldVector<A> sum;
+  std::vector<bool> finite;
+
+  explicit LineSums(Index lines)
+      : sum(FoldVector<A>::Zero(lines)), finite(static_cast<std::size_t>(lines), true) {}
+  void add(Index line, const A& value, bool is_finite_value) {
+    sum(line) += value;
+    if (!is_finite_value) finite[static_cast<std::size_t>(line)] = false;
+  }
+  bool is_finite_in(Index line) const { return finite[static_cast<std::size_t>(line)]; }
+};
+
 /// b' = b + gains
-template <class A, class Map, class Store, class Finite>
-void add_to_bias(Map& map, const FoldVector<A>& gains, const Store& store,
-                 const Finite& gain_is_finite) {
+template <class A, class Map, class Store>
+void add_to_bias(Map& map, const LineSums<A>& gains, const Store& store) {
   if constexpr (has_bias<Map>) {
     for (Index o = 0; o < map.bias.size(); ++o) {
       auto& bias = map.bias(o);
-      const auto finite = [&] { return is_finite(bias) && gain_is_finite(o); };
-      store(bias, A(static_cast<A>(bias) + gains(o)), finite, o, -1);
+      const auto finite = [&] { return is_finite(bias) && gains.is_finite_in(o); };
+      store(bias, A(static_cast<A>(bias) + gains.sum(o)), finite, o, -1);
     }
   }
 }
@@ -68,18 +84,13 @@ void fold_into(const Norm& norm, Reader& reader, const Store& store) {
   }
   for (Index i = 0; i < norm.shift().size(); ++i) shift(i) = static_cast<A>(norm.shift()(i));
 
-  FoldVector<A> gains = FoldVector<A>::Zero(outputs_of(reader));
-  each_weight(reader, [&](Index output, Index input, const auto& weight) {
-    gains(output) += static_cast<A>(weight) * shift(input);
-  });
   if (norm.options().shift) {
-    add_to_bias<A>(reader, gains, store, [&](Index output) {
-      bool finite = true;
-      each_weight(reader, [&](Index o, Index input, const auto& weight) {
-        if (o == output) finite = finite && is_finite(weight) && is_finite(shift(input));
-      });
-      return finite;
+    LineSums<A> gains(outputs_of(reader));
+    each_weight(reader, [&](Index output, Index input, const auto& weight) {
+      gains.add(output, static_cast<A>(weight) * shift(input),
+                is_finite(weight) && is_finite(shift(input)));
     });
+    add_to_bias(reader, gains, store);
   }
   each_weight(reader, [&](Index output, Index input, auto& weight) {
     const auto finite = [&] { return is_finite(weight) && is_finite(factor(input)); };
@@ -91,21 +102,15 @@ void fold_into(const Norm& norm, Reader& reader, const Store& store) {
 template <bool of_outputs, class Map, class Store>
 void center_lines(Map& map, const Store& store) {
   using A = FoldScalar<WeightScalar<Map>>;
-  FoldVector<A> means = FoldVector<A>::Zero(of_outputs ? outputs_of(map) : inputs_of(map));
+  LineSums<A> means(of_outputs ? outputs_of(map) : inputs_of(map));
   each_weight(map, [&](Index output, Index input, const auto& weight) {
-    means(of_outputs ? output : input) += static_cast<A>(weight);
+    means.add(of_outputs ? output : input, static_cast<A>(weight), is_finite(weight));
   });
-  means /= static_cast<A>(of_outputs ? inputs_of(map) : outputs_of(map));
+  means.sum /= static_cast<A>(of_outputs ? inputs_of(map) : outputs_of(map));
   each_weight(map, [&](Index output, Index input, auto& weight) {
     const Index line = of_outputs ? output : input;
-    const auto finite = [&] {
-      bool all = true;
-      each_weight(map, [&](Index o, Index i, const auto& other) {
-        if ((of_outputs ? o : i) == line) all = all && is_finite(other);
-      });
-      return all;
-    };
-    store(weight, A(static_cast<A>(weight) - means(line)), finite, output, input);
+    const auto finite = [&] { return means.is_finite_in(line); };
+    store(weight, A(static_cast<A>(weight) - means.sum(line)), finite, output, input);
   });
 }
 
@@ -122,9 +127,11 @@ void center_outputs(Writer& writer, const Store& store) {
       mean += static_cast<A>(writer.bias(o));
       finite = finite && is_finite(writer.bias(o));
     }
-    mean /= static_cast<A>(writer.bias.size());
-    add_to_bias<A>(writer, FoldVector<A>::Constant(writer.bias.size(), -mean), store,
-                   [&](Index) { return finite; });
+    LineSums<A> gains(writer.bias.size());
+    for (Index o = 0; o < writer.bias.size(); ++o) {
+      gains.add(o, A(-mean / static_cast<A>(writer.bias.size())), finite);
+    }
+    add_to_bias(writer, gains, store);
   }
 }
 
