@@ -27,9 +27,12 @@ add_component(openmp OpenMP::OpenMP_CXX adapters/openmp.hpp)
 add_component(thread_pool Threads::Threads adapters/thread_pool.hpp)
 add_component(safetensors nlohmann_json::nlohmann_json
   checkpoint/config.hpp
+  checkpoint/file_aside.hpp
+  checkpoint/json_events.hpp
   checkpoint/random_access_file.hpp
   checkpoint/safetensors.hpp
-  checkpoint/safetensors_header.hpp)
+  checkpoint/safetensors_header.hpp
+  checkpoint/shard_index.hpp)
 
 # The kernels of float as a static library, for programs of many units: built where something links
 # it. Plain and optimized whatever the flags of the project: it chooses the instruction set when it

@@ -8,6 +8,7 @@
 
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace tokennorm::test {
@@ -96,10 +97,16 @@ std::vector<BadFile> bad_files() {
       bad(R"({"x":{"dtype":"F32","shape":[1]}})", 4, {"tensor \"x\": has no data_offsets"}),
       bad(R"({"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4],"strides":[1]}})", 4,
           {"tensor \"x\"", "member \"strides\""}),
-      bad(R"({"x":{"dtype":"F31","shape":[1],"data_offsets":[0,4]}})", 4,
-          {"tensor \"x\"", "dtype is \"F31\""}),
-      bad(R"({"x":{"dtype":"f32","shape":[1],"data_offsets":[0,4]}})", 4,
-          {"tensor \"x\"", "dtype is \"f32\""}),
+      bad(R"({"x":{"dtype":"I4","shape":[2],"data_offsets":[1,0]}})", 1,
+          {"tensor \"x\"", "begin ≤ end"}),
+      bad(R"({"x":{"dtype":"I4","shape":[2],"data_offsets":[0,2]}})", 1,
+          {"tensor \"x\"", "[0, 2]", "the 1 bytes of data"}),
+      bad(R"({"x":{"dtype":"I4","shape":[2],"data_offsets":[0,1]}})", 2,
+          {"2 bytes of data", "the 1"}),
+      bad(R"({"x":{"dtype":"I\n4","shape":[5,0],"data_offsets":[0,1]}})", 1,
+          {"tensor \"x\"", "1 bytes", "expected 0 for I\\x0a4"}),
+      bad(R"({"x":{"dtype":"I4","shape":[4294967296,4294967296],"data_offsets":[0,1]}})", 1,
+          {"tensor \"x\"", "expected less than"}),
       bad(R"({"x":{"dtype":32,"shape":[1],"data_offsets":[0,4]}})", 4,
           {"tensor \"x\"", "dtype is 32", "a string"}),
       bad(R"({"x":{"dtype":"F32","shape":1,"data_offsets":[0,4]}})", 4,
@@ -211,6 +218,34 @@ TEST(BadFiles, WhatIsNoFileIsRefused) {
                {"none.safetensors", "cannot be opened", "No such file"});
   expect_error([&] { Safetensors::open(folder.path()); },
                {folder.path().string(), "is not a file"});
+}
+
+TEST(BadFiles, OfAnotherKindAreNamed) {
+  const std::pair<std::string, std::string> files[] = {
+      {"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 548105171\n",
+       "is a Git LFS pointer, not the file; run git lfs pull"},
+      {"<!DOCTYPE html>\n<html><head>", "is an HTML page, and not the file that was to be "},
+      {"<html>", "is an HTML page"},
+      {std::string("PK\3\4\0\0\x08\x08\0\0model/data.pkl", 24), "is a zip archive, as torch.save "},
+      {"\x80\x02\x8a\x0al\xfc\x9c\x46\xf9 j\xa8P\x19.", "is a pickle, as torch.save wrote them"},
+      {std::string("\x80\x04\0\0\0\0\0\0", 8) + std::string(2000, 'x'), "is a pickle"},
+      {std::string("GGUF\3\0\0\0{\0\0\0\0\0\0\0", 16), "is a GGUF file"},
+      {"\x89HDF\r\n\x1a\n", "is an HDF5 file"}};
+  const TemporaryFolder folder;
+  for (const auto& [bytes, words] : files) {
+    SCOPED_TRACE(words);
+    for (const char* name : {"model.safetensors", "model.safetensors.index.json"}) {
+      const auto path = folder.write(name, bytes);
+      const std::string expected = path.string() + ": " + words;
+      expect_error([&] { Safetensors::open(path); }, {expected});
+    }
+  }
+  // The length of a true header may be a pickle's first bytes.
+  const std::string header =
+      "{" + std::string(x24) + "}" + std::string(0x280 - 2 - x24.size(), ' ');
+  const std::string bytes = file_bytes(header, 24);
+  ASSERT_TRUE(bytes.starts_with("\x80\x02"));
+  EXPECT_TRUE(Safetensors::open(folder.write("model.safetensors", bytes)).contains("x"));
 }
 
 TEST(BadFiles, EveryPrefixOfAGoodFileIsRefused) {

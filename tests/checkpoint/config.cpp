@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <tuple>
 
 namespace tokennorm::test {
 namespace {
@@ -46,6 +47,19 @@ TEST_F(FamilyFromConfig, TakesTheModelTypeAndItsEpsilon) {
   expect(R"({"model_type": "bert", "layer_norm_eps": 1e-12})", families::bert, 1e-12);
   expect(R"({"model_type": "roberta", "layer_norm_eps": 1e-05})", families::bert, 1e-5);
   expect(R"({"model_type": "xlm-roberta", "layer_norm_eps": 1e-05})", families::bert, 1e-5);
+  expect(R"({"model_type": "camembert", "layer_norm_eps": 1e-05})", families::bert, 1e-5);
+  expect(R"({"model_type": "electra", "layer_norm_eps": 1e-12})", families::bert, 1e-12);
+  expect(R"({"model_type": "gpt_neo", "layer_norm_epsilon": 1e-05})", families::gpt2, 1e-5);
+  expect(R"({"model_type": "gpt_bigcode", "layer_norm_epsilon": 1e-05})", families::gpt2, 1e-5);
+  expect(R"({"model_type": "qwen2_moe", "rms_norm_eps": 1e-06})", families::llama, 1e-6);
+  expect(R"({"model_type": "qwen3_moe", "rms_norm_eps": 1e-06})", families::llama, 1e-6);
+  expect(R"({"model_type": "phi3", "rms_norm_eps": 1e-05})", families::llama, 1e-5);
+  expect(R"({"model_type": "gpt_oss", "rms_norm_eps": 1e-05})", families::llama, 1e-5);
+  expect(R"({"model_type": "minimax_m2", "rms_norm_eps": 1e-06})", families::llama, 1e-6);
+  expect(R"({"model_type": "olmo3", "rms_norm_eps": 1e-06})", families::olmo2, 1e-6);
+  expect(R"({"model_type": "exaone4", "rms_norm_eps": 1e-05})", families::olmo2, 1e-5);
+  expect(R"({"model_type": "mt5", "layer_norm_epsilon": 1e-06})", families::t5, 1e-6);
+  expect(R"({"model_type": "umt5", "layer_norm_epsilon": 1e-06})", families::t5, 1e-6);
   expect(R"({"model_type": "bloom", "layer_norm_epsilon": 1e-05})", families::bloom, 1e-5);
   expect(R"({"model_type": "llama", "rms_norm_eps": 1e-05})", families::llama, 1e-5);
   expect(R"({"rms_norm_eps": 1e-06, "model_type": "mistral"})", families::llama, 1e-6);
@@ -68,8 +82,9 @@ TEST_F(FamilyFromConfig, TakesTheFamilysEpsilonWhereItDoesNotVary) {
 
 TEST_F(FamilyFromConfig, SaysWhichModelTypesAreKnown) {
   const std::string known =
-      "expected one of gpt2 bert roberta xlm-roberta bloom llama mistral mixtral qwen2 qwen3 gemma "
-      "gemma2 gemma3_text olmo2 t5";
+      "expected one of gpt2 gpt_neo gpt_bigcode bert roberta camembert xlm-roberta electra bloom "
+      "llama mistral mixtral qwen2 qwen2_moe qwen3 qwen3_moe phi3 minimax_m2 gpt_oss gemma gemma2 "
+      "gemma3_text olmo2 olmo3 exaone4 t5 mt5 umt5";
   EXPECT_EQ(error(R"({"model_type": "opt"})"), "model_type is \"opt\"; " + known);
   EXPECT_EQ(error(R"({"model_type": "llama mistral"})"),
             "model_type is \"llama mistral\"; " + known);
@@ -88,6 +103,8 @@ TEST_F(FamilyFromConfig, RefusesWhatIsNoConfig) {
                                  R"({"model_type": "llama", "rms_norm_eps": 1e999})"}) {
     EXPECT_EQ(error(text), "is not JSON, or has a number beyond those of double") << text;
   }
+  EXPECT_EQ(error("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"),
+            "is a Git LFS pointer, not the file; run git lfs pull");
   EXPECT_EQ(error(R"({"model_type": "gpt2", "layer_norm_epsilon": "1e-5"})"),
             "layer_norm_epsilon is \"1e-5\"; expected a number, 0 or more");
   EXPECT_EQ(error(R"({"model_type": "gpt2", "layer_norm_epsilon": -1})"),
@@ -96,6 +113,24 @@ TEST_F(FamilyFromConfig, RefusesWhatIsNoConfig) {
             "rms_norm_eps and layer_norm_epsilon differ");
   EXPECT_EQ(message_of<std::runtime_error>([] { family_from_config("no/such/config.json"); }),
             "tokennorm: no/such/config.json: cannot be opened: No such file or directory");
+}
+
+TEST_F(FamilyFromConfig, ReadsAndRefusesWhatIsNestedDeeplyWithoutAStackFrameForEachLevel) {
+  for (const auto& [open, close, name] :
+       {std::tuple("[", "]", "an array"), std::tuple("{\"a\":", "}", "an object")}) {
+    std::string deep;
+    for (int level = 0; level < 100'000; ++level) deep += open;
+    deep += '1';
+    for (int level = 0; level < 100'000; ++level) deep += close;
+    EXPECT_EQ(error(R"({"model_type": "llama", "rms_norm_eps": )" + deep + "}"),
+              std::string("rms_norm_eps is ") + name + "; expected a number, 0 or more");
+    EXPECT_EQ(error(R"({"model_type": )" + deep + "}").substr(0, 17), "has no model_type");
+    EXPECT_EQ(
+        family(R"({"model_type": "llama", "rms_norm_eps": 1e-5, "other": )" + deep + "}").name,
+        "llama");
+    EXPECT_EQ(error(R"({"model_type": "llama", "rms_norm_eps": )" + deep),
+              "is not JSON, or has a number beyond those of double");
+  }
 }
 
 TEST_F(FamilyFromConfig, ReadsFilesOnlyAndNotWithoutEnd) {

@@ -90,6 +90,14 @@ Names llama_names() {
           "model.norm.weight", "model.embed_tokens.weight"};
 }
 
+Names with_suffixes(const Names& norms, const Names& suffixes) {
+  Names names;
+  for (const std::string& norm : norms) {
+    for (const std::string& suffix : suffixes) names.push_back(norm + suffix);
+  }
+  return names;
+}
+
 std::string error_of(const Names& names) {
   return message_of<std::runtime_error>([&] { detect_family(names); });
 }
@@ -106,6 +114,26 @@ TEST(DetectFamily, KnowsEachByItsNames) {
     Names reversed(example.names.rbegin(), example.names.rend());
     EXPECT_EQ(detect_family(reversed).name, example.family.name) << "in another order";
   }
+}
+
+TEST(DetectFamily, LooksBehindEveryOptionalPrefix) {
+  for (const std::string prefix :
+       {"_orig_mod.", "module.", "_orig_mod.module.", "module._orig_mod.", "language_model.",
+        "model.language_model.", "language_model.model.", "_orig_mod.module.transformer."}) {
+    for (const Published& example : published()) {
+      if (example.names.front().find('/') != std::string::npos) continue;
+      Names names;
+      for (const std::string& name : example.names) names.push_back(prefix + name);
+      EXPECT_EQ(detect_family(names).name, example.family.name) << prefix;
+    }
+  }
+}
+
+TEST(DetectFamily, KnowsTheNamesOfTensorFlowsVariables) {
+  EXPECT_EQ(detect_family(
+                with_suffixes({"model/h0/ln_1", "model/h0/ln_2", "model/ln_f"}, {"/g:0", "/b:0"}))
+                .name,
+            "gpt2_original");
 }
 
 TEST(DetectFamily, NeedsEveryNormOfTheFamily) {
@@ -141,18 +169,11 @@ TEST(DetectFamily, DoesNotGuessBetweenFamiliesWithTheSameNames) {
     names.push_back("model.layers.0.self_attn.q_norm.weight");  // Qwen 3: under the attention
     EXPECT_EQ(error_of(names),
               "tokennorm: detect_family: the names fit llama (llama, mistral, mixtral, qwen2, "
-              "qwen3) and gemma, whose keys are the same; name the family, or take it from the "
+              "qwen2_moe, qwen3, qwen3_moe, phi3, minimax_m2, gpt_oss) and gemma, whose keys are "
+              "the same; name the family, or take it from the "
               "model's config.json with family_from_config(path) of "
               "tokennorm/checkpoint/config.hpp");
   }
-}
-
-Names with_suffixes(const Names& norms, const Names& suffixes) {
-  Names names;
-  for (const std::string& norm : norms) {
-    for (const std::string& suffix : suffixes) names.push_back(norm + suffix);
-  }
-  return names;
 }
 
 TEST(DetectFamily, TakesNoModelThatHasANormMore) {
@@ -162,21 +183,22 @@ TEST(DetectFamily, TakesNoModelThatHasANormMore) {
       {with_suffixes(
            {"blocks.0.ln1", "blocks.0.ln1_post", "blocks.0.ln2", "blocks.0.ln2_post", "ln_final"},
            {".w"}),
-       "transformer_lens_rms has no blocks.0.ln1_post"},
+       "nearest is transformer_lens_rms, but for blocks.0.ln1_post, which transformer_lens_rms has "
+       "not"},
       {with_suffixes({"blocks.0.ln1", "blocks.0.ln2", "ln_final", "embed.ln"}, {".w", ".b"}),
-       "transformer_lens has no embed.ln"},
+       "transformer_lens, but for embed.ln, which transformer_lens has not"},
       {with_suffixes({"model.layers.0.input_layernorm", "model.layers.0.post_attention_layernorm",
                       "model.layers.0.post_self_attn_layernorm",
                       "model.layers.0.post_mlp_layernorm", "model.norm"},
                      {".weight"}),
-       "llama has no model.layers.0.post_self_attn_layernorm. gemma has no model.layers.0"},
+       "llama, but for model.layers.0.post_self_attn_layernorm, which llama has not"},
       {with_suffixes({"h.0.ln_1", "h.0.ln_2", "h.0.ln_cross_attn", "ln_f"}, {".weight", ".bias"}),
-       "gpt2 has no h.0.ln_cross_attn"},
+       "gpt2, but for h.0.ln_cross_attn, which gpt2 has not"},
       {with_suffixes({"bert.embeddings.LayerNorm", "bert.encoder.layer.0.output.LayerNorm",
                       "bert.encoder.layer.0.attention.output.LayerNorm",
                       "bert.encoder.layer.0.crossattention.output.LayerNorm"},
                      {".weight", ".bias"}),
-       "bert has no bert.encoder.layer.0.crossattention.output.LayerNorm"}};
+       "but for bert.encoder.layer.0.crossattention.output.LayerNorm, which bert has not"}};
   for (const auto& [names, words] : examples) {
     expect_words(error_of(names), {"none of the families fits", words});
   }
@@ -190,15 +212,25 @@ TEST(DetectFamily, NeedsEveryNormInEveryLayer) {
     for (const std::string& name : with_suffixes({"h.1.ln_1", "h.1.ln_2"}, {".weight", ".bias"})) {
       if (name != missing) names.push_back(name);
     }
-    expect_words(error_of(names), {"none of the families fits the file's 9 names"});
+    EXPECT_EQ(error_of(names),
+              "tokennorm: detect_family: none of the families fits the file's 9 names; nearest is "
+              "gpt2, but for " +
+                  missing + ", which the file has not");
   }
   expect_words(error_of({"model.layers.0.input_layernorm.weight", "model.norm.weight",
                          "model.layers.1.post_attention_layernorm.weight"}),
-               {"none of the families fits the file's 3 names"});
+               {"none of the families fits the file's 3 names; nearest is llama, but for "
+                "model.layers.0.post_attention_layernorm.weight, which the file has not, and 1 "
+                "more"});
 }
 
 TEST(DetectFamily, SaysWhatItLookedForWhereNothingFits) {
-  expect_words(error_of({}), {"fits the file's 0 names", "gpt2", "transformer_lens"});
+  expect_words(error_of({}), {"fits the file's 0 names; looked for the norms of gpt2, gpt2_or"});
+  expect_words(error_of({"a.bias", "albert.LayerNorm.weight", "b.c", "d\x1b.norm.bias", "e", "f"}),
+               {"the file's 6 names (albert.LayerNorm.weight, d\\x1b.norm.bias, …); looked for"});
+  expect_words(error_of({"a.bias", "b.c", "d", "e", "f"}),
+               {"the file's 5 names (a.bias, b.c, d, e, …); looked for"});
+  expect_words(error_of({"a.bias", "b"}), {"the file's 2 names (a.bias, b); looked for"});
   expect_words(error_of({"encoder.layers.0.norm.a_2", "encoder.layers.0.norm.b_2"}),
                {"a_2 and b_2", "another formula"});
   for (const char* other : {"norm.gamma_2", "norm.lora_2", "norm.data_2"}) {
@@ -207,7 +239,16 @@ TEST(DetectFamily, SaysWhatItLookedForWhereNothingFits) {
   // GPT-J has one norm for both sublayers, GPT-NeoX another prefix.
   expect_words(error_of({"transformer.h.0.ln_1.weight", "transformer.h.0.ln_1.bias",
                          "transformer.ln_f.weight", "transformer.ln_f.bias"}),
-               {"none of the families fits the file's 4 names"});
+               {"none of the families fits the file's 4 names; nearest is gpt2, but for "
+                "h.0.ln_2.weight, which the file has not, and 1 more"});
+  // StarCoder 2 has LayerNorms where Llama has RMSNorms; nanoGPT's may have no bias.
+  expect_words(error_of(with_suffixes({"model.layers.0.input_layernorm",
+                                       "model.layers.0.post_attention_layernorm", "model.norm"},
+                                      {".weight", ".bias"})),
+               {"nearest is llama, but for model.layers.0.input_layernorm.bias, which llama has "
+                "not, and 2 more"});
+  expect_words(error_of({"h.0.ln_1.weight", "h.0.ln_2.weight", "ln_f.weight"}),
+               {"nearest is gpt2, but for h.0.ln_1.bias, which the file has not, and 2 more"});
   expect_words(error_of({"h.x.ln_1.weight", "h..ln_1.bias", "h.0", "", ".", "h.99999999999.ln_1.b",
                          "h.0.ln_1.weight.ln_f.weight"}),
                {"none of the families"});
@@ -256,6 +297,47 @@ TEST(Families, AreFoundByName) {
   for (const Family& family : families::all) EXPECT_EQ(&find_family(family.name), &family);
   expect_words(message_of<std::invalid_argument>([] { find_family("gtp2"); }),
                {"no family is called gtp2", "llms_from_scratch, bert"});
+}
+
+/// As a program has them that learns its prefix when it runs: nothing here outlives the call.
+Family behind(const std::string& prefix) {
+  Family mine = families::llama;
+  mine.name = std::string_view(prefix);
+  mine.layer = prefix + "model.layers.{}.";
+  mine.keys[static_cast<std::size_t>(NormRole::final)] = (prefix + "model.norm").c_str();
+  return mine;
+}
+
+TEST(Families, OwnWhatACopyOfThemIsGiven) {
+  Family copy = families::gpt2;
+  {
+    const Family mine = behind("language_model.some_longer_prefix.");
+    copy = mine;
+    copy = std::as_const(copy);
+    EXPECT_EQ(mine.key(NormRole::final), "language_model.some_longer_prefix.model.norm");
+  }
+  Family moved = std::move(copy);
+  copy = families::gpt2;
+  EXPECT_EQ(moved.name, "language_model.some_longer_prefix.");
+  EXPECT_EQ(moved.key(NormRole::attention, 3),
+            "language_model.some_longer_prefix.model.layers.3.input_layernorm");
+  EXPECT_EQ(moved.key(NormRole::final), "language_model.some_longer_prefix.model.norm");
+  EXPECT_EQ(copy.key(NormRole::attention, 3), "h.3.ln_1");
+  moved.layer = "";
+  EXPECT_TRUE(moved.layer.empty());
+}
+
+constexpr Family gpt2_with_another_end = [] {
+  Family mine = families::gpt2;
+  mine.keys[static_cast<std::size_t>(NormRole::final)] = "last_norm";
+  return mine;
+}();
+
+TEST(Families, AreConstants) {
+  static_assert(families::llama.layer == "model.layers.{}.");
+  static_assert(&find_family("llama") == &families::llama);
+  static_assert(gpt2_with_another_end.own_key(NormRole::final) == "last_norm");
+  EXPECT_EQ(gpt2_with_another_end.key(NormRole::attention, 2), "h.2.ln_1");
 }
 
 TEST(Families, RefuseARoleThatTheyDoNotHave) {

@@ -5,7 +5,10 @@
 #include <tokennorm/checkpoint/fold_norm.hpp>
 
 #include <gtest/gtest.h>
+#include <unsupported/Eigen/AutoDiff>
 
+#include <cmath>
+#include <limits>
 #include <string>
 #include <utility>
 
@@ -151,6 +154,16 @@ TEST(FoldNormParts, KeepsEpsilonAndStatisticsChannels) {
   EXPECT_EQ(norm.options().scale_offset, 0);
 }
 
+TEST(FoldNormParts, TakesOtherScalarsOfEigen) {
+  using Dual = Eigen::AutoDiffScalar<Eigen::Vector2d>;
+  RMSNorm<Dual> norm(1);
+  norm.scale()(0) = Dual(5, 2, 0);
+  TokenMatrix<Dual> weight = TokenMatrix<Dual>::Constant(1, 1, Dual(3, 2, 1));
+  fold_norm(norm, OutIn{weight});
+  EXPECT_EQ(weight(0, 0).value(), 15);
+  EXPECT_EQ(weight(0, 0).derivatives(), Eigen::Vector2d(3, 5));
+}
+
 /// 1 + 2⁻¹¹ and a little: half rounds it up, but the float next to it lies half-way, and goes to 1.
 constexpr double above_half_way = 1 + 0x1p-11 + 0x1p-40, half_above_one = 1 + 0x1p-10;
 
@@ -188,6 +201,114 @@ TEST(CenterReader, TakesTheMeanThatALayerNormGivesNoWeight) {
   EXPECT_LE(weight.rowwise().mean().cwiseAbs().maxCoeff(), 1e-6f);
   EXPECT_EQ(in_out, weight.transpose());
   EXPECT_LE((reading(norm, x, weight, bias) - before).cwiseAbs().maxCoeff(), 1e-4);
+}
+
+/// The border is half-way from the largest number to the next there would be; 65520 for half.
+TEST(FoldNormParts, TakesResultsUpToTheBorderOfTheScalar) {
+  const auto folded = [](double gamma, auto weight) {
+    RMSNorm<double> norm(1);
+    norm.scale()(0) = gamma;
+    fold_norm(norm, OutIn{weight});
+    return static_cast<double>(weight(0, 0));
+  };
+  const Eigen::Matrix<Eigen::half, 1, 1> half(Eigen::half(1.0f));
+  const Eigen::Matrix<Eigen::bfloat16, 1, 1> brain(Eigen::bfloat16(1.0f));
+  const Eigen::Matrix<float, 1, 1> single(1.0f);
+  const double below = 1 - 0x1p-53;
+  EXPECT_EQ(folded(65520 * below, half), 65504);
+  EXPECT_EQ(folded(-65520 * below, half), -65504);
+  EXPECT_EQ(folded(0x1.ffp127 * below, brain), 0x1.fep127);
+  EXPECT_EQ(folded(0x1.ffffffp127 * below, single), 0x1.fffffep127);
+  const auto refusal = [&](double gamma, const auto& weight) {
+    return message_of<std::invalid_argument>([&] { folded(gamma, weight); });
+  };
+  EXPECT_EQ(refusal(65520, half),
+            "tokennorm: RMSNorm(1): reader 0's weight of output 0 and input 0 would be 65520; the "
+            "largest half is 65504");
+  EXPECT_EQ(refusal(0x1.ffp127, brain),
+            "tokennorm: RMSNorm(1): reader 0's weight of output 0 and input 0 would be "
+            "3.39618e+38; the largest bfloat16 is 3.38953e+38");
+  EXPECT_EQ(refusal(-0x1.ffffffp127, single),
+            "tokennorm: RMSNorm(1): reader 0's weight of output 0 and input 0 would be "
+            "-3.40282e+38; the largest float is 3.40282e+38");
+  EXPECT_EQ(refusal(1e300, Eigen::Matrix<double, 1, 1>(1e300)),
+            "tokennorm: RMSNorm(1): reader 0's weight of output 0 and input 0 would be inf; the "
+            "largest double is 1.79769e+308");
+}
+
+TEST(FoldNormParts, KeepsInfinityAndNaNThatAreThere) {
+  constexpr double infinity = std::numeric_limits<double>::infinity();
+  LayerNorm<double> norm(2);
+  norm.scale() << 2, infinity;
+  norm.shift() << 1, 1;
+  TokenMatrix<Eigen::half> weight(2, 2);
+  weight << Eigen::half(-infinity), Eigen::half(1), Eigen::half(1), Eigen::half(1);
+  Eigen::Vector<Eigen::half, 2> bias(Eigen::half(0), Eigen::half(NAN));
+  fold_norm(norm, OutIn{weight, bias});
+  EXPECT_EQ(static_cast<double>(weight(0, 0)), -infinity);
+  EXPECT_EQ(static_cast<double>(weight(0, 1)), infinity);
+  EXPECT_EQ(static_cast<double>(weight(1, 0)), 2);
+  EXPECT_EQ(static_cast<double>(bias(0)), -infinity);
+  EXPECT_TRUE(std::isnan(static_cast<double>(bias(1))));
+  LayerNorm<double> plain(2, {.scale = false, .shift = false});
+  center_reader(plain, OutIn{weight});
+  EXPECT_TRUE(std::isnan(static_cast<double>(weight(0, 0))));
+  EXPECT_TRUE(std::isnan(static_cast<double>(weight(0, 1))));
+}
+
+/// Every sum is asked where its NaN comes from: 0.1 s, and hours if each looked for it.
+TEST(FoldNormParts, TakesAMatrixOfNaNInTheTimeOfAnyOther) {
+  constexpr Index size = 1500;
+  LayerNorm<float> norm(size);
+  TokenMatrix<float> weight = TokenMatrix<float>::Constant(size, size, NAN);
+  Eigen::VectorXf bias = Eigen::VectorXf::Zero(size);
+  fold_norm(norm, OutIn{weight, bias});
+  center_reader(norm, OutIn{weight, bias});
+  EXPECT_TRUE(bias.array().isNaN().all() && weight.array().isNaN().all());
+}
+
+TEST(FoldNormErrors, WhatDoesNotFitIsSeenBeforeAnythingIsWritten) {
+  LayerNorm<float> norm(2);
+  norm.scale() << 2, 30000;
+  norm.shift() << 0, 60000;
+  TokenMatrix<float> first = TokenMatrix<float>::Ones(1, 2);
+  Eigen::VectorXf first_bias = Eigen::VectorXf::Zero(1);
+  TokenMatrix<Eigen::half> second = TokenMatrix<Eigen::half>::Ones(2, 2);
+  Eigen::Vector<Eigen::half, 2> bias(Eigen::half(0), Eigen::half(6000));
+  const auto refusal = [&] {
+    const TokenMatrix<float> untouched = first;
+    const TokenMatrix<Eigen::half> second_untouched = second;
+    const std::string message = message_of<std::invalid_argument>([&] {
+      fold_norm(norm, OutIn{first, first_bias}, InOut{second, bias});
+    });
+    EXPECT_EQ(first, untouched);
+    EXPECT_EQ(second, second_untouched);
+    EXPECT_EQ(first_bias(0), 0);
+    EXPECT_EQ(norm.scale()(1), 30000);
+    return message;
+  };
+  EXPECT_EQ(refusal(),
+            "tokennorm: LayerNorm(2): reader 1's bias of output 1 would be 66000; the largest half "
+            "is 65504");
+  norm.shift()(1) = 0;
+  second(1, 0) = Eigen::half(-3);
+  EXPECT_EQ(refusal(),
+            "tokennorm: LayerNorm(2): reader 1's weight of output 0 and input 1 would be -90000; "
+            "the largest half is 65504");
+}
+
+TEST(CenterReader, RefusesWhatDoesNotFit) {
+  const LayerNorm<float> norm(4, {.scale = false, .shift = false});
+  TokenMatrix<Eigen::half> fits(1, 4), weight(1, 4);
+  fits << Eigen::half(1), Eigen::half(2), Eigen::half(3), Eigen::half(4);
+  weight << Eigen::half(60000), Eigen::half(-60000), Eigen::half(-60000), Eigen::half(-60000);
+  const TokenMatrix<Eigen::half> fits_before = fits, before = weight;
+  EXPECT_EQ(
+      message_of<std::invalid_argument>([&] { center_reader(norm, OutIn{fits}, OutIn{weight}); }),
+      "tokennorm: LayerNorm(4): reader 1's weight of output 0 and input 0 would be 90000; "
+      "the largest half is 65504");
+  EXPECT_EQ(fits, fits_before);
+  EXPECT_EQ(weight, before);
 }
 
 /// Refused in these words, with nothing written.

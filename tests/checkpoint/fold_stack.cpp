@@ -9,6 +9,7 @@
 #include <cmath>
 #include <functional>
 #include <iostream>
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
@@ -311,6 +312,17 @@ TEST(FoldNorms, ChangesNothingWhereAReaderDoesNotFit) {
   expect_refused(stack, ends, "the unembedding: reader 0 has no bias", fold);
 }
 
+TEST(FoldNorms, ChangesNothingWhereAResultDoesNotFit) {
+  auto stack = pre_ln(layer, true);
+  Ends ends(false, true);
+  stack.blocks()[1].feed_forward_norm().scale()(5) = 2e20f;
+  stack.blocks()[1].feed_forward().gate.weight(7, 5) = -3e20f;
+  expect_refused(stack, ends,
+                 "blocks.1.feed_forward: reader 1's weight of output 7 and input 5 would be "
+                 "-6e+40; the largest float is 3.40282e+38",
+                 [&] { ends.fold(stack); });
+}
+
 TEST(FoldNorms, RefusesAReaderOfTwoNorms) {
   Attention attention(false, 10);
   GatedFeedForward feed_forward(false, 20);
@@ -404,6 +416,23 @@ TEST(CenterWriters, ChangesNothingWhereAWriterDoesNotFit) {
   out.bias.setZero(channels);
   expect_refused(stack, ends, "an embedding has 24 inputs and 11 outputs",
                  [&] { center_writers(stack, ends.positions, ends.embedding.transpose()); });
+}
+
+TEST(CenterWriters, ChangesNothingWhereAResultDoesNotFit) {
+  Ends ends(false, true);
+  auto stack = pre_ln(layer, true);
+  const float largest = std::numeric_limits<float>::max();
+  ends.positions.row(1).setConstant(-largest);
+  ends.positions(1, 2) = largest;
+  const std::string words = " of output 2 and input 1 would be 6.52";
+  expect_refused(stack, ends, "an embedding's weight" + words,
+                 [&] { center_writers(stack, ends.embedding, ends.positions); });
+  ends.positions.setZero();
+  Eigen::VectorXf& bias = stack.blocks()[1].feed_forward().out.bias;
+  bias.setConstant(-largest);
+  bias(3) = largest;
+  expect_refused(stack, ends, "blocks.1.feed_forward: a writer's bias of output 3 would be 6.52",
+                 [&] { center_writers(stack, ends.embedding, ends.positions); });
 }
 
 struct NoWriter : GatedFeedForward {

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <cstddef>
+#include <ctime>
 #include <string>
 #include <utility>
 #include <vector>
@@ -103,6 +104,15 @@ const Firsts gpt2_firsts = {{"blocks.0.attention_norm.scale", 1000},
                             {"final_norm.scale", 1080},
                             {"final_norm.shift", 1090}};
 
+template <class Exception = Error, class AnyStack>
+void expect_refused(AnyStack stack, const TensorFile& file, const Family& family,
+                    const std::string& words) {
+  const auto before = firsts(stack);
+  const std::string message = message_of<Exception>([&] { load_norms(stack, file, family); });
+  EXPECT_NE(message.find(words), std::string::npos) << message << "\n  lacks: " << words;
+  EXPECT_EQ(firsts(stack), before);
+}
+
 TEST(LoadNorms, FillsAPreLNStack) {
   auto stack = pre_ln(layer());
   load_norms(stack, file_of(gpt2_names), families::gpt2);
@@ -117,6 +127,47 @@ TEST(LoadNorms, FillsFromTheNamesOfTheOriginalGPT2) {
                       "model/ln_f/g", "model/ln_f/b"}),
              families::gpt2_original);
   EXPECT_EQ(firsts(stack), gpt2_firsts);
+}
+
+TEST(LoadNorms, FillsFromNamesBehindSeveralPrefixes) {
+  std::vector<std::string> names;
+  for (const std::string& name : gpt2_names) names.push_back("_orig_mod.module." + name);
+  auto stack = pre_ln(layer());
+  load_norms(stack, file_of(names), families::gpt2);
+  EXPECT_EQ(firsts(stack), gpt2_firsts);
+}
+
+TEST(LoadNorms, TakesTheNamesAsTheyAreBeforeThoseBehindAPrefixAndAsksWhereThereAreTwo) {
+  std::vector<std::string> names = gpt2_names;
+  for (const std::string name : {"transformer.h.1.ln_2", "h.1.ln_2"}) {
+    names.push_back("module." + name + ".weight");
+    names.push_back("module." + name + ".bias");
+  }
+  TensorFile file = file_of(names);
+  expect_refused(pre_ln(layer()), file, families::gpt2,
+                 "nothing is called h.1.ln_2, but there are module.h.1.ln_2 and "
+                 "module.transformer.h.1.ln_2; name one of them");
+  file.add("h.1.ln_2.weight", {channels}, 7).add("h.1.ln_2.bias", {channels}, 8);
+  auto stack = pre_ln(layer());
+  load_norms(stack, file, families::gpt2);
+  EXPECT_EQ(stack.blocks()[1].feed_forward_norm().scale()(0), 7);
+}
+
+/// nanoGPT with bias = False, and Cohere.
+TEST(LoadNorms, FillsLayerNormsWithoutShiftFromAFileWithoutBiases) {
+  std::vector<std::string> names;
+  for (const std::string& name : gpt2_names) {
+    if (!name.ends_with("bias")) names.push_back(name);
+  }
+  const LayerNorm<float> without_shift(channels, {.shift = false});
+  auto stack = pre_ln(without_shift);
+  load_norms(stack, file_of(names), families::gpt2);
+  EXPECT_EQ(stack.final_norm().scale()(0), 1000 + 10 * 4);
+  expect_refused(pre_ln(layer()), file_of(names), families::gpt2, "the shift is missing");
+  names.push_back("transformer.h.1.ln_2.bias");
+  expect_refused(pre_ln(without_shift), file_of(names), families::gpt2,
+                 "transformer.h.1.ln_2: there is a shift, and the norm has none (shift = false); "
+                 "found transformer.h.1.ln_2.bias [3], transformer.h.1.ln_2.weight [3]");
 }
 
 TEST(LoadNorms, FillsAPostLNStackFromOldNames) {
@@ -191,15 +242,6 @@ TEST(LoadNorms, SkipsANormThatACopyOfTheFamilyLeavesOut) {
   EXPECT_EQ(firsts(stack), Firsts(gpt2_firsts.begin(), gpt2_firsts.end() - 2));
 }
 
-template <class Exception = Error, class AnyStack>
-void expect_refused(AnyStack stack, const TensorFile& file, const Family& family,
-                    const std::string& words) {
-  const auto before = firsts(stack);
-  const std::string message = message_of<Exception>([&] { load_norms(stack, file, family); });
-  EXPECT_NE(message.find(words), std::string::npos) << message << "\n  lacks: " << words;
-  EXPECT_EQ(firsts(stack), before);
-}
-
 std::vector<std::string> gemma2_names() {
   std::vector<std::string> names = {"model.norm.weight"};
   for (const std::string n : {"0", "1"}) {
@@ -254,6 +296,9 @@ TEST(LoadNorms, ComparesEpsilonAsAFloatAndShowsTheDigitsThatDiffer) {
   EXPECT_EQ(firsts(stack), gpt2_firsts);
   expect_refused(pre_ln(layer(1.0000007e-5)), file, families::gpt2,
                  "has epsilon 1.0000007e-05; expected 1e-05 (if");
+  Family tiny = families::gpt2;
+  tiny.epsilon = 1e-50;
+  expect_refused(pre_ln(layer(1e-60)), file, tiny, "has epsilon 1e-60; expected 1e-50 (if");
   expect_refused(Stack(NoNorm{}, std::vector(layers, PostNorm(rms(), 1 + 0x1p-20)), NoNorm{}), file,
                  families::olmo2, "with alpha 1.00000095;");
 }
@@ -378,6 +423,32 @@ TEST(FindNorms, ListsThemInDataOrderAndNothingElse) {
       "transformer.ln_f 0 final 4"};
   EXPECT_EQ(found, expected);
   EXPECT_TRUE(find_norms(file, families::bert).empty());
+}
+
+/// Names alone, as many as a long header has.
+struct ManyNames {
+  std::vector<std::string> all;
+  const std::vector<std::string>& names() const { return all; }
+  bool contains(const std::string&) const { return false; }
+  std::vector<Index> shape(const std::string&) const { return {channels}; }
+  template <class Scalar>
+  TokenMatrix<Scalar> matrix(const std::string&) const {
+    return {};
+  }
+};
+
+TEST(FindNorms, TakesTimeInProportionToTheNames) {
+  const auto seconds = [](std::size_t count) {
+    ManyNames file;
+    for (std::size_t i = 0; i < count; ++i) {
+      file.all.push_back("h." + std::to_string(i) + ".ln_1.weight");
+    }
+    const auto start = std::clock();
+    EXPECT_EQ(find_norms(file, families::gpt2).size(), count);
+    return static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
+  };
+  // 16 times the names took 256 times the time, 20 s and more.
+  EXPECT_LT(seconds(160'000), 64 * (seconds(10'000) + 0.01));
 }
 
 }  // namespace

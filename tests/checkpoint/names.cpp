@@ -5,6 +5,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
@@ -41,7 +43,8 @@ void expect_refused(const TensorFile& file, const std::string& prefix, Norm norm
 TEST(LoadNorm, TakesWhicheverNamingIsThere) {
   for (const auto& [scale, shift] :
        {std::pair("scale", "shift"), std::pair("weight", "bias"), std::pair("gamma", "beta"),
-        std::pair("g", "b"), std::pair("w", "b")}) {
+        std::pair("g", "b"), std::pair("w", "b"), std::pair("scale", "bias"),
+        std::pair("scale", "offset"), std::pair("gamma:0", "beta:0")}) {
     SCOPED_TRACE(scale);
     TensorFile file;
     file.add(std::string("h.0.ln_1.") + scale, {channels}, 10);
@@ -61,7 +64,7 @@ TEST(LoadNorm, TakesWhicheverNamingIsThere) {
 
 TEST(LoadNorm, TakesARowAndEveryScalar) {
   TensorFile file;
-  file.add("norm.weight", {1, channels}, 1).add("norm.bias", {channels}, 5);
+  file.add("norm.weight", {1, channels}, 1).add("norm.bias", {1, 1, channels}, 5);
   LayerNorm<Eigen::half> half(channels);
   LayerNorm<Eigen::bfloat16> brain(channels);
   LayerNorm<double> wide(channels);
@@ -86,6 +89,41 @@ TEST(LoadNorm, RoundsOnce) {
   load_norm(brain, file, "brain");
   EXPECT_EQ(static_cast<float>(half.scale()(0)), 1 + 0x1p-10f) << "not to the even 1";
   EXPECT_EQ(static_cast<float>(brain.scale()(0)), 1 + 0x1p-7f);
+}
+
+TEST(LoadNorm, RefusesAValueBeyondItsScalar) {
+  constexpr double infinity = std::numeric_limits<double>::infinity();
+  const auto loaded = [](auto norm, double value) {
+    TensorFile file;
+    file.add("n.weight", {1}, 1).add("n.bias", {1}, value);
+    load_norm(norm, file, "n");
+    return static_cast<double>(norm.shift()(0));
+  };
+  const LayerNorm<Eigen::half> half(1);
+  const LayerNorm<Eigen::bfloat16> brain(1);
+  const LayerNorm<float> single(1);
+  EXPECT_EQ(loaded(half, 65520 - 0x1p-30), 65504);
+  EXPECT_EQ(loaded(brain, -0x1.ffp127 * (1 - 0x1p-53)), -0x1.fep127);
+  EXPECT_EQ(loaded(single, 0x1.ffffffp127 * (1 - 0x1p-53)), 0x1.fffffep127);
+  EXPECT_EQ(loaded(half, -infinity), -infinity);
+  EXPECT_TRUE(std::isnan(loaded(half, std::nan(""))));
+  const auto refusal = [&](const auto& norm, double value) {
+    return message_of<Error>([&] { loaded(norm, value); });
+  };
+  EXPECT_EQ(refusal(half, -65520),
+            "tokennorm: LayerNorm(1): tensor \"n.bias\": value 0 is -65520; the largest half is "
+            "65504");
+  EXPECT_EQ(refusal(brain, 0x1.ffp127),
+            "tokennorm: LayerNorm(1): tensor \"n.bias\": value 0 is 3.39618e+38; the largest "
+            "bfloat16 is 3.38953e+38");
+  EXPECT_EQ(refusal(single, 1e300),
+            "tokennorm: LayerNorm(1): tensor \"n.bias\": value 0 is 1e+300; the largest float is "
+            "3.40282e+38");
+  EXPECT_EQ(loaded(LayerNorm<double>(1), 1e300), 1e300);
+
+  TensorFile file;
+  file.add("n.weight", {channels}, 65519).add("n.bias", {channels}, 0);
+  expect_refused(file, "n", LayerNorm<Eigen::half>(channels), {"value 1 is 65520"});
 }
 
 TEST(LoadNorm, TakesANormThatWasSavedAlone) {
@@ -139,7 +177,12 @@ TEST(LoadNorm, FindsItWithAndWithoutAnOptionalPrefix) {
        {std::pair("transformer.h.0.ln_1", "h.0.ln_1"), std::pair("norm", "model.norm"),
         std::pair("bert.embeddings.LayerNorm", "embeddings.LayerNorm"),
         std::pair("model.norm", "bert.norm"),
-        std::pair("roberta.embeddings.LayerNorm", "embeddings.LayerNorm")}) {
+        std::pair("roberta.embeddings.LayerNorm", "embeddings.LayerNorm"),
+        std::pair("electra.embeddings.LayerNorm", "embeddings.LayerNorm"),
+        std::pair("_orig_mod.transformer.h.0.ln_1", "h.0.ln_1"),
+        std::pair("_orig_mod.module.norm", "model.norm"), std::pair("norm", "module.model.norm"),
+        std::pair("model.language_model.norm", "model.norm"),
+        std::pair("language_model.model.norm", "model.norm")}) {
     TensorFile file;
     file.add(std::string(there) + ".weight", {channels}, 1);
     file.add(std::string(there) + ".bias", {channels}, 2);
@@ -151,7 +194,7 @@ TEST(LoadNorm, FindsItWithAndWithoutAnOptionalPrefix) {
   for (const std::string prefix : {"transformer.h.0.ln_1", "model.h.0.ln_1"}) {
     two.add(prefix + ".weight", {channels}, 1).add(prefix + ".bias", {channels}, 2);
   }
-  expect_refused(two, "h.0.ln_1", untouched(), {"transformer.h.0.ln_1 and model.h.0.ln_1"});
+  expect_refused(two, "h.0.ln_1", untouched(), {"model.h.0.ln_1 and transformer.h.0.ln_1"});
   LayerNorm<float> norm = untouched();
   two.add("h.0.ln_1.weight", {channels}, 3).add("h.0.ln_1.bias", {channels}, 4);
   load_norm(norm, two, "h.0.ln_1");
@@ -176,14 +219,14 @@ TEST(LoadNorm, RefusesWhatIsMissing) {
             }),
             "tokennorm: LayerNorm(3): h.0.ln_1: the shift is missing; found h.0.ln_1.weight [3]; "
             "looked for a scale and a shift of 3 values, called as in scale/shift, weight/bias, "
-            "gamma/beta, g/b, w/b");
+            "gamma/beta, g/b, w/b, scale/bias, scale/offset");
   expect_refused(file, "h.0.ln_11", untouched(), {"the scale is missing", "h.0.ln_11.bias [3]"});
   expect_refused(file, "h.1.ln_1", untouched(), {"the scale is missing", "nothing under it"});
 }
 
 TEST(LoadNorm, RefusesAnotherShape) {
   for (const std::vector<Index>& shape :
-       {std::vector<Index>{4}, {}, {3, 1}, {1, 1, 3}, {0}, {3, 3}, {1, 4}}) {
+       {std::vector<Index>{4}, {}, {3, 1}, {1, 3, 1}, {0}, {3, 3}, {1, 4}, {2, 1, 3}}) {
     TensorFile file;
     file.add("norm.weight", {channels}, 1).add("norm.bias", shape, 1);
     expect_refused(file, "norm", untouched(), {"the shift is [", "expected [3]"});
@@ -197,6 +240,9 @@ TEST(LoadNorm, RefusesTwoNamingsAtOnce) {
         {"weight", "beta"},
         {"w", "beta"},
         {"g", "w", "b"},
+        {"gamma", "beta:0"},
+        {"gamma", "beta", "gamma:0"},
+        {"scale", "shift", "offset"},
         {"scale", "shift", "b"}}) {
     TensorFile file;
     for (const std::string& name : names) file.add("norm." + name, {channels}, 1);

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Safetensors: files made by hand, byte by byte, and not by the writer.
 #include "../support/edge_shapes.hpp"
+#include "../support/message_of.hpp"
 #include "../support/scalars.hpp"
 #include "files.hpp"
+#include <tokennorm/checkpoint/names.hpp>
 #include <tokennorm/checkpoint/safetensors.hpp>
 
 #include <gtest/gtest.h>
@@ -154,6 +156,24 @@ TEST(Safetensors, KnowsEveryDtypeOfTheFormat) {
   }
 }
 
+TEST(Safetensors, ReadsTheNeighboursOfADtypeThatItDoesNotKnow) {
+  const TemporaryFolder folder;
+  for (const std::string dtype : {"I4", "F8_E4M3FN", "C128", "f32", ""}) {
+    const std::string header = R"({"x":{"dtype":")" + dtype +
+                               R"(","shape":[2,3],"data_offsets":[4,7]},)"
+                               R"("a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},)"
+                               R"("b":{"dtype":"BF16","shape":[1],"data_offsets":[7,9]}})";
+    const auto file = Safetensors::open(
+        folder.write("a", length_bytes(header.size()) + header + "\0\0\x80\x3f???\0\x40"s));
+    EXPECT_EQ(file.matrix<float>("a")(0), 1);
+    EXPECT_EQ(file.matrix<float>("b")(0), 2);
+    EXPECT_EQ(file.dtype("x"), dtype);
+    EXPECT_EQ(file.shape("x"), (std::vector<Index>{2, 3}));
+    const std::string words = "tensor \"x\": dtype is " + dtype + "; only F64, F32, F16 and BF16";
+    expect_error([&] { file.matrix<float>("x"); }, {words});
+  }
+}
+
 TEST(Safetensors, TensorThatIsNotThereIsAnError) {
   const TemporaryFolder folder;
   const auto file = Safetensors::open(folder.write("model.safetensors", hand_made_file()));
@@ -189,11 +209,36 @@ Safetensors file_of(const TemporaryFolder& folder, const char* dtype,
   return Safetensors::open(folder.write("values", length_bytes(header.size()) + header + bytes));
 }
 
-/// Each value as the format nearest to it, rounded once: the oracle rounds in long double.
+template <class Stored>
+std::string error_of(const TemporaryFolder& folder, const char* dtype, auto scalar, Stored value) {
+  const Safetensors file =
+      file_of(folder, dtype, std::vector<Stored>{static_cast<Stored>(1), value});
+  return message_of<std::runtime_error>([&] { file.matrix<decltype(scalar)>("x"); });
+}
+
+/// Each value as the format nearest to it, rounded once: the oracle rounds in long double. What
+/// goes to infinity there is refused, the smallest such value for one.
 template <class Scalar, class Stored>
-void expect_rounded(const Safetensors& file, const std::vector<Stored>& values) {
+void expect_rounded(const TemporaryFolder& folder, const char* dtype,
+                    const std::vector<Stored>& all_values) {
   SCOPED_TRACE(scalar_name<Stored>() + " as " + scalar_name<Scalar>());
-  const auto read = file.matrix<Scalar>("x");
+  std::vector<Stored> values;
+  Stored beyond = std::numeric_limits<Stored>::infinity();
+  for (const Stored value : all_values) {
+    const long double exact = to_exact(value);
+    if (!std::isfinite(exact) || std::isfinite(rounded_to<Scalar>(exact))) {
+      values.push_back(value);
+    } else if (exact > 0 && exact < to_exact(beyond)) {
+      beyond = value;
+    }
+  }
+  if (std::isfinite(to_exact(beyond))) {
+    for (const Stored value : {beyond, -beyond}) {
+      const std::string message = error_of(folder, dtype, Scalar{}, value);
+      EXPECT_NE(message.find("values: tensor \"x\": value 1 is "), message.npos) << message;
+    }
+  }
+  const auto read = file_of(folder, dtype, values).template matrix<Scalar>("x");
   ASSERT_EQ(read.size(), static_cast<Index>(values.size()));
   int wrong = 0;
   for (std::size_t i = 0; i < values.size() && wrong < 5; ++i) {
@@ -214,11 +259,10 @@ void expect_rounded(const Safetensors& file, const std::vector<Stored>& values) 
 template <class Stored>
 void expect_rounded_to_all(const char* dtype, const std::vector<Stored>& values) {
   const TemporaryFolder folder;
-  const Safetensors file = file_of(folder, dtype, values);
-  expect_rounded<double>(file, values);
-  expect_rounded<float>(file, values);
-  expect_rounded<Eigen::half>(file, values);
-  expect_rounded<Eigen::bfloat16>(file, values);
+  expect_rounded<double>(folder, dtype, values);
+  expect_rounded<float>(folder, dtype, values);
+  expect_rounded<Eigen::half>(folder, dtype, values);
+  expect_rounded<Eigen::bfloat16>(folder, dtype, values);
 }
 
 template <class Stored>
@@ -291,6 +335,26 @@ TEST(SafetensorsValues, OfDoubleAreRoundedOnce) {
   values.insert(values.end(), {0x1.fffffefffffffp127, 0x1.ffffffp127, 0x1.fffffffp127, 0x1p-150,
                                0x1.0000000000001p-150, 1 + 0x1p-24, 1 + 0x1.8p-23});
   expect_rounded_to_all("F64", values);
+}
+
+TEST(SafetensorsValues, BeyondTheScalarAreNamed) {
+  const TemporaryFolder folder;
+  const std::string before = "tokennorm: " + (folder / "values").string() + ": tensor \"x\": ";
+  EXPECT_EQ(error_of(folder, "BF16", Eigen::half{}, Eigen::bfloat16(-1e6f)),
+            before + "value 1 is -999424; the largest half is 65504");
+  EXPECT_EQ(error_of(folder, "F64", float{}, 1e300),
+            before + "value 1 is 1e+300; the largest float is 3.40282e+38");
+  EXPECT_EQ(error_of(folder, "F32", Eigen::bfloat16{}, std::numeric_limits<float>::max()),
+            before + "value 1 is 3.40282e+38; the largest bfloat16 is 3.38953e+38");
+
+  LayerNorm<Eigen::half> norm(2, {.shift = false});
+  SafetensorsWriter writer;
+  writer.add("n.weight", Eigen::Vector2f(1, 1e6f));
+  writer.save(folder / "norm");
+  EXPECT_EQ(message_of<std::runtime_error>(
+                [&] { load_norm(norm, Safetensors::open(folder / "norm"), "n"); }),
+            "tokennorm: LayerNorm(2): " + (folder / "norm").string() +
+                ": tensor \"n.weight\": value 1 is 1e+06; the largest half is 65504");
 }
 
 TEST(SafetensorsValues, OfTheSameTypeKeepTheirBits) {

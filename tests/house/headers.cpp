@@ -75,8 +75,10 @@ bool is_standard_or_eigen(const std::string& include) {
 /// In a component of its own, and not for the umbrella.
 bool has_dependency(const std::string& name) {
   const Names safetensors = {
-      "tokennorm/checkpoint/config.hpp", "tokennorm/checkpoint/random_access_file.hpp",
-      "tokennorm/checkpoint/safetensors.hpp", "tokennorm/checkpoint/safetensors_header.hpp"};
+      "tokennorm/checkpoint/config.hpp",      "tokennorm/checkpoint/file_aside.hpp",
+      "tokennorm/checkpoint/json_events.hpp", "tokennorm/checkpoint/random_access_file.hpp",
+      "tokennorm/checkpoint/safetensors.hpp", "tokennorm/checkpoint/safetensors_header.hpp",
+      "tokennorm/checkpoint/shard_index.hpp"};
   return name.starts_with("tokennorm/adapters/") || safetensors.contains(name);
 }
 

@@ -55,7 +55,11 @@ inline Family family_from_config(const std::filesystem::path& path) {
   constexpr std::uint64_t most = 10'000'000;
   const std::string text = detail::read_text(path, "the config", most);
   const auto config = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (config.is_discarded()) fail_because("is not JSON, or has a number beyond those of double");
+  if (config.is_discarded()) {
+    const std::string_view kind = detail::known_kind(text);
+    fail_because(kind.empty() ? "is not JSON, or has a number beyond those of double"
+                              : "is " + std::string(kind));
+  }
   if (!config.is_object()) fail_because("is not a JSON object");
 
   std::string known;
@@ -80,8 +84,12 @@ inline Family family_from_config(const std::filesystem::path& path) {
     const auto value = config.find(key);
     if (value == config.end()) continue;
     if (!value->is_number() || !(value->get<double>() >= 0)) {
-      fail_because(std::string(key) + " is " + detail::printable(value->dump()) +
-                   "; expected a number, 0 or more");
+      // Only what is flat is quoted: dump() takes a stack frame for each level.
+      const bool nested = value->is_structured();
+      fail_because(
+          std::string(key) + " is " +
+          (nested ? std::string("an ") + value->type_name() : detail::printable(value->dump())) +
+          "; expected a number, 0 or more");
     }
     if (!found.empty() && value->get<double>() != family.epsilon) {
       fail_because(found + " and " + key + " differ");

@@ -5,7 +5,9 @@
 
 #include "tokennorm/core/checks.hpp"
 
+#include <array>
 #include <cstddef>
+#include <cstdio>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -34,6 +36,42 @@ namespace tokennorm::detail {
 
 [[gnu::cold, gnu::noinline]] inline std::string in_quotes(std::string_view text) {
   return '"' + printable(text) + '"';
+}
+
+/// What a file is that begins so, where that is known and another thing than was expected.
+[[gnu::cold, gnu::noinline]] inline std::string_view known_kind(std::string_view begin) {
+  struct Kind {
+    std::string_view begin, name;
+  };
+  constexpr std::string_view pickle = "a pickle, as torch.save wrote them; save it as safetensors";
+  constexpr std::string_view page = "an HTML page, and not the file that was to be downloaded";
+  constexpr Kind kinds[] = {
+      {"version https://git-lfs", "a Git LFS pointer, not the file; run git lfs pull"},
+      {"PK\x03\x04", "a zip archive, as torch.save writes them; save it as safetensors"},
+      {"\x80\x02", pickle},
+      {"\x80\x03", pickle},
+      {"\x80\x04", pickle},
+      {"\x80\x05", pickle},
+      {"GGUF", "a GGUF file"},
+      {"\x89HDF", "an HDF5 file"},
+      {"<!", page},
+      {"<html", page},
+      {"<HTML", page}};
+  for (const Kind& kind : kinds) {
+    if (begin.starts_with(kind.begin)) return kind.name;
+  }
+  return {};
+}
+
+/// The number, with as many digits as tell it from the other one.
+[[gnu::cold, gnu::noinline]] inline std::string number_text(double value, double other) {
+  std::array<char, 32> digits, others;
+  for (const int precision : {6, 9, 17}) {
+    std::snprintf(digits.data(), digits.size(), "%.*g", precision, value);
+    std::snprintf(others.data(), others.size(), "%.*g", precision, other);
+    if (std::string_view(digits.data()) != others.data()) break;
+  }
+  return digits.data();
 }
 
 /// "[2, 3]"

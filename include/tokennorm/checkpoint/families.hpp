@@ -14,6 +14,7 @@
 #pragma once
 
 #include "tokennorm/checkpoint/errors.hpp"
+#include "tokennorm/checkpoint/family.hpp"
 #include "tokennorm/core/checks.hpp"
 
 #include <algorithm>
@@ -22,108 +23,10 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 namespace tokennorm {
-
-/// Where a norm stands: the prefixes that blocks and stacks use in visit_parameters, without their
-/// `_norm`. In Post-LN, `attention` and `feed_forward` are the norms after these sublayers.
-enum class NormRole {
-  embedding,
-  attention,
-  attention_output,
-  feed_forward,
-  feed_forward_output,
-  final
-};
-
-enum class NormKind { layer_norm, rms_norm };
-
-/// y = x + f(N(x)), N(x + f(x)), x + N(f(N(x))), x + N(f(x))
-enum class Placement { pre_ln, post_ln, sandwich_ln, residual_post_norm };
-
-/// What γ and β are called.
-enum class Naming { scale_shift, weight_bias, gamma_beta, g_b, w_b };
-
-/// A family of models. To say that a model differs, change a copy:
-///
-///     Family mine = families::gpt2;
-///     mine.epsilon = 1e-6;
-struct Family {
-  std::string_view name;
-  std::string_view model_types;  // those of config.json, with blanks between
-  NormKind norm;
-  double epsilon;
-  bool epsilon_varies;  // from model to model: it stands in config.json only; this is a usual one
-  double scale_offset;
-  Placement placement;
-  Naming naming;             // what is written; whatever naming is there is read
-  std::string_view layer;    // before the keys of a layer; {} is its number
-  std::string_view keys[6];  // by NormRole; "" for a norm that the family does not have
-
-  bool has(NormRole role) const { return !own_key(role).empty(); }
-
-  /// The name of a norm, without that of its parameter.
-  std::string key(NormRole role, Index layer_number = 0) const;
-
-  constexpr std::string_view own_key(NormRole role) const {
-    return keys[static_cast<std::size_t>(role)];
-  }
-};
-
-namespace detail {
-
-/// What some files have before every name and others do not; keys are compared without it.
-inline constexpr std::string_view optional_prefixes[] = {"transformer.", "model.", "bert.",
-                                                         "roberta."};
-
-constexpr std::string_view without_optional_prefix(std::string_view name) {
-  for (const std::string_view prefix : optional_prefixes) {
-    if (name.starts_with(prefix)) return name.substr(prefix.size());
-  }
-  return name;
-}
-
-inline constexpr std::size_t role_count = 6;
-inline constexpr const char* role_names[role_count] = {
-    "embedding", "attention", "attention_output", "feed_forward", "feed_forward_output", "final"};
-
-constexpr bool is_of_layer(NormRole role) {
-  return role != NormRole::embedding && role != NormRole::final;
-}
-
-constexpr const char* name_of(NormRole role) { return role_names[static_cast<std::size_t>(role)]; }
-constexpr const char* name_of(NormKind kind) {
-  return kind == NormKind::layer_norm ? "LayerNorm" : "RMSNorm";
-}
-constexpr const char* name_of(Placement placement) {
-  constexpr const char* names[] = {"Pre-LN", "Post-LN", "Sandwich-LN", "residual-post-norm"};
-  return names[static_cast<std::size_t>(placement)];
-}
-
-/// The names of γ and β, by Naming.
-struct ParameterNames {
-  std::string_view scale, shift;
-};
-inline constexpr ParameterNames parameter_names[] = {
-    {"scale", "shift"}, {"weight", "bias"}, {"gamma", "beta"}, {"g", "b"}, {"w", "b"}};
-
-/// Another formula under names like these: unbiased σ, and ε outside the root.
-inline constexpr std::string_view foreign_scale = "a_2";
-inline constexpr const char* foreign_reason =
-    "a_2 and b_2 are the parameters of another formula (unbiased standard deviation, epsilon "
-    "outside the root: The Annotated Transformer, old OpenNMT-py), which LayerNorm does not "
-    "compute";
-
-/// "llama" or "llama (llama, mistral)", as errors name a family.
-[[gnu::cold, gnu::noinline]] inline std::string described(const Family& family) {
-  std::string text(family.name);
-  if (family.model_types.empty() || family.model_types == family.name) return text;
-  text += " (";
-  for (const char c : family.model_types) text += c == ' ' ? std::string(", ") : std::string(1, c);
-  return text + ")";
-}
-
-}  // namespace detail
 
 namespace families {
 
@@ -137,19 +40,20 @@ inline constexpr auto all = [] {
   return std::to_array<Family>({
     // name, model types                      norm        ε, of all?  offset, placement, naming
     //   layer, {embedding, attention, its output, feed-forward, its output, final}
-    {"gpt2", "gpt2",                          layer_norm, 1e-5,  fixed,  0, pre_ln,  weight_bias,
+    {"gpt2", "gpt2 gpt_neo gpt_bigcode",      layer_norm, 1e-5,  fixed,  0, pre_ln,  weight_bias,
      "h.{}.", {"", "ln_1", "", "ln_2", "", "ln_f"}},
     {"gpt2_original", "gpt2",                 layer_norm, 1e-5,  fixed,  0, pre_ln,  g_b,
      "model/h{}/", {"", "ln_1", "", "ln_2", "", "model/ln_f"}},
     {"llms_from_scratch", "",                 layer_norm, 1e-5,  fixed,  0, pre_ln,  scale_shift,
      "trf_blocks.{}.", {"", "norm1", "", "norm2", "", "final_norm"}},
-    {"bert", "bert roberta xlm-roberta",      layer_norm, 1e-12, varies, 0, post_ln, weight_bias,
+    {"bert", "bert roberta camembert xlm-roberta electra",
+                                              layer_norm, 1e-12, varies, 0, post_ln, weight_bias,
      "encoder.layer.{}.", {"embeddings.LayerNorm", "attention.output.LayerNorm", "",
                            "output.LayerNorm", "", ""}},
     {"bloom", "bloom",                        layer_norm, 1e-5,  fixed,  0, pre_ln,  weight_bias,
      "h.{}.", {"word_embeddings_layernorm", "input_layernorm", "",
                "post_attention_layernorm", "", "ln_f"}},
-    {"llama", "llama mistral mixtral qwen2 qwen3",
+    {"llama", "llama mistral mixtral qwen2 qwen2_moe qwen3 qwen3_moe phi3 minimax_m2 gpt_oss",
                                               rms_norm,   1e-6,  varies, 0, pre_ln,  weight_bias,
      "model.layers.{}.", {"", "input_layernorm", "",
                           "post_attention_layernorm", "", "model.norm"}},
@@ -161,14 +65,14 @@ inline constexpr auto all = [] {
      "model.layers.{}.", {"", "input_layernorm", "post_attention_layernorm",
                           "pre_feedforward_layernorm", "post_feedforward_layernorm",
                           "model.norm"}},
-    {"olmo2", "olmo2",                        rms_norm,   1e-6,  varies, 0, residual_post_norm,
+    {"olmo2", "olmo2 olmo3 exaone4",          rms_norm,   1e-6,  varies, 0, residual_post_norm,
                                                                                      weight_bias,
      "model.layers.{}.", {"", "", "post_attention_layernorm",
                           "", "post_feedforward_layernorm", "model.norm"}},
-    {"t5", "t5",                              rms_norm,   1e-6,  fixed,  0, pre_ln,  weight_bias,
+    {"t5", "t5 mt5 umt5",                     rms_norm,   1e-6,  fixed,  0, pre_ln,  weight_bias,
      "encoder.block.{}.", {"", "layer.0.layer_norm", "",
                            "layer.1.layer_norm", "", "encoder.final_layer_norm"}},
-    {"t5_decoder", "t5",                      rms_norm,   1e-6,  fixed,  0, pre_ln,  weight_bias,
+    {"t5_decoder", "t5 mt5 umt5",             rms_norm,   1e-6,  fixed,  0, pre_ln,  weight_bias,
      "decoder.block.{}.", {"", "layer.0.layer_norm", "",  // layer.1 is the cross-attention
                            "layer.2.layer_norm", "", "decoder.final_layer_norm"}},
     {"transformer_lens", "",                  layer_norm, 1e-5,  varies, 0, pre_ln,  w_b,
@@ -224,26 +128,33 @@ inline constexpr const Family& transformer_lens_rms = find_family("transformer_l
 
 }  // namespace families
 
-inline std::string Family::key(NormRole role, Index layer_number) const {
-  const std::string_view own = own_key(role);
-  if (own.empty()) {
-    const std::string who(name);
-    detail::fail({who.c_str()}, {"the family has no ", detail::name_of(role), " norm"});
+namespace detail {
+
+/// What some files have before every name and others do not, one or several: the model's name
+/// ("bert."), what wraps a model (a compiled one, one on several devices), the part of one that
+/// also sees images. Keys are compared without them.
+inline constexpr std::string_view optional_prefixes[] = {
+    "transformer.", "model.",     "bert.",   "roberta.",
+    "electra.",     "_orig_mod.", "module.", "language_model."};
+
+constexpr std::string_view without_optional_prefixes(std::string_view name) {
+  for (bool found = true; found;) {
+    found = false;
+    for (const std::string_view prefix : optional_prefixes) {
+      if (!name.starts_with(prefix)) continue;
+      name.remove_prefix(prefix.size());
+      found = true;
+    }
   }
-  if (!detail::is_of_layer(role)) return std::string(own);
-  if (layer_number < 0) {
-    detail::fail({"Family::key"}, {"the layer is ", layer_number, "; expected 0 or more"});
-  }
-  std::string result(layer);
-  const std::size_t number = result.find("{}");
-  if (number == std::string::npos) {
-    detail::fail({"Family::key"}, {"what stands before the keys of a layer is ", result.c_str(),
-                                   "; expected {} in it, for the layer's number"});
-  }
-  return result.replace(number, 2, std::to_string(layer_number)).append(own);
+  return name;
 }
 
-namespace detail {
+/// Another formula under names like these: unbiased σ, and ε outside the root.
+inline constexpr std::string_view foreign_scale = "a_2";
+inline constexpr const char* foreign_reason =
+    "a_2 and b_2 are the parameters of another formula (unbiased standard deviation, epsilon "
+    "outside the root: The Annotated Transformer, old OpenNMT-py), which LayerNorm does not "
+    "compute";
 
 /// A tensor's name taken apart, and whether it ends like a norm's parameter.
 struct NormName {
@@ -256,6 +167,7 @@ struct NormName {
     if (end == std::string_view::npos) return;
     norm = name.substr(0, end);
     parameter = name.substr(end + 1);
+    if (parameter.ends_with(variable_suffix)) parameter.remove_suffix(variable_suffix.size());
     for (const ParameterNames& names : parameter_names) {
       is_scale = is_scale || parameter == names.scale;
       is_shift = is_shift || parameter == names.shift;
@@ -271,8 +183,8 @@ struct InLayer {
 };
 
 [[gnu::noinline]] inline InLayer in_layer(const Family& family, std::string_view norm) {
-  std::string_view rest = without_optional_prefix(norm);
-  const std::string_view layer = without_optional_prefix(family.layer);
+  std::string_view rest = without_optional_prefixes(norm);
+  const std::string_view layer = without_optional_prefixes(family.layer);
   const std::size_t number = layer.find("{}");
   if (number == std::string_view::npos || !rest.starts_with(layer.substr(0, number))) return {};
   rest.remove_prefix(number);
@@ -295,7 +207,7 @@ struct InLayer {
   const std::string_view own = family.own_key(role);
   if (own.empty()) return -1;
   if (!is_of_layer(role)) {
-    return without_optional_prefix(norm) == without_optional_prefix(own) ? 0 : -1;
+    return without_optional_prefixes(norm) == without_optional_prefixes(own) ? 0 : -1;
   }
   const InLayer place = in_layer(family, norm);
   return place.own == own ? place.layer : -1;
@@ -309,6 +221,11 @@ struct OtherNorm {
 inline constexpr OtherNorm other_norms[] = {
     {"blocks.{}.", "embed.ln"}, {"encoder.layer.{}.", "crossattention.output.LayerNorm"}};
 
+inline bool looks_like_norm(std::string_view own) {
+  return own.starts_with("ln") || own.find("norm") != std::string_view::npos ||
+         own.find("Norm") != std::string_view::npos;
+}
+
 /// Whether a model that has this norm is not of the family, though it may have all the family's
 /// norms: the norm is one that another family with such layers has, or stands right in a layer
 /// ("model.layers.3.post_mlp_layernorm"; norms of q and k stand deeper). A key that was taken from
@@ -316,10 +233,10 @@ inline constexpr OtherNorm other_norms[] = {
 [[gnu::noinline]] inline bool is_of_another(const Family& family, std::string_view norm) {
   const InLayer place = in_layer(family, norm);
   const bool is_in_layer = place.layer >= 0;
-  const std::string_view own = is_in_layer ? place.own : without_optional_prefix(norm);
+  const std::string_view own = is_in_layer ? place.own : without_optional_prefixes(norm);
   const auto has_key = [&](const Family& row) {
     for (const std::string_view key : row.keys) {
-      if (!key.empty() && (is_in_layer ? key : without_optional_prefix(key)) == own) return true;
+      if (!key.empty() && (is_in_layer ? key : without_optional_prefixes(key)) == own) return true;
     }
     return false;
   };
@@ -333,11 +250,8 @@ inline constexpr OtherNorm other_norms[] = {
   for (const OtherNorm& other : other_norms) {
     elsewhere = elsewhere || (other.layer == family.layer && other.key == own);
   }
-  const bool looks_like_norm = own.starts_with("ln") ||
-                               own.find("norm") != std::string_view::npos ||
-                               own.find("Norm") != std::string_view::npos;
   return elsewhere ||
-         (is_in_layer && looks_like_norm && own.find_first_of("./") == std::string_view::npos);
+         (is_in_layer && looks_like_norm(own) && own.find_first_of("./") == std::string_view::npos);
 }
 
 /// Gathers which norms of which family a file's names could be.
@@ -346,6 +260,8 @@ class FamilySearch {
   void add(std::string_view name) {
     const NormName parts(name);
     ++names_;
+    std::vector<std::string>& shown = looks_like_norm(parts.norm) ? norms_shown_ : others_shown_;
+    if (shown.size() < names_shown) shown.push_back(printable(name));
     foreign_ = foreign_ || parts.parameter == foreign_scale;
     if (!parts.is_scale && !parts.is_shift) return;
     for (std::size_t f = 0; f < family_count; ++f) {
@@ -371,7 +287,7 @@ class FamilySearch {
     std::string candidates;
     for (std::size_t f = 0; f < family_count; ++f) {
       const Family& family = families::all[f];
-      if (!has_all(f) || !other_[f].empty()) continue;
+      if (!compare(f).fits()) continue;
       if (found == nullptr) {
         found = &family;
         candidates = described(family);
@@ -390,22 +306,46 @@ class FamilySearch {
     bool scale[role_count] = {}, shift[role_count] = {};
   };
 
-  /// Whether all the family's norms are there, with the parameters of its kind of norm, in every
-  /// layer of which there is one.
-  bool has_all(std::size_t f) const {
+  /// How many of the parameters that the family's norms have, in every layer of which there is one,
+  /// are there, and what is amiss.
+  struct Comparison {
+    bool any_layer = false;
+    std::size_t there = 0, amiss = 0;
+    std::string first_amiss;  // "h.1.ln_2.bias, which the file has not"
+
+    bool fits() const { return any_layer && amiss == 0; }
+    bool nearer_than(const Comparison& other) const {
+      if (!any_layer || !other.any_layer) return any_layer;
+      return there * (other.there + other.amiss) > other.there * (there + amiss);
+    }
+  };
+  Comparison compare(std::size_t f) const {
     const Family& family = families::all[f];
-    const auto fits = [&](const Seen& seen, bool of_layer) {
+    const ParameterNames& names = parameter_names[static_cast<std::size_t>(family.naming)];
+    Comparison result;
+    const auto add_amiss = [&](const std::string& name, std::string_view has_not) {
+      if (result.amiss++ > 0) return;
+      result.first_amiss = name + ", which " + std::string(has_not) + " has not";
+    };
+    if (!other_[f].empty()) add_amiss(printable(other_[f]), family.name);
+    const auto count = [&](const Seen& seen, Index layer) {
       for (std::size_t i = 0; i < role_count; ++i) {
         const auto role = static_cast<NormRole>(i);
-        if (!family.has(role) || is_of_layer(role) != of_layer) continue;
-        const bool expected_shift = family.norm == NormKind::layer_norm;
-        if (!seen.scale[i] || seen.shift[i] != expected_shift) return false;
+        if (!family.has(role) || is_of_layer(role) != (layer >= 0)) continue;
+        const auto expect = [&](bool is_there, bool expected, std::string_view parameter) {
+          result.there += is_there && expected;
+          if (is_there == expected) return;
+          const std::string norm = family.key(role, std::max<Index>(layer, 0));
+          add_amiss(parameter_key(norm, parameter), is_there ? family.name : "the file");
+        };
+        expect(seen.scale[i], true, names.scale);
+        expect(seen.shift[i], family.norm == NormKind::layer_norm, names.shift);
       }
-      return true;
     };
-    return fits(outside_[f], false) && !layers_[f].empty() &&
-           std::all_of(layers_[f].begin(), layers_[f].end(),
-                       [&](const auto& layer) { return fits(layer.second, true); });
+    for (const auto& [layer, seen] : layers_[f]) count(seen, layer);
+    count(outside_[f], -1);
+    result.any_layer = !layers_[f].empty();
+    return result;
   }
 
   [[noreturn, gnu::cold, gnu::noinline]] void fail_without(const std::string& candidates) const {
@@ -416,22 +356,37 @@ class FamilySearch {
                        "config.json with family_from_config(path) of "
                        "tokennorm/checkpoint/config.hpp");
     }
-    std::string looked_for, but_for;
+    std::string looked_for, details;
+    Comparison nearest;
+    std::string nearest_name;
     for (std::size_t f = 0; f < family_count; ++f) {
       const std::string name(families::all[f].name);
       looked_for += (looked_for.empty() ? "" : ", ") + name;
-      if (has_all(f)) but_for += ". " + name + " has no " + printable(other_[f]);
+      Comparison found = compare(f);
+      if (!found.nearer_than(nearest)) continue;
+      nearest = std::move(found);
+      nearest_name = name;
+    }
+    if (nearest.any_layer) {
+      details = "; nearest is " + nearest_name + ", but for " + nearest.first_amiss;
+      if (nearest.amiss > 1) details += ", and " + std::to_string(nearest.amiss - 1) + " more";
+    } else {
+      const auto& shown = norms_shown_.empty() ? others_shown_ : norms_shown_;
+      for (const std::string& name : shown) details += (details.empty() ? " (" : ", ") + name;
+      if (!shown.empty()) details += names_ > shown.size() ? ", …)" : ")";
+      details += "; looked for the norms of " + looked_for;
     }
     fail_in_file({"detect_family"}, "none of the families fits the file's " +
-                                        std::to_string(names_) +
-                                        " names; looked for the norms of " + looked_for + but_for +
+                                        std::to_string(names_) + " names" + details +
                                         (foreign_ ? ". " + std::string(foreign_reason) : ""));
   }
 
+  static constexpr std::size_t names_shown = 4;
   Seen outside_[family_count];
   std::map<Index, Seen> layers_[family_count];
   std::string other_[family_count];  // a norm that speaks against the family
   std::size_t names_ = 0;
+  std::vector<std::string> norms_shown_, others_shown_;  // the first of the names
   bool foreign_ = false;
 };
 

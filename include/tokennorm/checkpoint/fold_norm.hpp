@@ -31,16 +31,17 @@
 /// Error    the arithmetic is in double for float, half and bfloat16; each result is rounded once
 /// Throws   std::invalid_argument, before anything is written: where a shape does not fit; where
 ///          the norm has a shift and a reader no bias; where a reader shares memory with another
-///          one, or with a writer; where a sublayer names no reader, or no writer; where an
-///          embedding norm writes into the stream that is to be centred
+///          one, or with a writer; where a result is beyond the largest number of the weight's
+///          scalar; where a sublayer names no reader, or no writer; where an embedding norm writes
+///          into the stream that is to be centred
 /// What would change the model in any case does not compile.
 /// Source   the weight processing of TransformerLens: folding, centring of readers and of writers
 #pragma once
 
 #include "tokennorm/block/stack.hpp"
+#include "tokennorm/checkpoint/folded_values.hpp"
 #include "tokennorm/checkpoint/linear_map.hpp"
 #include "tokennorm/checkpoint/reader_checks.hpp"
-#include "tokennorm/checkpoint/rounding.hpp"
 
 #include <cstddef>
 #include <string>
@@ -80,27 +81,6 @@ auto center_writers(Stack<EmbeddingNorm, Block, FinalNorm> stack, Embeddings&&..
 
 namespace detail {
 
-/// b' = b + W·β, W' = W·diag(o + γ)
-template <class Norm, class Reader>
-void fold_into(const Norm& norm, Reader& reader) {
-  using Scalar = WeightScalar<Reader>;
-  using A = FoldScalar<Scalar>;
-  const Index channels = norm.channels();
-  FoldVector<A> factor = FoldVector<A>::Ones(channels), shift = FoldVector<A>::Zero(channels);
-  for (Index i = 0; i < norm.scale().size(); ++i) {
-    factor(i) = static_cast<A>(norm.options().scale_offset) + static_cast<A>(norm.scale()(i));
-  }
-  for (Index i = 0; i < norm.shift().size(); ++i) shift(i) = static_cast<A>(norm.shift()(i));
-
-  FoldVector<A> gains = FoldVector<A>::Zero(outputs_of(reader));
-  each_weight(reader, [&](Index output, Index input, Scalar& weight) {
-    const A value = static_cast<A>(weight);
-    gains(output) += value * shift(input);
-    weight = rounded<Scalar>(value * factor(input));
-  });
-  if (norm.options().shift) add_to_bias<A>(reader, gains);
-}
-
 /// The same norm without γ and β.
 template <class Norm>
 void remove_parameters(Norm& norm) {
@@ -123,7 +103,7 @@ void fold_norm(Norm& norm, Readers&&... readers) {
     std::size_t number = 0;
     (checks.add(norm, "", number++, readers), ...);
     if (!detail::has_parameters(norm)) return;
-    (detail::fold_into(norm, readers), ...);
+    (detail::fold_into(norm, readers, detail::Write{}), ...);
     detail::remove_parameters(norm);
   }
 }
@@ -143,19 +123,11 @@ void center_reader(const Norm& norm, Readers&&... readers) {
     detail::ReaderChecks checks(norm.who());
     std::size_t number = 0;
     (checks.add(norm, "", number++, readers), ...);
-    const auto center = [](auto& reader) {
-      using Scalar = detail::WeightScalar<std::remove_cvref_t<decltype(reader)>>;
-      using A = detail::FoldScalar<Scalar>;
-      detail::FoldVector<A> means = detail::FoldVector<A>::Zero(detail::outputs_of(reader));
-      detail::each_weight(reader, [&](Index output, Index, const Scalar& weight) {
-        means(output) += static_cast<A>(weight);
-      });
-      means /= static_cast<A>(detail::inputs_of(reader));
-      detail::each_weight(reader, [&](Index output, Index, Scalar& weight) {
-        weight = detail::rounded<Scalar>(static_cast<A>(weight) - means(output));
-      });
-    };
-    (center(readers), ...);
+    number = 0;
+    (detail::center_lines</*of_outputs=*/true>(
+         readers, detail::CheckFits{norm.who(), "reader " + std::to_string(number++)}),
+     ...);
+    (detail::center_lines</*of_outputs=*/true>(readers, detail::Write{}), ...);
   }
 }
 
@@ -230,7 +202,7 @@ void fold_readers(Block& block) {
     if (!has_parameters(norm)) return;
     unwrap(connection.sublayer).visit_readers([&](auto&& reader) {
       if constexpr (check_linear_map<std::remove_cvref_t<decltype(reader)>>()) {
-        fold_into(norm, reader);
+        fold_into(norm, reader, Write{});
       }
     });
     remove_parameters(norm);
@@ -270,7 +242,7 @@ void fold_norms(Stack<EmbeddingNorm, Block, FinalNorm>& stack, Unembeddings&&...
     for (auto& block : stack.blocks()) detail::fold_readers(block);
     if constexpr (has_final) {
       if (!detail::has_parameters(stack.final_norm())) return;
-      (detail::fold_into(stack.final_norm(), unembeddings), ...);
+      (detail::fold_into(stack.final_norm(), unembeddings, detail::Write{}), ...);
       detail::remove_parameters(stack.final_norm());
     }
   }
@@ -323,7 +295,7 @@ template <class Block>
 inline constexpr bool is_centrable = check_centrable(static_cast<const Block*>(nullptr));
 
 template <class Writer>
-void check_writer(Who who, const std::string& name, const Writer& writer) {
+void check_writer(Who who, const std::string& name, Writer& writer) {
   if (outputs_of(writer) != who.channels) {
     fail(who, {name.c_str(), " has ", inputs_of(writer), " inputs and ", outputs_of(writer),
                " outputs; expected the ", who.channels,
@@ -334,28 +306,7 @@ void check_writer(Who who, const std::string& name, const Writer& writer) {
     fail(who, {name.c_str(), "'s bias has ", bias_size(writer), " values; expected ", who.channels,
                ", or none"});
   }
-}
-
-/// What the writer gives loses its mean over the outputs.
-template <class Writer>
-void center_outputs(Writer& writer) {
-  using Scalar = WeightScalar<Writer>;
-  using A = FoldScalar<Scalar>;
-  FoldVector<A> means = FoldVector<A>::Zero(inputs_of(writer));
-  each_weight(writer, [&](Index, Index input, const Scalar& weight) {
-    means(input) += static_cast<A>(weight);
-  });
-  means /= static_cast<A>(outputs_of(writer));
-  each_weight(writer, [&](Index, Index input, Scalar& weight) {
-    weight = rounded<Scalar>(static_cast<A>(weight) - means(input));
-  });
-  if constexpr (has_bias<Writer>) {
-    if (writer.bias.size() == 0) return;
-    A mean = 0;
-    for (Index o = 0; o < writer.bias.size(); ++o) mean += static_cast<A>(writer.bias(o));
-    mean /= static_cast<A>(writer.bias.size());
-    add_to_bias<A>(writer, FoldVector<A>::Constant(writer.bias.size(), -mean));
-  }
+  center_outputs(writer, CheckFits{who, name});
 }
 
 template <class Param, int Channels>
@@ -434,7 +385,8 @@ auto center_writers(Stack<EmbeddingNorm, Block, FinalNorm> stack, Embeddings&&..
     };
     each_writer(
         [&](const std::string& name, auto& writer) { detail::check_writer(who, name, writer); });
-    each_writer([](const std::string&, auto& writer) { detail::center_outputs(writer); });
+    each_writer(
+        [](const std::string&, auto& writer) { detail::center_outputs(writer, detail::Write{}); });
 
     std::vector<decltype(detail::with_rms_norms(std::declval<Block>()))> blocks;
     for (Block& block : stack.blocks()) blocks.push_back(detail::with_rms_norms(std::move(block)));

@@ -7,7 +7,6 @@
 ///     OutIn{weight}           without bias; an empty bias is none too
 #pragma once
 
-#include "tokennorm/checkpoint/rounding.hpp"
 #include "tokennorm/core/concepts.hpp"
 
 #include <Eigen/Core>
@@ -120,17 +119,6 @@ using WeightScalar = ScalarOf<decltype(Map::weight)>;
 
 template <class A>
 using FoldVector = Eigen::Matrix<A, Eigen::Dynamic, 1>;
-
-/// Adds what each output gains to the bias, rounded once.
-template <class A, class Map>
-void add_to_bias(Map& map, const FoldVector<A>& gains) {
-  if constexpr (has_bias<Map>) {
-    using Scalar = ScalarOf<decltype(Map::bias)>;
-    for (Index o = 0; o < map.bias.size(); ++o) {
-      map.bias(o) = rounded<Scalar>(static_cast<A>(map.bias(o)) + gains(o));
-    }
-  }
-}
 
 }  // namespace detail
 }  // namespace tokennorm

@@ -7,30 +7,33 @@
 ///     save_norms(stack, writer, families::gpt2);
 ///     for (const NormInFile& norm : find_norms(file, families::gpt2)) …      // without a stack
 ///
-/// scale/shift, weight/bias, gamma/beta, g/b and w/b are read, of shape (C) or 1 x C. γ is stored
+/// scale/shift, weight/bias, gamma/beta, g/b, w/b, Flax's scale/bias and Haiku's scale/offset are
+/// read, with or without TensorFlow's ":0" behind them, of shape (C) or (1, …, 1, C). γ is stored
 /// without the scale offset, which the norm's options have, so values are taken as they are.
 ///
-/// Where there is nothing under a prefix it is looked for with and without `transformer.`,
-/// `model.`, `bert.` and `roberta.` before it. The prefix "" is that of a norm saved alone.
+/// Where there is nothing under a prefix it is looked for with and without what models and wrappers
+/// put before every name: `transformer.`, `model.`, `bert.`, `roberta.`, `electra.`, `_orig_mod.`,
+/// `module.`, `language_model.`, or several of them. The prefix "" is that of a norm saved alone.
 ///
 /// Loading is all or nothing: where it fails, no norm has changed.
 ///
 /// Throws   std::runtime_error where a parameter is missing, has no place in the norm or another
 ///          shape, or where two namings or `a_2`, `b_2` are there: it lists what was found and what
-///          was looked for; where a stack's norms, or the file's, are not those of the family;
+///          was looked for; where a value is beyond the norm's scalar; where a stack's norms, or
+///          the file's, are not those of the family;
 ///          std::invalid_argument where the family has no norm in a role that the stack has
 #pragma once
 
 #include "tokennorm/block/stack.hpp"
 #include "tokennorm/checkpoint/errors.hpp"
 #include "tokennorm/checkpoint/families.hpp"
-#include "tokennorm/checkpoint/rounding.hpp"
+#include "tokennorm/checkpoint/read_norm.hpp"
 
 #include <algorithm>
-#include <array>
+#include <cmath>
 #include <concepts>
 #include <cstddef>
-#include <cstdio>
+#include <map>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -92,157 +95,9 @@ std::vector<NormInFile> find_norms(const File& file, const Family& family);
 
 // ---------------------------------------------------------------------------------------------
 
-namespace detail {
-
-inline constexpr std::size_t naming_count = sizeof parameter_names / sizeof *parameter_names;
-
-/// "h.0.ln_1.weight"; names of the original GPT-2 have slashes.
-[[gnu::noinline]] inline std::string parameter_key(const std::string& prefix,
-                                                   std::string_view parameter) {
-  if (prefix.empty()) return std::string(parameter);
-  std::string key = prefix;
-  key += prefix.find('/') == std::string::npos ? '.' : '/';
-  return key.append(parameter);
-}
-
-/// The keys of a norm's parameters in a file, empty where there is none.
-struct FoundParameters {
-  std::string scale, shift;
-  bool foreign = false;
-  bool two_namings = false;
-
-  bool any() const { return !scale.empty() || !shift.empty() || foreign; }
-};
-
-template <class File>
-FoundParameters find_parameters(const File& file, const std::string& prefix) {
-  FoundParameters found;
-  const auto look = [&](std::string_view parameter, std::string& at) {
-    const std::string key = parameter_key(prefix, parameter);
-    if (key == at || !file.contains(key)) return;  // "b" is in two namings
-    found.two_namings = found.two_namings || !at.empty();
-    at = key;
-  };
-  for (const ParameterNames& names : parameter_names) {
-    look(names.scale, found.scale);
-    look(names.shift, found.shift);
-  }
-  bool paired = found.scale.empty() || found.shift.empty();
-  for (const ParameterNames& names : parameter_names) {
-    paired = paired || (found.scale == parameter_key(prefix, names.scale) &&
-                        found.shift == parameter_key(prefix, names.shift));
-  }
-  found.two_namings = found.two_namings || !paired;
-  found.foreign = file.contains(parameter_key(prefix, foreign_scale));
-  return found;
-}
-
-/// The prefix under which the norm is in the file: this one, or else with another optional prefix.
-template <class File>
-std::string locate_norm(const File& file, const std::string& prefix) {
-  if (find_parameters(file, prefix).any()) return prefix;
-  const std::string bare(without_optional_prefix(prefix));
-  std::vector<std::string> found;
-  const auto look = [&](const std::string& candidate) {
-    if (find_parameters(file, candidate).any()) found.push_back(candidate);
-  };
-  look(bare);
-  for (const std::string_view before : optional_prefixes) look(std::string(before) + bare);
-  if (found.size() > 1) {
-    fail_in_file({"load_norm"}, "nothing is called " + prefix + ", but there are " + found[0] +
-                                    " and " + found[1] + "; name one of them");
-  }
-  return found.empty() ? prefix : found.front();
-}
-
-/// What a norm's parameters are called, and why they could not be had from the file.
-template <class Norm, class File>
-[[noreturn, gnu::cold, gnu::noinline]] void fail_load(const Norm& norm, const File& file,
-                                                      const std::string& prefix,
-                                                      const std::string& reason) {
-  std::string found;
-  for (const auto& name : file.names()) {
-    const std::string_view view(name);
-    if (!view.starts_with(prefix) || view.size() <= prefix.size()) continue;
-    const char next = view[prefix.size()];
-    if (!prefix.empty() && next != '.' && next != '/') continue;
-    if (!found.empty()) found += ", ";
-    if (found.size() > 300) {
-      found += "…";
-      break;
-    }
-    found += printable(view) + " " + shape_text(file.shape(std::string(view)));
-  }
-  const auto& options = norm.options();
-  const std::string wanted = options.scale && options.shift ? "a scale and a shift"
-                             : options.scale                ? "a scale and no shift"
-                             : options.shift                ? "a shift and no scale"
-                                                            : "neither scale nor shift";
-  std::string namings;
-  for (const ParameterNames& names : parameter_names) {
-    namings += (namings.empty() ? "" : ", ");
-    namings.append(names.scale).append("/").append(names.shift);
-  }
-  fail_in_file(norm.who(), (prefix.empty() ? "" : prefix + ": ") + reason + "; found " +
-                               (found.empty() ? "nothing under it" : found) + "; looked for " +
-                               wanted + " of " + std::to_string(norm.channels()) +
-                               " values, called as in " + namings);
-}
-
-/// γ and β as the norm will have them; empty where they are switched off.
-template <class Param>
-struct LoadedParameters {
-  Eigen::Matrix<Param, Eigen::Dynamic, 1> scale, shift;
-
-  void move_to(auto& norm) {
-    norm.scale().swap(scale);
-    norm.shift().swap(shift);
-  }
-};
-
-template <class Norm, class File>
-LoadedParameters<typename Norm::ParamScalar> read_parameters(const Norm& norm, const File& file,
-                                                             const std::string& given_prefix) {
-  using Param = typename Norm::ParamScalar;
-  const std::string prefix = locate_norm(file, given_prefix);
-  const FoundParameters found = find_parameters(file, prefix);
-  const auto fail_because = [&](const std::string& reason) {
-    fail_load(norm, file, prefix, reason);
-  };
-  if (found.foreign) fail_because(foreign_reason);
-  if (found.two_namings) fail_because("there are two namings at once");
-
-  const auto check = [&](const std::string& what, const std::string& key, bool wanted) {
-    if (wanted && key.empty()) fail_because("the " + what + " is missing");
-    if (!wanted && !key.empty()) {
-      fail_because("there is a " + what + ", and the norm has none (" + what + " = false)");
-    }
-    if (key.empty()) return;
-    const auto shape = file.shape(key);
-    const bool is_row = shape.size() == 1 || (shape.size() == 2 && shape[0] == 1);
-    if (!is_row || static_cast<Index>(shape[shape.size() - 1]) != norm.channels()) {
-      fail_because("the " + what + " is " + shape_text(shape) + "; expected [" +
-                   std::to_string(norm.channels()) + "]");
-    }
-  };
-  check("scale", found.scale, norm.options().scale);
-  check("shift", found.shift, norm.options().shift);
-
-  const auto read = [&](const std::string& key) -> typename Norm::Vector {
-    if (key.empty()) return {};
-    const auto values = file.template matrix<double>(key);
-    typename Norm::Vector result(norm.channels());
-    for (Index i = 0; i < result.size(); ++i) result(i) = rounded<Param>(values(0, i));
-    return result;
-  };
-  return {read(found.scale), read(found.shift)};
-}
-
-}  // namespace detail
-
 template <class Norm, TensorSource File>
 void load_norm(Norm& norm, const File& file, const std::string& prefix) {
-  detail::read_parameters(norm, file, prefix).move_to(norm);
+  detail::read_parameters(norm, file, detail::locate_norm(file, prefix)).move_to(norm);
 }
 
 template <class Norm, TensorSink<typename Norm::Vector> Writer>
@@ -298,17 +153,6 @@ void each_norm(AnyStack& stack, const F& f) {
   visit(NormRole::final, 0, stack.final_norm());
 }
 
-/// The number, with as many digits as tell it from the other one.
-[[gnu::cold, gnu::noinline]] inline std::string number_text(double value, double other) {
-  std::array<char, 32> digits, others;
-  for (const int precision : {6, 9, 17}) {
-    std::snprintf(digits.data(), digits.size(), "%.*g", precision, value);
-    std::snprintf(others.data(), others.size(), "%.*g", precision, other);
-    if (std::string_view(digits.data()) != others.data()) break;
-  }
-  return digits.data();
-}
-
 /// Fails unless the norm is of the family's kind.
 template <class Norm>
 void check_kind(Who who, const Family& family, NormRole role, Index layer, const Norm& norm) {
@@ -320,7 +164,7 @@ void check_kind(Who who, const Family& family, NormRole role, Index layer, const
   const auto check_number = [&](const char* what, double value, double expected,
                                 const char* advice) {
     // A config that was written from float has 9.999999747378752e-06 for 1e-5.
-    if (static_cast<float>(value) == static_cast<float>(expected)) return;
+    if (std::abs(value - expected) <= 0x1p-24 * std::abs(expected)) return;
     fail_because(std::string("has ") + what + " " + number_text(value, expected),
                  number_text(expected, value) + advice);
   };
@@ -362,9 +206,10 @@ void check_fits(const AnyStack& stack, const Family& family) {
   });
 }
 
-/// Fails unless the file's norms are those of the family, in the stack's roles and layers.
+/// Fails unless the file's norms, which are returned, are those of the family, in the stack's roles
+/// and layers.
 template <class AnyStack, class File>
-void check_file(const AnyStack& stack, const File& file, const Family& family) {
+std::vector<NormInFile> check_file(const AnyStack& stack, const File& file, const Family& family) {
   const auto fail_because = [&](const std::string& what) { fail_in_file(stack.who(), what); };
   const std::string family_name(family.name);
   for (const auto& name : file.names()) {
@@ -380,7 +225,8 @@ void check_file(const AnyStack& stack, const File& file, const Family& family) {
   });
   const Index layers = static_cast<Index>(stack.blocks().size());
   Index layers_there = 0;
-  for (const NormInFile& norm : find_norms(file, family)) {
+  std::vector<NormInFile> norms = find_norms(file, family);
+  for (const NormInFile& norm : norms) {
     if (is_of_layer(norm.role)) {
       layers_there = std::max(layers_there, norm.layer + 1);
     } else if (!in_stack[static_cast<std::size_t>(norm.role)]) {
@@ -394,6 +240,7 @@ void check_file(const AnyStack& stack, const File& file, const Family& family) {
                  (layers_there == 1 ? " layer" : " layers") + " under " + family_name +
                  "'s names; expected the " + std::to_string(layers) + " of the stack");
   }
+  return norms;
 }
 
 }  // namespace detail
@@ -402,11 +249,16 @@ template <class EmbeddingNorm, class Block, class FinalNorm, TensorSource File>
 void load_norms(Stack<EmbeddingNorm, Block, FinalNorm>& stack, const File& file,
                 const Family& family) {
   detail::check_fits(stack, family);
-  detail::check_file(stack, file, family);
+  std::map<std::pair<NormRole, Index>, std::vector<std::string>> prefixes;
+  for (NormInFile& norm : detail::check_file(stack, file, family)) {
+    prefixes[{norm.role, norm.layer}].push_back(std::move(norm.prefix));
+  }
   using Param = typename Stack<EmbeddingNorm, Block, FinalNorm>::Param;
   std::vector<detail::LoadedParameters<Param>> loaded;
   detail::each_norm(stack, [&](NormRole role, Index layer, const auto& norm) {
-    loaded.push_back(detail::read_parameters(norm, file, family.key(role, layer)));
+    const std::string prefix =
+        detail::chosen_prefix(family.key(role, layer), prefixes[{role, layer}]);
+    loaded.push_back(detail::read_parameters(norm, file, prefix));
   });
   auto next = loaded.begin();
   detail::each_norm(stack, [&](NormRole, Index, auto& norm) { next++->move_to(norm); });
@@ -431,8 +283,6 @@ std::vector<NormInFile> find_norms(const File& file, const Family& family) {
       const auto role = static_cast<NormRole>(i);
       const Index layer = detail::layer_of(family, role, parts.norm);
       if (layer < 0) continue;
-      const auto is_same = [&](const NormInFile& norm) { return norm.prefix == parts.norm; };
-      if (std::any_of(norms.begin(), norms.end(), is_same)) continue;  // its other parameter
       Index channels = 1;
       for (const auto extent : file.shape(name)) channels *= static_cast<Index>(extent);
       norms.push_back({role, layer, std::string(parts.norm), channels});
@@ -440,11 +290,17 @@ std::vector<NormInFile> find_norms(const File& file, const Family& family) {
   }
   const auto place = [](const NormInFile& norm) {
     const int part = norm.role == NormRole::embedding ? 0 : norm.role == NormRole::final ? 2 : 1;
-    return std::tuple(part, norm.layer, norm.role);
+    return std::tuple(part, norm.layer, norm.role, std::string_view(norm.prefix));
   };
   std::stable_sort(norms.begin(), norms.end(), [&](const NormInFile& one, const NormInFile& other) {
     return place(one) < place(other);
   });
+  // A norm's two parameters stand together now.
+  norms.erase(std::unique(norms.begin(), norms.end(),
+                          [&](const NormInFile& one, const NormInFile& other) {
+                            return place(one) == place(other);
+                          }),
+              norms.end());
   return norms;
 }
 

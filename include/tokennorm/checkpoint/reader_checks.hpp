@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 /// What is checked of the readers of norms before any of them is written: that they are linear maps
-/// of the norm's channels, with a bias where the norm has a shift, and that their memory is not
-/// used twice.
+/// of the norm's channels, with a bias where the norm has a shift, that their memory is not used
+/// twice, and that what will be written fits.
 ///
 /// Throws   std::invalid_argument that names the reader
 #pragma once
 
+#include "tokennorm/checkpoint/folded_values.hpp"
 #include "tokennorm/checkpoint/linear_map.hpp"
 #include "tokennorm/core/checks.hpp"
 #include "tokennorm/core/token_view.hpp"
@@ -38,12 +39,12 @@ class ReaderChecks {
                   norm.options().shift);
       norm.check_parameters();
       if (!has_parameters(norm)) return;  // it will not be written
-      see({name, Footprint(view_of(const_cast<Reader&>(reader).weight))});
+      auto& writable = const_cast<Reader&>(reader);
+      see({name, Footprint(view_of(writable.weight))});
       if constexpr (has_bias<Reader>) {
-        if (norm.options().shift) {
-          see({name, Footprint(view_of(const_cast<Reader&>(reader).bias))});
-        }
+        if (norm.options().shift) see({name, Footprint(view_of(writable.bias))});
       }
+      fold_into(norm, writable, CheckFits{who_, name});
     }
   }
 

@@ -3,11 +3,20 @@
 /// checkpoint or folded into a weight.
 ///
 ///     rounded<Eigen::bfloat16>(1.00390625000001)    // 1.0078125; by way of float it is 1
+///
+/// A finite value that would become infinite is an error of the caller's; infinity and NaN that are
+/// there already are kept.
 #pragma once
+
+#include "tokennorm/checkpoint/errors.hpp"
+#include "tokennorm/core/scalar.hpp"
+
+#include <Eigen/Core>
 
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <string>
 #include <type_traits>
 
 namespace tokennorm::detail {
@@ -30,6 +39,43 @@ To rounded(From value) {
     return static_cast<To>(rounded_to_odd(value));
   } else {
     return static_cast<To>(value);
+  }
+}
+
+/// By the bits where they are known: -ffast-math takes every comparison for one of finite values.
+template <class Scalar>
+bool is_finite(const Scalar& value) {
+  if constexpr (NativeScalar<Scalar>) {
+    constexpr auto infinity = std::uint64_t{0x7ff} << 52;
+    return (std::bit_cast<std::uint64_t>(static_cast<double>(value)) & infinity) != infinity;
+  } else {
+    const Scalar zero = value - value;  // NaN of infinity
+    return zero == zero;
+  }
+}
+
+/// The value rounded; fail() where it is finite and the result is not.
+template <class To, class From, class Fail>
+To rounded_or(const From& value, const Fail& fail) {
+  const To result = rounded<To>(value);
+  if (!is_finite(result) && is_finite(value)) fail();
+  return result;
+}
+
+/// "1e+06; the largest half is 65504"
+template <class To, class From>
+[[gnu::cold]] std::string beyond_largest(const From& value) {
+  if constexpr (NativeScalar<To>) {
+    const char* const name = std::is_same_v<To, double>        ? "double"
+                             : std::is_same_v<To, float>       ? "float"
+                             : std::is_same_v<To, Eigen::half> ? "half"
+                                                               : "bfloat16";
+    const auto largest = static_cast<double>(Eigen::NumTraits<To>::highest());
+    const auto number = static_cast<double>(value);
+    return number_text(number, largest) + "; the largest " + name + " is " +
+           number_text(largest, number);
+  } else {
+    return "beyond the largest number of its scalar";
   }
 }
 

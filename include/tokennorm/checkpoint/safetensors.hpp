@@ -11,8 +11,8 @@
 /// Shapes   matrix(name): the leading dimensions are rows: (2, 3, 5) is 6 x 5, (5) is 1 x 5,
 ///          () is 1 x 1. add(name, m): what is a vector at compile time is (n), else (rows,
 ///          columns)
-/// Values   F64, F32, F16 and BF16 are converted, rounded once to nearest even; each is written as
-///          what it is
+/// Values   F64, F32, F16 and BF16 are converted, rounded once to nearest even; one that is finite
+///          and beyond the scalar that is asked for is an error. Each is written as what it is
 /// Files    opening reads the header and checks it (safetensors_header.hpp says what); a tensor's
 ///          bytes are read when it is asked for, from a map of the file where the system can.
 ///          "model.safetensors.index.json" opens the shards beside it as one checkpoint
@@ -25,9 +25,11 @@
 #pragma once
 
 #include "tokennorm/checkpoint/config.hpp"  // what reads a model reads its config.json too
+#include "tokennorm/checkpoint/file_aside.hpp"
 #include "tokennorm/checkpoint/random_access_file.hpp"
 #include "tokennorm/checkpoint/rounding.hpp"
 #include "tokennorm/checkpoint/safetensors_header.hpp"
+#include "tokennorm/checkpoint/shard_index.hpp"
 #include "tokennorm/core/concepts.hpp"
 
 #include <Eigen/Core>
@@ -35,19 +37,16 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cerrno>
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <functional>
 #include <map>
 #include <memory>
-#include <random>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -72,8 +71,10 @@ class Safetensors {
   bool contains(std::string_view name) const { return contents_->tensors.contains(name); }
 
   const std::vector<Index>& shape(std::string_view name) const { return find(name).entry.shape; }
-  /// As the format writes it: "F32", "BF16", "I64", …
+  /// As the file has it: "F32", "BF16", "I64", …, or one that is not known here.
   const std::string& dtype(std::string_view name) const { return find(name).entry.dtype; }
+  /// The file that has the tensor: of a sharded checkpoint one of several.
+  const std::string& file_name(std::string_view name) const { return find(name).file->name; }
   template <class Scalar>
   TokenMatrix<Scalar> matrix(std::string_view name) const;
 
@@ -110,7 +111,8 @@ class SafetensorsWriter {
   void metadata(const std::string& key, const std::string& value);
 
   /// The file is written under another name in the same folder, then renamed: a reader sees what
-  /// was there before or all of the new one.
+  /// was there before or all of the new one. A symbolic link is followed, the mode of a file that
+  /// is replaced stays, and what is no file (a folder, a device) is refused.
   void save(const std::filesystem::path& path) const;
 
  private:
@@ -123,7 +125,9 @@ class SafetensorsWriter {
 
   std::string header() const;
 
-  std::vector<Tensor> tensors_;  // the widest scalars first, so that each stands aligned
+  /// By the bytes of a scalar, the widest first, so that each stands aligned.
+  std::map<std::size_t, std::vector<Tensor>, std::greater<>> tensors_;
+  std::set<std::string> names_;
   std::map<std::string, std::string> metadata_;
 };
 
@@ -174,14 +178,20 @@ TokenMatrix<Scalar> read_tensor(const std::string& file, const Bytes& bytes, std
         const std::size_t size = std::min(some.size(), count - first);
         bytes.read(tensor.begin + first * sizeof(Stored), static_cast<void*>(some.data()),
                    size * sizeof(Stored));
-        std::transform(some.data(), some.data() + size, result.data() + first,
-                       [](Stored value) { return rounded<Scalar>(value); });
+        for (std::size_t i = 0; i < size; ++i) {
+          result.data()[first + i] = rounded_or<Scalar>(some[i], [&] {
+            fail_tensor(
+                file, name,
+                "value " + std::to_string(first + i) + " is " + beyond_largest<Scalar>(some[i]));
+          });
+        }
       }
     }
   });
   if (!known) {
-    fail_tensor(file, name,
-                "dtype is " + tensor.dtype + "; only F64, F32, F16 and BF16 are converted");
+    fail_tensor(
+        file, name,
+        "dtype is " + printable(tensor.dtype) + "; only F64, F32, F16 and BF16 are converted");
   }
   return result;
 }
@@ -274,52 +284,6 @@ inline std::string json_string(const char* what, const std::string& text) {
   return json;
 }
 
-/// A file that is there under another name until it is complete.
-class FileAside {
- public:
-  explicit FileAside(const std::filesystem::path& path) : path_(path), aside_(path) {
-    std::random_device random;
-    aside_ += "." + std::to_string(random()) + ".part";
-    errno = 0;
-    stream_.open(aside_, std::ios::binary | std::ios::trunc);
-    check("cannot be written");
-  }
-  FileAside(const FileAside&) = delete;
-  FileAside& operator=(const FileAside&) = delete;
-  ~FileAside() {
-    stream_.close();
-    std::error_code ignored;
-    std::filesystem::remove(aside_, ignored);  // no longer there once it is renamed
-  }
-
-  void write(std::string_view bytes) {
-    stream_.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-    check("writing it failed");
-  }
-  void rename() {
-    stream_.close();
-    check("writing it failed");
-    std::error_code error;
-    std::filesystem::rename(aside_, path_, error);
-    if (error) fail("cannot take its name", error);
-  }
-
- private:
-  void check(const char* fault) {
-    if (!stream_) fail(fault, std::error_code(errno, std::generic_category()));
-  }
-  /// Removes what there is first: without exceptions the program ends here.
-  [[noreturn]] void fail(const char* fault, const std::error_code& error) {
-    stream_.close();
-    std::error_code ignored;
-    std::filesystem::remove(aside_, ignored);
-    fail_system(path_.string(), fault, error);
-  }
-
-  std::filesystem::path path_, aside_;
-  std::ofstream stream_;
-};
-
 }  // namespace detail
 
 template <class Derived>
@@ -333,8 +297,7 @@ void SafetensorsWriter::add(const std::string& name, const Eigen::DenseBase<Deri
     detail::fail({"SafetensorsWriter"},
                  {"the name \"__metadata__\" is reserved by the format; expected another"});
   }
-  const auto same_name = [&](const Tensor& tensor) { return tensor.name == name; };
-  if (std::any_of(tensors_.begin(), tensors_.end(), same_name)) {
+  if (names_.contains(name)) {
     detail::fail({"SafetensorsWriter"}, {"tensor ", detail::in_quotes(name).c_str(),
                                          " is there already; expected a new name"});
   }
@@ -344,11 +307,8 @@ void SafetensorsWriter::add(const std::string& name, const Eigen::DenseBase<Deri
   Tensor tensor{name, detail::dtype_of<Scalar>, {values.rows(), values.cols()}, {}};
   if (Derived::IsVectorAtCompileTime) tensor.shape = {values.size()};
   tensor.bytes.assign(reinterpret_cast<const char*>(values.data()), size * sizeof(Scalar));
-  const auto narrower = [](const Tensor& one, const Tensor& other) {
-    return detail::dtype_bits(one.dtype) > detail::dtype_bits(other.dtype);
-  };
-  tensors_.insert(std::upper_bound(tensors_.begin(), tensors_.end(), tensor, narrower),
-                  std::move(tensor));
+  names_.insert(name);
+  tensors_[sizeof(Scalar)].push_back(std::move(tensor));
 }
 
 inline void SafetensorsWriter::metadata(const std::string& key, const std::string& value) {
@@ -376,16 +336,18 @@ inline std::string SafetensorsWriter::header() const {
     text += '}';
   }
   std::size_t begin = 0;
-  for (const Tensor& tensor : tensors_) {
-    const std::size_t end = begin + tensor.bytes.size();
-    member(tensor.name);
-    text += "{\"dtype\":\"" + tensor.dtype + "\",\"shape\":[";
-    for (std::size_t i = 0; i < tensor.shape.size(); ++i) {
-      if (i > 0) text += ',';
-      text += std::to_string(tensor.shape[i]);
+  for (const auto& [width, tensors] : tensors_) {
+    for (const Tensor& tensor : tensors) {
+      const std::size_t end = begin + tensor.bytes.size();
+      member(tensor.name);
+      text += "{\"dtype\":\"" + tensor.dtype + "\",\"shape\":[";
+      for (std::size_t i = 0; i < tensor.shape.size(); ++i) {
+        if (i > 0) text += ',';
+        text += std::to_string(tensor.shape[i]);
+      }
+      text += "],\"data_offsets\":[" + std::to_string(begin) + "," + std::to_string(end) + "]}";
+      begin = end;
     }
-    text += "],\"data_offsets\":[" + std::to_string(begin) + "," + std::to_string(end) + "]}";
-    begin = end;
   }
   text += '}';
   text.resize((text.size() + 7) / 8 * 8, ' ');  // so that data starts at a multiple of 8
@@ -402,7 +364,9 @@ inline void SafetensorsWriter::save(const std::filesystem::path& path) const {
   detail::FileAside file(path);
   file.write({length.data(), length.size()});
   file.write(text);
-  for (const Tensor& tensor : tensors_) file.write(tensor.bytes);
+  for (const auto& [width, tensors] : tensors_) {
+    for (const Tensor& tensor : tensors) file.write(tensor.bytes);
+  }
   file.rename();
 }
 

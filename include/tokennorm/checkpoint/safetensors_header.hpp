@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-/// The header of a safetensors file, and the index of a sharded checkpoint: JSON text in, checked
-/// entries out. Files are not touched here.
+/// The header of a safetensors file: JSON text in, checked entries out. Files are not touched here.
 ///
 ///     bytes 0…7        n, the length of the header, little-endian
 ///     bytes 8…7+n      {"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, …,
@@ -8,30 +7,27 @@
 ///     the rest         the data; offsets count from its first byte
 ///
 /// What is checked: everything the format asks for. n of at most 100 MB and inside the file; JSON
-/// that starts with '{'; each name, each member of an entry and each metadata key once; a known
-/// dtype; sizes that match dtype and shape, without overflow; data that the tensors fill without
-/// gap, overlap or rest. The parser is nlohmann's, event by event, which needs no stack for depth;
-/// and whatever stands where the format has no place for it ends the reading at once.
+/// that starts with '{'; each name, each member of an entry and each metadata key once; sizes that
+/// match dtype and shape, without overflow; data that the tensors fill without gap, overlap or
+/// rest. Of a dtype that is not known the size is not checked. The parser is nlohmann's, event by
+/// event, which needs no stack for depth; and whatever stands where the format has no place for it
+/// ends the reading at once.
 ///
 /// Throws   std::runtime_error that names the file, the tensor and the fault
 /// Source   github.com/huggingface/safetensors, README.md, "Format"
 #pragma once
 
 #include "tokennorm/checkpoint/errors.hpp"
+#include "tokennorm/checkpoint/json_events.hpp"
 #include "tokennorm/core/checks.hpp"
 
-#include <nlohmann/json.hpp>
-
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cstdint>
 #include <cstring>
 #include <functional>
 #include <limits>
 #include <map>
-#include <set>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -55,9 +51,9 @@ struct SafetensorsHeader {
   std::map<std::string, std::string> metadata;
 };
 
-/// The number of bytes of header that the first eight of the file announce.
+/// The number of bytes of header that the first eight of the file announce; `begin` has a few more.
 std::uint64_t header_length(const std::string& file, std::uint64_t file_size,
-                            const std::array<char, 8>& first);
+                            std::string_view begin);
 
 /// The header, from its text; `data_size` bytes stand behind it.
 SafetensorsHeader parse_header(const std::string& file, std::string_view text,
@@ -67,25 +63,7 @@ SafetensorsHeader parse_header(const std::string& file, std::string_view text,
 template <class Bytes>
 SafetensorsHeader read_header(const std::string& file, const Bytes& bytes);
 
-/// The weight map of model.safetensors.index.json: tensor → shard.
-std::map<std::string, std::string> parse_shard_index(const std::string& file,
-                                                     std::string_view text);
-
-/// A header, or an index, is this long at most.
-inline constexpr std::uint64_t largest_header = 100'000'000;
-
-/// "tokennorm: model.safetensors: tensor "x": no shape"
-[[noreturn, gnu::cold, gnu::noinline]] inline void fail_file(const std::string& file,
-                                                             const std::string& fault) {
-  fail_with<std::runtime_error>({file.c_str()}, {fault.c_str()});
-}
-[[noreturn, gnu::cold, gnu::noinline]] inline void fail_tensor(const std::string& file,
-                                                               std::string_view tensor,
-                                                               const std::string& fault) {
-  fail_file(file, "tensor " + in_quotes(tensor) + ": " + fault);
-}
-
-/// The bits of one element, 0 for a dtype that the format does not have.
+/// The bits of one element, 0 for a dtype that is not known: newer ones come with time.
 inline std::uint64_t dtype_bits(std::string_view dtype) {
   struct Row {
     std::string_view name;
@@ -106,92 +84,6 @@ inline Index TensorEntry::rows() const {
   Index rows = 1;
   for (std::size_t i = 0; i + 1 < shape.size(); ++i) rows *= shape[i];
   return rows;
-}
-
-/// What nlohmann's parser reports, with all that neither a header nor an index can use gathered in
-/// `other`. A fault is reported from inside an event, so that none is refused.
-class JsonEvents {
- public:
-  JsonEvents(const std::string& file, const char* document) : file_(file), document_(document) {}
-  JsonEvents(const JsonEvents&) = delete;
-  JsonEvents& operator=(const JsonEvents&) = delete;
-
-  /// Reads all of the text.
-  void read(std::string_view text);
-
-  bool null() { return other("null"); }
-  bool boolean(bool value) { return other(value ? "true" : "false"); }
-  bool number_integer(std::int64_t value) { return other(std::to_string(value)); }
-  bool number_float(double, const std::string& text) { return other(text); }
-  bool binary(nlohmann::json::binary_t&) { return other("bytes"); }
-  bool number_unsigned(std::uint64_t value) {
-    number(value);
-    return true;
-  }
-  bool string(std::string& text) {
-    take(text);
-    return true;
-  }
-  bool start_object(std::size_t) {
-    open('{');
-    return true;
-  }
-  bool end_object() {
-    close();
-    return true;
-  }
-  bool start_array(std::size_t) {
-    open('[');
-    return true;
-  }
-  bool end_array() {
-    close();
-    return true;
-  }
-  bool key(std::string& name) {
-    take_key(name);
-    return true;
-  }
-  bool parse_error(std::size_t position, const std::string& last, const nlohmann::json::exception&);
-
- protected:
-  ~JsonEvents() = default;
-  virtual void open(char bracket) = 0;
-  virtual void close() = 0;
-  virtual void take_key(std::string& name) = 0;
-  virtual void take(std::string& text) = 0;
-  virtual void number(std::uint64_t value) = 0;
-  virtual void unexpected(const std::string& found) = 0;
-
-  const std::string& file_;
-
- private:
-  bool other(const std::string& found) {
-    unexpected(found);
-    return true;
-  }
-
-  const char* document_;
-};
-
-inline void JsonEvents::read(std::string_view text) {
-  // The parser would take white space and a byte order mark before the object, and a NUL for the
-  // end of the text.
-  if (!text.starts_with('{')) {
-    fail_file(file_, std::string(document_) + " starts with " + in_quotes(text.substr(0, 1)) +
-                         "; expected '{'");
-  }
-  if (const auto nul = text.find('\0'); nul != text.npos) {
-    fail_file(file_, std::string(document_) + " is not JSON: a NUL at byte " + std::to_string(nul));
-  }
-  nlohmann::json::sax_parse(text.begin(), text.end(), this);
-}
-
-inline bool JsonEvents::parse_error(std::size_t position, const std::string& last,
-                                    const nlohmann::json::exception&) {
-  const std::size_t shown = std::min<std::size_t>(last.size(), 40);
-  fail_file(file_, std::string(document_) + " is not JSON at byte " + std::to_string(position) +
-                       ", after " + in_quotes(std::string_view(last).substr(last.size() - shown)));
 }
 
 /// Builds a SafetensorsHeader from the events, each judged by where it stands.
@@ -345,14 +237,10 @@ inline void HeaderReader::check_complete() const {
   }
 }
 
-/// The bytes that dtype and shape ask for.
+/// The bytes that dtype and shape ask for; 0 for a dtype that is not known.
 inline std::uint64_t byte_count(const std::string& file, const std::string& name,
                                 const TensorEntry& tensor) {
   const std::uint64_t bits_per_element = dtype_bits(tensor.dtype);
-  if (bits_per_element == 0) {
-    fail_tensor(file, name,
-                "dtype is " + in_quotes(tensor.dtype) + "; expected one of the format's");
-  }
   // Of an empty tensor too the other dimensions must have a product: rows() is one of some of them.
   const bool empty = std::find(tensor.shape.begin(), tensor.shape.end(), 0) != tensor.shape.end();
   Index elements = 1;
@@ -367,7 +255,7 @@ inline std::uint64_t byte_count(const std::string& file, const std::string& name
   }
   if (overflow) {
     fail_tensor(file, name,
-                "shape is " + shape_text(tensor.shape) + " of " + tensor.dtype +
+                "shape is " + shape_text(tensor.shape) + " of " + printable(tensor.dtype) +
                     "; expected less than 2⁶³ elements and 2⁶⁴ bits");
   }
   if (bits % 8 != 0) {
@@ -379,8 +267,9 @@ inline std::uint64_t byte_count(const std::string& file, const std::string& name
 }
 
 inline std::uint64_t header_length(const std::string& file, std::uint64_t file_size,
-                                   const std::array<char, 8>& first) {
+                                   std::string_view begin) {
   if (file_size < 8) {
+    fail_other_kind(file, begin);
     fail_file(file, "the file has " + std::to_string(file_size) +
                         " bytes; expected at least 8, the length of the header");
   }
@@ -388,9 +277,10 @@ inline std::uint64_t header_length(const std::string& file, std::uint64_t file_s
                 "tokennorm: safetensors are little-endian, and are read and written by plain "
                 "copies. On a big-endian machine convert the file elsewhere.");
   std::uint64_t length = 0;
-  std::memcpy(&length, first.data(), sizeof length);
+  std::memcpy(&length, begin.data(), sizeof length);
   const std::uint64_t most = std::min(largest_header, file_size - 8);
   if (length > most) {
+    fail_other_kind(file, begin);
     fail_file(file, "the header's length is " + std::to_string(length) + "; expected at most " +
                         (most == largest_header
                              ? "100000000"
@@ -420,9 +310,10 @@ inline SafetensorsHeader parse_header(const std::string& file, std::string_view 
       fail_range("; expected at most the " + std::to_string(data_size) +
                  " bytes of data that the file has");
     }
-    if (tensor.end - tensor.begin != size) {
+    const bool known = dtype_bits(tensor.dtype) != 0 || tensor.rows() * tensor.columns() == 0;
+    if (known && tensor.end - tensor.begin != size) {
       fail_range(", " + std::to_string(tensor.end - tensor.begin) + " bytes; expected " +
-                 std::to_string(size) + " for " + tensor.dtype + " of shape " +
+                 std::to_string(size) + " for " + printable(tensor.dtype) + " of shape " +
                  shape_text(tensor.shape));
     }
     by_offset.push_back(&named);
@@ -456,75 +347,12 @@ inline SafetensorsHeader parse_header(const std::string& file, std::string_view 
 template <class Bytes>
 SafetensorsHeader read_header(const std::string& file, const Bytes& bytes) {
   const std::uint64_t size = bytes.size();
-  std::array<char, 8> first{};
-  bytes.read(0, first.data(), static_cast<std::size_t>(std::min<std::uint64_t>(size, 8)));
-  std::string text(header_length(file, size, first), '\0');
+  std::string begin(std::min<std::uint64_t>(size, 64), '\0');
+  bytes.read(0, begin.data(), begin.size());
+  std::string text(header_length(file, size, begin), '\0');
   bytes.read(8, text.data(), text.size());
+  if (!text.starts_with('{')) fail_other_kind(file, begin);
   return parse_header(file, text, size - 8 - text.size());
-}
-
-/// Collects weight_map; whatever else the index has, however deep, is passed over.
-class ShardIndexReader final : public JsonEvents {
- public:
-  explicit ShardIndexReader(const std::string& file) : JsonEvents(file, "the index") {}
-
-  std::map<std::string, std::string> shards;
-  bool has_map = false;
-
- private:
-  void open(char bracket) override {
-    if (depth_ == 1 && member_ == "weight_map") {
-      if (bracket != '{') unexpected("an array");
-      in_map_ = true;
-    } else if (in_map_) {
-      unexpected(bracket == '{' ? "an object" : "an array");
-    }
-    ++depth_;
-  }
-  void close() override {
-    --depth_;
-    if (depth_ == 1) in_map_ = false;
-  }
-  void take_key(std::string& name) override {
-    if (depth_ == 1 && name == "weight_map") {
-      if (has_map) fail_file(file_, "weight_map stands there twice; expected once");
-      has_map = true;
-    }
-    if (in_map_ && shards.contains(name)) {
-      fail_tensor(file_, name, "stands there twice; expected once");
-    }
-    if (in_map_ || depth_ == 1) member_ = std::move(name);
-  }
-  void take(std::string& text) override {
-    if (!in_map_) return unexpected(in_quotes(text));
-    // A shard stands beside the index: a path would lead a reader out of the checkpoint's folder.
-    if (text.empty() || text == "." || text == ".." ||
-        text.find_first_of(std::string_view("/\\:\0", 4)) != text.npos) {
-      fail_tensor(
-          file_, member_,
-          "its shard is " + in_quotes(text) + "; expected the name of a file in this folder");
-    }
-    shards.emplace(member_, std::move(text));
-  }
-  void number(std::uint64_t value) override { unexpected(std::to_string(value)); }
-  void unexpected(const std::string& found) override {
-    if (in_map_) fail_tensor(file_, member_, "its shard is " + found + "; expected a string");
-    if (depth_ == 1 && member_ == "weight_map") {
-      fail_file(file_, "weight_map is " + found + "; expected an object");
-    }
-  }
-
-  std::size_t depth_ = 0;
-  bool in_map_ = false;
-  std::string member_;
-};
-
-inline std::map<std::string, std::string> parse_shard_index(const std::string& file,
-                                                            std::string_view text) {
-  ShardIndexReader reader(file);
-  reader.read(text);
-  if (!reader.has_map) fail_file(file, "the index has no weight_map");
-  return std::move(reader.shards);
 }
 
 }  // namespace tokennorm::detail
