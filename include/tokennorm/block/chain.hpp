@@ -92,12 +92,11 @@ class Chain
 
   template <class Visitor>
   void visit_parameters(Visitor&& visitor) {
+    PartsVisitor visit(visitor);
     each([&](auto& connection, const ConnectionNames& names) {
-      visit_under(names.norm, connection.norm(), visitor);
-      if constexpr (is_norm<decltype(connection.post.norm)>) {
-        visit_under(names.output_norm, connection.post.norm, visitor);
-      }
-      visit_under(names.sublayer, unwrap(connection.sublayer), visitor);
+      visit(names.norm, connection.norm());
+      visit(names.output_norm, connection.post.norm);
+      visit(names.sublayer, unwrap(connection.sublayer));
     });
   }
 

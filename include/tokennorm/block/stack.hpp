@@ -90,11 +90,12 @@ void Stack<EmbeddingNorm, Block, FinalNorm>::each_norm(Self& self, const F& f) {
 template <class EmbeddingNorm, class Block, class FinalNorm>
 template <class Visitor>
 void Stack<EmbeddingNorm, Block, FinalNorm>::visit_parameters(Visitor&& visitor) {
-  detail::visit_under("embedding_norm", embedding_norm(), visitor);
+  detail::PartsVisitor visit(visitor);
+  visit("embedding_norm", embedding_norm());
   for (std::size_t i = 0; i < blocks_.size(); ++i) {
-    detail::visit_under("blocks." + std::to_string(i), blocks_[i], visitor);
+    visit("blocks." + std::to_string(i), blocks_[i]);
   }
-  detail::visit_under("final_norm", final_norm(), visitor);
+  visit("final_norm", final_norm());
 }
 
 template <class EmbeddingNorm, class Block, class FinalNorm>

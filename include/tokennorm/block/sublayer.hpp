@@ -5,7 +5,9 @@
 ///                 std::ref
 ///     training    Y forward(const X&), which remembers what it needs, and DX backward(const DY&),
 ///                 which adds to the sublayer's own parameter gradients
-///     optional    visit_parameters(visitor), zero_gradients()
+///     optional    visit_parameters(visitor), zero_gradients(); one that is shared by std::ref, in
+///     a
+///                 block or a whole stack, is visited once, under the first of its names
 ///
 /// x is a `const TokenMatrix<Scalar>&`, y a `TokenMatrix<Scalar>&`; the result has x's shape and
 /// scalar. Where f(x, y) returns nothing it is preferred, as it saves an allocation. Where it
@@ -21,11 +23,13 @@
 
 #include "tokennorm/core/operands.hpp"
 
+#include <algorithm>
 #include <concepts>
 #include <functional>
 #include <string>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 namespace tokennorm {
 
@@ -220,17 +224,69 @@ void backpropagate_sublayer(Who who, const char* role, F& sublayer, const Tokens
   }
 }
 
-/// Visits what has parameters, under "prefix.…"; the visitor gets lvalues.
-template <class Visitable, class Visitor>
-void visit_under(const std::string& prefix, Visitable& visitable, Visitor& visitor) {
-  const auto prefixed = [&](const std::string& name, auto&& value, auto&& gradient) {
+/// What was visited: by address and type, as an object begins where its first member does.
+class Visited {
+ public:
+  template <class Visitable>
+  bool is_first_visit(const Visitable& visitable) {
+    const Object object{&visitable, &type<Visitable>};
+    if (std::find(objects_.begin(), objects_.end(), object) != objects_.end()) return false;
+    objects_.push_back(object);
+    return true;
+  }
+
+ private:
+  using Object = std::pair<const void*, const char*>;
+  template <class Visitable>
+  static inline const char type = 0;
+  std::vector<Object> objects_;
+};
+
+struct WithVisited {
+  Visited& visited;
+};
+
+/// A visitor for what has parameters of its own: it puts "prefix." before their names, and takes
+/// along what was visited. The user's visitor gets lvalues.
+template <class Visitor>
+struct PrefixingVisitor : WithVisited {
+  std::string prefix;
+  Visitor& visitor;
+
+  template <class Value, class Gradient>
+  void operator()(const std::string& name, Value&& value, Gradient&& gradient) const {
     const std::string full = prefix + "." + name;
     visitor(full, value, gradient);
-  };
-  if constexpr (requires { visitable.visit_parameters(prefixed); }) {
-    visitable.visit_parameters(prefixed);
   }
-}
+};
+
+/// Visits parts under names of their own, and each of them once: one that is shared by std::ref
+/// under the first of its names, also where it is in several blocks of a stack.
+template <class Visitor>
+class PartsVisitor {
+ public:
+  explicit PartsVisitor(Visitor& visitor) : visitor_(visitor) {}
+
+  template <class Part>
+  void operator()(const std::string& name, Part& part) {
+    const PrefixingVisitor<Visitor> prefixing{{visited()}, name, visitor_};
+    if constexpr (requires { part.visit_parameters(prefixing); }) {
+      if (visited().is_first_visit(part)) part.visit_parameters(prefixing);
+    }
+  }
+
+ private:
+  Visited& visited() {
+    if constexpr (std::is_base_of_v<WithVisited, Visitor>) {
+      return visitor_.visited;
+    } else {
+      return own_visited_;
+    }
+  }
+
+  Visitor& visitor_;
+  Visited own_visited_;
+};
 
 template <class Visitable>
 void zero_gradients_of(Visitable& visitable) {
