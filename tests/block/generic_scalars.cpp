@@ -108,6 +108,7 @@ void expect_same_derivatives(Block block, const DualBlock& dual_block) {
     EXPECT_NEAR(dual_y.data()[i].value(), y.data()[i], 1e-12 * (1 + std::fabs(y.data()[i])));
     TokenMatrix<double> dy = TokenMatrix<double>::Zero(token_count, channels);
     dy.data()[i] = 1;
+    block.forward(x);
     const TokenMatrix<double> dx = block.backward(dy);
     const Derivatives& expected = dual_y.data()[i].derivatives();
     for (Index j = 0; j < dx.size(); ++j)

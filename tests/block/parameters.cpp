@@ -26,6 +26,16 @@ struct Same {
   TokenMatrix<float> operator()(const TokenMatrix<float>& x) const { return x; }
 };
 
+/// Its first member is at its own address.
+struct TwoLinears {
+  Linear<float> first = linear(), second = linear();
+  TokenMatrix<float> operator()(const TokenMatrix<float>& x) const { return second(first(x)); }
+  template <class Visitor>
+  void visit_parameters(Visitor&& visitor) {
+    second.visit_parameters(visitor);
+  }
+};
+
 template <class Block>
 Names names_of(Block&& block) {
   Names names;
@@ -87,6 +97,55 @@ TEST(BlockParameters, OfASublayerKeptOutsideAreVisited) {
   EXPECT_EQ(names_of(connection), (Names{"norm.scale", "sublayer.weight", "sublayer.bias"}));
   connection.visit_parameters([](const std::string&, auto& value, auto&) { value.setZero(); });
   EXPECT_TRUE(outside(TokenMatrix<float>(TokenMatrix<float>::Ones(1, channels))).isZero(0));
+}
+
+TEST(BlockParameters, OfASharedSublayerAreVisitedOnce) {
+  Linear<float> shared = linear(), other = linear();
+  const Names norms_and_shared = {"attention_norm.scale", "attention.weight", "attention.bias",
+                                  "feed_forward_norm.scale"};
+  EXPECT_EQ(names_of(PreLN(rms(), std::ref(shared), rms(), std::ref(shared))), norms_and_shared);
+
+  PreLN block(rms(), std::ref(shared), rms(), std::ref(other));
+  Names names = {"blocks.0.attention_norm.scale", "blocks.0.attention.weight",
+                 "blocks.0.attention.bias",       "blocks.0.feed_forward_norm.scale",
+                 "blocks.0.feed_forward.weight",  "blocks.0.feed_forward.bias"};
+  for (const auto* block_number : {"1", "2"})
+    for (const auto* norm : {".attention_norm.scale", ".feed_forward_norm.scale"})
+      names.push_back(std::string("blocks.") + block_number + norm);
+  Stack stack(NoNorm{}, std::vector(3, block), NoNorm{});
+  EXPECT_EQ(names_of(stack), names) << "in a stack";
+  EXPECT_EQ(names_of(stack), names) << "and as often at each visit";
+
+  const auto weight = [](Linear<float>& of) {
+    Eigen::VectorXf first;
+    of.visit_parameters([&](const std::string&, auto&& value, auto&&) {
+      if (first.size() == 0) first = value;
+    });
+    return first;
+  };
+  const Eigen::VectorXf before = weight(shared);
+  stack.visit_parameters([](const std::string&, auto& value, auto&) { value.array() += 1; });
+  EXPECT_TRUE(same_bits(weight(shared), (before.array() + 1).matrix())) << "an optimizer's step";
+}
+
+TEST(BlockParameters, OfASharedSublayerThatHasSublayersAreVisitedOnce) {
+  Linear<float> inner = linear();
+  PreLNResidual middle(rms(), std::ref(inner));
+  EXPECT_EQ(names_of(PreLN(rms(), std::ref(middle), rms(), std::ref(middle))),
+            (Names{"attention_norm.scale", "attention.norm.scale", "attention.sublayer.weight",
+                   "attention.sublayer.bias", "feed_forward_norm.scale"}));
+  // By value there are two norms, and one sublayer of both.
+  EXPECT_EQ(
+      names_of(PreLN(rms(), middle, rms(), middle)),
+      (Names{"attention_norm.scale", "attention.norm.scale", "attention.sublayer.weight",
+             "attention.sublayer.bias", "feed_forward_norm.scale", "feed_forward.norm.scale"}));
+}
+
+TEST(BlockParameters, OfASublayersFirstMemberAreNotTheSublayers) {
+  TwoLinears outer;
+  EXPECT_EQ(names_of(PreLN(rms(), std::ref(outer), rms(), std::ref(outer.first))),
+            (Names{"attention_norm.scale", "attention.weight", "attention.bias",
+                   "feed_forward_norm.scale", "feed_forward.weight", "feed_forward.bias"}));
 }
 
 TEST(BlockParameters, AVisitorMayTakeItsArgumentsInAnyWay) {

@@ -21,6 +21,7 @@ using Tokens = TokenMatrix<float>;
 constexpr Index channels = 7;
 
 Tokens halved_cube(const Tokens& x) { return 0.5f * x.array().cube(); }
+void write_halved_cube(const Tokens& x, Tokens& y) { y = halved_cube(x); }
 
 class Sublayers : public ::testing::Test {
  protected:
@@ -41,6 +42,7 @@ TEST_F(Sublayers, MayReturnTheirResult) {
   EXPECT_TRUE(gives_the_same([](const auto& x) { return halved_cube(x); })) << "a generic lambda";
   EXPECT_TRUE(gives_the_same([](Tokens x) { return halved_cube(x); })) << "by value";
   EXPECT_TRUE(gives_the_same(std::function<Tokens(const Tokens&)>(halved_cube)));
+  EXPECT_TRUE(gives_the_same(std::ref(halved_cube))) << "a function by reference";
 }
 
 TEST_F(Sublayers, MayWriteTheirResult) {
@@ -51,6 +53,44 @@ TEST_F(Sublayers, MayWriteTheirResult) {
   }));
   EXPECT_TRUE(gives_the_same([](const auto& x, auto& y) { y = halved_cube(x); }))
       << "a generic lambda";
+  EXPECT_TRUE(gives_the_same([](auto&& x, auto&& y) {
+    write_halved_cube(std::forward<decltype(x)>(x), std::forward<decltype(y)>(y));
+  })) << "a generic lambda that passes on what it is given";
+  EXPECT_TRUE(gives_the_same([](auto&&... xs) {
+    write_halved_cube(std::forward<decltype(xs)>(xs)...);
+  })) << "the same of any number";
+  EXPECT_TRUE(gives_the_same([](const Tokens& x, Eigen::Ref<Tokens> y) { y = halved_cube(x); }));
+  EXPECT_TRUE(gives_the_same(write_halved_cube)) << "a function";
+  EXPECT_TRUE(gives_the_same(std::ref(write_halved_cube))) << "a function by reference";
+  EXPECT_TRUE(gives_the_same(std::function<void(const Tokens&, Tokens&)>(write_halved_cube)));
+  EXPECT_TRUE(gives_the_same(std::bind_front(write_halved_cube)));
+}
+
+TEST_F(Sublayers, ThatReturnAreCalledWithTheirInputAloneWhateverElseTheyTake) {
+  struct Masked {
+    Tokens operator()(const Tokens& x, const Tokens& mask = {}) const {
+      return mask.size() == 0 ? halved_cube(x) : mask;
+    }
+  };
+  EXPECT_TRUE(gives_the_same(Masked{})) << "an optional mask";
+  struct Attention {
+    Tokens operator()(const Tokens& x) const { return halved_cube(x); }
+    Tokens operator()(const Tokens&, const Tokens& memory) const { return memory; }
+  } attention;
+  EXPECT_TRUE(gives_the_same(attention)) << "self- and cross-attention";
+  EXPECT_TRUE(gives_the_same(std::ref(attention)));
+  EXPECT_TRUE(gives_the_same([&](auto&&... xs) { return attention(xs...); }))
+      << "whatever attention takes";
+  struct Cached {
+    Tokens operator()(const Tokens& x, Tokens& cache) const { return cache = x; }
+    Tokens operator()(const Tokens& x) const { return halved_cube(x); }
+  };
+  EXPECT_TRUE(gives_the_same(Cached{})) << "a second argument that it writes, and yet it returns";
+  struct Logged {
+    Tokens operator()(const Tokens& x) const { return halved_cube(x); }
+    void operator()(const Tokens&, const Tokens&) const { ADD_FAILURE() << "this writes nothing"; }
+  };
+  EXPECT_TRUE(gives_the_same(Logged{}));
 }
 
 TEST_F(Sublayers, WritingIsPreferredToReturning) {
@@ -61,9 +101,9 @@ TEST_F(Sublayers, WritingIsPreferredToReturning) {
   EXPECT_TRUE(gives_the_same(Both{}));
 }
 
-TEST_F(Sublayers, MayReturnAnExpression) {
-  EXPECT_TRUE(gives_the_same([](const Tokens& x) { return 0.5f * x.array().cube(); }));
-  EXPECT_TRUE(gives_the_same([](const Tokens& x) { return (0.5f * x.array().cube()).matrix(); }));
+TEST_F(Sublayers, MayReturnAnotherMatrixOrAView) {
+  using Array = Eigen::Array<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  EXPECT_TRUE(gives_the_same([](const Tokens& x) -> Array { return 0.5f * x.array().cube(); }));
   EXPECT_TRUE(gives_the_same([](const Tokens& x) -> Eigen::MatrixXf { return halved_cube(x); }))
       << "column-major";
   Tokens kept;
@@ -71,6 +111,28 @@ TEST_F(Sublayers, MayReturnAnExpression) {
     kept = halved_cube(x);
     return kept;
   })) << "a reference";
+  EXPECT_TRUE(gives_the_same([&kept](const Tokens& x) {
+    kept = halved_cube(x);
+    return Eigen::Map<const Tokens>(kept.data(), kept.rows(), kept.cols());
+  })) << "a map";
+  EXPECT_TRUE(gives_the_same([&kept](const Tokens& x) -> Eigen::Ref<const Tokens> {
+    kept = halved_cube(x);
+    return kept;
+  })) << "a Ref";
+  Tokens wide;
+  const auto widened = [&wide](const Tokens& x) {
+    wide.setConstant(x.rows() + 2, x.cols() + 3, 7);
+    wide.block(1, 2, x.rows(), x.cols()) = halved_cube(x);
+  };
+  EXPECT_TRUE(gives_the_same([&](const Tokens& x) {
+    widened(x);
+    return wide.block(1, 2, x.rows(), x.cols());
+  })) << "a block";
+  EXPECT_TRUE(gives_the_same([&](const Tokens& x) {
+    widened(x);
+    const Eigen::Map<const Tokens> map(wide.data(), wide.rows(), wide.cols());
+    return map.middleRows(1, x.rows()).middleCols(2, x.cols());
+  })) << "a block of a block of a map";
 }
 
 TEST_F(Sublayers, MayReturnTheirInput) {
@@ -78,6 +140,9 @@ TEST_F(Sublayers, MayReturnTheirInput) {
   EXPECT_TRUE(same_bits(pre(x_), x_ + norm_(x_)));
   const PostLNResidual post([](const Tokens& x) -> const Tokens& { return x; }, norm_);
   EXPECT_TRUE(same_bits(post(x_), norm_(x_ + x_)));
+  const auto itself = static_cast<const Tokens& (Eigen::EigenBase<Tokens>::*)() const>(
+      &Eigen::EigenBase<Tokens>::derived);
+  EXPECT_TRUE(same_bits(PreLNResidual(norm_, itself)(x_), x_ + norm_(x_))) << "a member function";
 }
 
 TEST_F(Sublayers, ByRefStayOutside) {
@@ -165,11 +230,14 @@ TEST_F(Sublayers, ByRefAreTrainedOutside) {
   EXPECT_TRUE(gradients(inside)[0].isZero(0)) << "a sublayer given by value is a copy";
 }
 
-TEST_F(Sublayers, MayReturnExpressionsInTraining) {
+TEST_F(Sublayers, MayReturnViewsInTraining) {
   struct Tripled {
-    auto operator()(const Tokens& x) const { return 3 * x; }
-    auto forward(const Tokens& x) { return 3 * x; }
-    auto backward(const Tokens& dy) { return 3 * dy; }
+    Eigen::Map<const Tokens> forward(const Tokens& x) {
+      kept = 3 * x;
+      return {kept.data(), kept.rows(), kept.cols()};
+    }
+    const Tokens& backward(const Tokens& dy, const Tokens& = {}) { return kept = 3 * dy; }
+    Tokens kept;
   };
   PostLNResidual connection(Tripled{}, norm_);
   LayerNorm<float> norm = norm_;
@@ -185,9 +253,9 @@ TEST_F(Sublayers, AreTrainedInTheScalarOfTheParameters) {
   const TokenMatrix<double> x = x_.cast<double>();
   const auto y = connection.forward(x);
   static_assert(std::is_same_v<decltype(y)::Scalar, float>);
-  EXPECT_TRUE(same_bits(y, connection.forward(x_)));
   const auto dx = connection.backward(x);
   static_assert(std::is_same_v<decltype(dx)::Scalar, float>);
+  EXPECT_TRUE(same_bits(y, connection.forward(x_)));
   EXPECT_TRUE(same_bits(dx, connection.backward(x_)));
 }
 

@@ -187,6 +187,56 @@ TEST_P(Training, BackwardBeforeForwardIsALogicError) {
   EXPECT_THROW(block_->backward(dy_), std::logic_error);
 }
 
+TEST_P(Training, BackwardUsesAForwardOnce) {
+  block_->forward(x_);
+  const Tokens dx = block_->backward(dy_);
+  EXPECT_THROW(block_->backward(dy_), std::logic_error);
+  block_->forward(x_);
+  EXPECT_TRUE(same_bits(block_->backward(dy_), dx)) << "a refused call changes nothing";
+}
+
+TEST_P(Training, ThereIsNothingToGoBackFromAfterAForwardThatThrew) {
+  block_->forward(x_);
+  const Tokens dx = block_->backward(dy_);
+  const Tokens other = 3 * x_.colwise().reverse();
+  int calls = 0;
+  for (bool threw = true; threw; ++calls) {  // in each of its steps
+    SCOPED_TRACE(calls);
+    block_->forward(x_);
+    try {
+      block_->forward(other, TestExecutor{Division::whole, calls});
+      threw = false;
+    } catch (const std::runtime_error&) {
+      EXPECT_THROW(block_->backward(dy_), std::logic_error);
+    }
+  }
+  EXPECT_GE(calls, 2);
+  block_->forward(x_);
+  EXPECT_THROW(block_->forward(Tokens(6, channels + 1)), std::invalid_argument);
+  EXPECT_THROW(block_->backward(dy_), std::logic_error) << "refused for its shape";
+  block_->forward(x_);
+  EXPECT_TRUE(same_bits(block_->backward(dy_), dx));
+}
+
+TEST_P(Training, ABackwardThatThrewUsedItsForwardUp) {
+  block_->forward(x_);
+  const Tokens dx = block_->backward(dy_);
+  int calls = 0;
+  for (bool threw = true; threw; ++calls) {
+    SCOPED_TRACE(calls);
+    block_->forward(x_);
+    try {
+      block_->backward(dy_, TestExecutor{Division::whole, calls});
+      threw = false;
+    } catch (const std::runtime_error&) {
+      EXPECT_THROW(block_->backward(dy_), std::logic_error);
+    }
+  }
+  EXPECT_GE(calls, 2);
+  block_->forward(x_);
+  EXPECT_TRUE(same_bits(block_->backward(dy_), dx));
+}
+
 TEST_P(Training, GradientOfAnotherShapeIsRefused) {
   block_->forward(x_);
   EXPECT_THROW(block_->backward(dy_.topRows(5)), std::invalid_argument);

@@ -8,7 +8,7 @@ using Tokens = tokennorm::TokenMatrix<float>;
 
 struct Sublayer {
 #ifdef FIXED
-  auto operator()(const Tokens& x) const { return x.cast<double>().cast<float>(); }
+  Tokens operator()(const Tokens& x) const { return x.cast<double>().cast<float>(); }
 #else
   auto operator()(const Tokens& x) const { return x.cast<double>(); }
 #endif

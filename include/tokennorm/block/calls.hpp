@@ -10,7 +10,8 @@
 
 namespace tokennorm::detail {
 
-/// Derived has `who()`, `channels()`, `check_norms()`, and, private to it,
+/// Derived has `who()`, `each_norm(self, f)`, which calls f(StepNorm, NormPlace), and, private to
+/// it,
 ///     infer(stream, result, executor) const    the stream to its end, into the view `result`
 ///     train(h, buffers, executor)              h from input to output, remembering
 ///     retrace(dh, buffers, executor)           dh from the output's gradient to the input's
@@ -50,19 +51,26 @@ class BlockCalls {
   template <class DY, Executor E = const Serial&>
   auto backward(const DY& dy, E&& executor = serial);
 
+ protected:
+  void check_channels_of_norms(Who who) const {
+    Derived::each_norm(derived(),
+                       [&](const auto& step, NormPlace place) { step.check_channels(who, place); });
+  }
+
  private:
   struct Memory {
-    Index tokens = -1;  // of the last forward
+    ForwardId forward = 0;  // the last one, until it is used up or replaced
+    Index tokens = 0, channels = 0;
     TrainingBuffers<Param> buffers;
   };
 
   const Derived& derived() const { return static_cast<const Derived&>(*this); }
   Derived& derived() { return static_cast<Derived&>(*this); }
 
-  template <class Scalar>
-  void check_input(const char* name, const TokenView<Scalar>& view) const {
-    check_channels(derived().who(), name, view);
-    derived().check_norms();
+  /// Norms and blocks may have been replaced since the last call.
+  void check_norms(Who who) const {
+    check_channels_of_norms(who);
+    Derived::each_norm(derived(), [](const auto& step, NormPlace) { step.check_parameters(); });
   }
 
   Remembered<Memory> memory_;
@@ -106,7 +114,8 @@ void BlockCalls<Derived, Param>::operator()(const X& x, Y&& y, Workspace<S>& wor
   const Who who = derived().who();
   const auto& operand = addressable(x);
   const auto in = as_const(view_of(operand));
-  check_input("x", in);
+  check_norms(who);
+  check_channels(who, "x", in);
   const Index tokens = in.tokens, channels = in.channels;
   const Output output(who, "y", y, tokens, channels);
   output.check_apart("x", in);
@@ -137,26 +146,38 @@ template <class Derived, class Param>
 template <class X, Executor E>
 auto BlockCalls<Derived, Param>::forward(const X& x, E&& executor) {
   check_operand_type<X, Eigen::Dynamic>();
+  memory_->forward = 0;  // nothing to go back from where this throws
+  const Who who = derived().who();
   const auto& operand = addressable(x);
-  check_input("x", view_of(operand));
+  check_norms(who);
+  check_channels(who, "x", view_of(operand));
   TokenMatrix<Param> h;
   copy_tokens(operand, h);
-  memory_->tokens = -1;
+  const ForwardId forward = new_forward_id();
+  Derived::each_norm(derived(), [&](auto& step, NormPlace) {
+    if constexpr (is_norm<decltype(step.norm)>) step.memory->forward = forward;
+  });
   derived().train(h, memory_->buffers, executor);
   memory_->tokens = h.rows();
-  return as_operand<X>(derived().who(), std::move(h));
+  memory_->channels = h.cols();
+  memory_->forward = forward;
+  return as_operand<X>(who, std::move(h));
 }
 
 template <class Derived, class Param>
 template <class DY, Executor E>
 auto BlockCalls<Derived, Param>::backward(const DY& dy, E&& executor) {
   check_operand_type<DY, Eigen::Dynamic>();
-  const Who who = derived().who();
-  if (memory_->tokens < 0) fail_backward_first(who);
+  const ForwardId forward = memory_->forward;
+  if (forward == 0) fail_backward_first(derived().who());
+  const Who who{derived().who().name, memory_->channels};
   const auto& operand = addressable(dy);
-  check_shape(who, "dy", view_of(operand), memory_->tokens, derived().channels());
+  check_norms(who);
+  Derived::each_norm(derived(), [&](auto& step, NormPlace) { step.check_backward(who, forward); });
+  check_shape(who, "dy", view_of(operand), memory_->tokens, memory_->channels);
   TokenMatrix<Param> dh;
   copy_tokens(operand, dh);
+  memory_->forward = 0;  // used up, also where this throws half-way
   derived().retrace(dh, memory_->buffers, executor);
   return as_operand<DY>(who, std::move(dh));
 }

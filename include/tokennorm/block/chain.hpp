@@ -78,19 +78,13 @@ class Chain
 
   explicit Chain(First&& first, Rest&&... rest)
       : connections_(std::move(first), std::move(rest)...) {
-    for_each_norm([this](const auto& norm, const char* name) {
-      using Scalar = typename std::remove_cvref_t<decltype(norm)>::ParamScalar;
-      static_assert(
-          std::is_same_v<Scalar, Param>,
-          "tokennorm: the norms of a block have parameters of different scalars. Training "
-          "runs in that scalar: give them all the same.");
-      if (norm.channels() != channels()) {
-        fail({Kind::name}, {name, " has ", norm.channels(), " channels; expected the ", channels(),
-                            " of the norm before it"});
-      }
-    });
+    static_assert((trains_in_param<First> && ... && trains_in_param<Rest>),
+                  "tokennorm: the norms of a block have parameters of different scalars. Training "
+                  "runs in that scalar: give them all the same.");
+    this->check_channels_of_norms(who());
   }
 
+  /// Those of the first norm.
   Index channels() const { return some_norm(connections_.first).channels(); }
 
   /// "PreLN(768)"
@@ -98,12 +92,11 @@ class Chain
 
   template <class Visitor>
   void visit_parameters(Visitor&& visitor) {
+    PartsVisitor visit(visitor);
     each([&](auto& connection, const ConnectionNames& names) {
-      visit_under(names.norm, connection.norm(), visitor);
-      if constexpr (is_norm<decltype(connection.post.norm)>) {
-        visit_under(names.output_norm, connection.post.norm, visitor);
-      }
-      visit_under(names.sublayer, unwrap(connection.sublayer), visitor);
+      visit(names.norm, connection.norm());
+      visit(names.output_norm, connection.post.norm);
+      visit(names.sublayer, unwrap(connection.sublayer));
     });
   }
 
@@ -137,8 +130,15 @@ class Chain
     return connections_.template get<I>();
   }
 
-  void check_norms() const {
-    for_each_norm([](const auto& norm, const char*) { norm.check_parameters(); });
+  /// f(StepNorm, NormPlace) for each norm, or NoNorm; self is const or not. `block` is the chain's
+  /// number in a stack.
+  template <class Self, class F>
+  static void each_norm(Self& self, const F& f, Index block = -1) {
+    self.each([&](auto& connection, const ConnectionNames& names) {
+      f(connection.pre, NormPlace{names.norm, block});
+      f(connection.out, NormPlace{names.norm, block});
+      f(connection.post, NormPlace{names.output_norm, block});
+    });
   }
 
   StepNorm<InputNorm>& input_norm() { return connections_.first.pre; }
@@ -166,6 +166,11 @@ class Chain
   friend BlockCalls<Chain, Param>;
   static constexpr std::size_t count = 1 + sizeof...(Rest);
 
+  template <class Connection>
+  static constexpr bool trains_in_param =
+      trains_in<typename Connection::PreNorm, Param>&& trains_in<
+          typename Connection::OutNorm, Param>&& trains_in<typename Connection::PostNorm, Param>;
+
   static const ConnectionNames& names(std::size_t i) { return Kind::names[i]; }
 
   template <class Connection>
@@ -177,18 +182,6 @@ class Chain
     } else {
       return connection.post.norm;
     }
-  }
-
-  template <class F>
-  void for_each_norm(const F& f) const {
-    const auto visit = [&](const auto& connection, const ConnectionNames& names) {
-      if constexpr (is_norm<decltype(connection.pre.norm)>) f(connection.pre.norm, names.norm);
-      if constexpr (is_norm<decltype(connection.out.norm)>) f(connection.out.norm, names.norm);
-      if constexpr (is_norm<decltype(connection.post.norm)>) {
-        f(connection.post.norm, names.output_norm);
-      }
-    };
-    each(visit);
   }
 
   /// u = f(n);  h ← out(α·h + post(u));  n ← the next connection's input norm of h

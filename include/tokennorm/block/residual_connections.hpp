@@ -11,9 +11,11 @@
 /// Shapes     x, y (T, C); scalars and kinds of x and y as for the norms
 /// Error      that of the norms; the sum is rounded once, to the scalar of x
 /// Aliasing   y may be x
-/// Throws     std::invalid_argument on a wrong shape, of x or of what f returns, and where y
-///            overlaps x or either the workspace;
-///            std::logic_error on backward before forward
+/// Throws     std::invalid_argument on a wrong shape, of x or of what f returns, where y overlaps x
+///            or either the workspace, and where the norms have different channels, which is asked
+///            at every call: they may have been replaced;
+///            std::logic_error on backward without a forward before it: each backward uses one up,
+///            and a forward that throws leaves none
 /// Source     Xiong et al. 2020, arXiv:2002.04745 (Pre-LN, Post-LN);
 ///            Ding et al. 2021, arXiv:2105.13290, section 3.4 (Sandwich-LN)
 ///

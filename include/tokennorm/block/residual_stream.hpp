@@ -15,6 +15,8 @@
 #include "tokennorm/norm/rms_norm.hpp"
 
 #include <algorithm>
+#include <atomic>
+#include <cstdint>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -38,17 +40,55 @@ namespace detail {
 using kernels::Absent;
 using kernels::is_present;
 
+/// Tells one forward pass from every other. A norm in a stack is reached by the stack's forward and
+/// by its block's own: a backward asks whether what it remembers is of the same pass. 0 is none.
+using ForwardId = std::uint64_t;
+inline ForwardId new_forward_id() {
+  static std::atomic<ForwardId> last{0};
+  return ++last;
+}
+
+/// Where a norm stands, in errors: "attention_norm", or in a stack "block 3's attention_norm".
+struct NormPlace {
+  const char* name;
+  Index block = -1;
+};
+
+/// "PreLN(768): attention_norm has 512 channels; expected 768"
+[[noreturn, gnu::cold, gnu::noinline]] inline void fail_norm_channels(Who who, NormPlace norm,
+                                                                      Index channels) {
+  if (norm.block < 0) {
+    fail(who, {norm.name, " has ", channels, " channels; expected ", who.channels});
+  }
+  fail(who, {"block ", norm.block, "'s ", norm.name, " has ", channels, " channels; expected ",
+             who.channels});
+}
+
 /// A norm, and what its forward left for its backward: its input and the statistics.
 template <class NormType>
 struct StepNorm {
   using Scalar = typename NormType::ParamScalar;
   using Statistic = Accumulator<Scalar>;
   struct Memory {
+    ForwardId forward = 0;
     TokenMatrix<Scalar> x;
     TokenStatistics<Statistic> stats;
   };
 
   StepNorm(NormType&& n) : norm(std::move(n)) {}
+
+  /// Fails unless the norm has the channels of `who`.
+  void check_channels(Who who, NormPlace place) const {
+    if (norm.channels() != who.channels) [[unlikely]]
+      fail_norm_channels(who, place, norm.channels());
+  }
+  void check_parameters() const { norm.check_parameters(); }
+  /// Fails unless this can go back from that forward; gives the gradients their size.
+  void check_backward(Who who, ForwardId forward) {
+    if (memory->forward != forward) [[unlikely]]
+      fail_backward_first(who);
+    norm.gradients();
+  }
 
   /// For inference.
   template <class Activation>
@@ -100,6 +140,9 @@ struct StepNorm {
 template <>
 struct StepNorm<NoNorm> {
   StepNorm(NoNorm = {}) {}
+  static void check_channels(Who, NormPlace) {}
+  static void check_parameters() {}
+  static void check_backward(Who, ForwardId) {}
   template <class>
   Absent arguments() const {
     return {};
@@ -110,6 +153,12 @@ struct StepNorm<NoNorm> {
 
 template <class NormType>
 inline constexpr bool is_norm = !std::is_same_v<std::remove_cvref_t<NormType>, NoNorm>;
+
+/// Whether the parameters are of that scalar, in which a block is trained.
+template <class NormType, class Param>
+inline constexpr bool trains_in = std::is_same_v<typename NormType::ParamScalar, Param>;
+template <class Param>
+inline constexpr bool trains_in<NoNorm, Param> = true;
 
 /// One residual connection: x + f(x), with the norms that stand around it.
 template <class Pre, class F, class Post, class Out>

@@ -29,8 +29,9 @@ class Stack : public detail::BlockCalls<Stack<EmbeddingNorm, Block, FinalNorm>,
 
   Stack(EmbeddingNorm embedding_norm, std::vector<Block> blocks, FinalNorm final_norm);
 
-  Index channels() const { return channels_; }
-  detail::Who who() const { return {"Stack", channels_}; }
+  /// Those of the first block.
+  Index channels() const { return blocks_.empty() ? 0 : blocks_.front().channels(); }
+  detail::Who who() const { return {"Stack", channels()}; }
 
   EmbeddingNorm& embedding_norm() { return embedding_norm_.norm; }
   const EmbeddingNorm& embedding_norm() const { return embedding_norm_.norm; }
@@ -43,11 +44,13 @@ class Stack : public detail::BlockCalls<Stack<EmbeddingNorm, Block, FinalNorm>,
   void visit_parameters(Visitor&& visitor);
   void zero_gradients();
 
-  /// For BlockCalls: fails if a norm's parameters have lost their size.
-  void check_norms() const;
-
  private:
   friend detail::BlockCalls<Stack, Param>;
+
+  /// f(StepNorm, NormPlace) for each norm, or NoNorm; self is const or not. Fails if there is no
+  /// block.
+  template <class Self, class F>
+  static void each_norm(Self& self, const F& f);
 
   template <class S, class Result, class E>
   void infer(detail::Stream<S>& stream, const Result& result, E& executor) const;
@@ -56,58 +59,43 @@ class Stack : public detail::BlockCalls<Stack<EmbeddingNorm, Block, FinalNorm>,
   template <class E>
   void retrace(TokenMatrix<Param>& dh, detail::TrainingBuffers<Param>& buffers, E& executor);
 
-  template <class Norm>
-  void check_channels(const char* name, const Norm& norm) const;
-
   detail::StepNorm<EmbeddingNorm> embedding_norm_;
-  std::vector<Block> blocks_;
   detail::StepNorm<FinalNorm> final_norm_;
-  Index channels_ = 0;
+  std::vector<Block> blocks_;  // last: GCC warns of an empty last member as uninitialized
 };
 
 template <class EmbeddingNorm, class Block, class FinalNorm>
 Stack<EmbeddingNorm, Block, FinalNorm>::Stack(EmbeddingNorm embedding_norm,
                                               std::vector<Block> blocks, FinalNorm final_norm)
     : embedding_norm_(std::move(embedding_norm)),
-      blocks_(std::move(blocks)),
-      final_norm_(std::move(final_norm)) {
-  if (blocks_.empty()) detail::fail({"Stack"}, {"there are 0 blocks; expected 1 or more"});
-  channels_ = blocks_.front().channels();
-  for (const Block& block : blocks_) check_channels("a block", block);
-  if constexpr (detail::is_norm<EmbeddingNorm>)
-    check_channels("embedding_norm", this->embedding_norm());
-  if constexpr (detail::is_norm<FinalNorm>) check_channels("final_norm", this->final_norm());
-}
-
-template <class EmbeddingNorm, class Block, class FinalNorm>
-template <class Norm>
-void Stack<EmbeddingNorm, Block, FinalNorm>::check_channels(const char* name,
-                                                            const Norm& norm) const {
+      final_norm_(std::move(final_norm)),
+      blocks_(std::move(blocks)) {
   static_assert(
-      std::is_same_v<typename Norm::ParamScalar, Param>,
+      detail::trains_in<EmbeddingNorm, Param> && detail::trains_in<FinalNorm, Param>,
       "tokennorm: the norms of a Stack have parameters of different scalars. Training runs "
       "in that scalar: give them all the same.");
-  if (norm.channels() != channels_) {
-    detail::fail({"Stack"}, {name, " has ", norm.channels(), " channels; expected the ", channels_,
-                             " of the first block"});
-  }
+  this->check_channels_of_norms(who());
 }
 
 template <class EmbeddingNorm, class Block, class FinalNorm>
-void Stack<EmbeddingNorm, Block, FinalNorm>::check_norms() const {
-  for (const Block& block : blocks_) block.check_norms();
-  if constexpr (detail::is_norm<EmbeddingNorm>) embedding_norm().check_parameters();
-  if constexpr (detail::is_norm<FinalNorm>) final_norm().check_parameters();
+template <class Self, class F>
+void Stack<EmbeddingNorm, Block, FinalNorm>::each_norm(Self& self, const F& f) {
+  if (self.blocks_.empty()) detail::fail({"Stack"}, {"there are 0 blocks; expected 1 or more"});
+  f(self.embedding_norm_, detail::NormPlace{"embedding_norm"});
+  Index number = 0;
+  for (auto& block : self.blocks_) Block::each_norm(block, f, number++);
+  f(self.final_norm_, detail::NormPlace{"final_norm"});
 }
 
 template <class EmbeddingNorm, class Block, class FinalNorm>
 template <class Visitor>
 void Stack<EmbeddingNorm, Block, FinalNorm>::visit_parameters(Visitor&& visitor) {
-  detail::visit_under("embedding_norm", embedding_norm(), visitor);
+  detail::PartsVisitor visit(visitor);
+  visit("embedding_norm", embedding_norm());
   for (std::size_t i = 0; i < blocks_.size(); ++i) {
-    detail::visit_under("blocks." + std::to_string(i), blocks_[i], visitor);
+    visit("blocks." + std::to_string(i), blocks_[i]);
   }
-  detail::visit_under("final_norm", final_norm(), visitor);
+  visit("final_norm", final_norm());
 }
 
 template <class EmbeddingNorm, class Block, class FinalNorm>
