@@ -53,7 +53,7 @@ SavedGpt load_gpt(const tokennorm::Safetensors& file, const tokennorm::Family& f
 
 /// A family's name as options write it, "llms-from-scratch", and back.
 std::string option_name(const tokennorm::Family& family);
-const tokennorm::Family& family_of_option(std::string name);
+const tokennorm::FamilyRow& family_of_option(std::string name);
 
 // ---- names --------------------------------------------------------------------------------------
 
@@ -261,7 +261,7 @@ inline std::string option_name(const tokennorm::Family& family) {
   return name;
 }
 
-inline const tokennorm::Family& family_of_option(std::string name) {
+inline const tokennorm::FamilyRow& family_of_option(std::string name) {
   std::replace(name.begin(), name.end(), '-', '_');
   return tokennorm::find_family(name);
 }

@@ -41,7 +41,7 @@ struct Options {
 
 std::vector<std::string> family_options() {
   std::vector<std::string> names;
-  for (const Family& family : tokennorm::families::all) names.push_back(gpt::option_name(family));
+  for (const auto& family : tokennorm::families::all) names.push_back(gpt::option_name(family));
   return names;
 }
 

@@ -157,6 +157,24 @@ TYPED_TEST(BlockOperands, YOfAnotherShapeOrOverlappingXIsRefused) {
       << "two column blocks of one buffer share nothing";
 }
 
+TYPED_TEST(BlockOperands, YThatOverlapsItselfOrTheParametersIsRefused) {
+  auto block = this->block_;
+  const Tokens x = this->x_.topRows(1);
+  Eigen::VectorXd memory = Eigen::VectorXd::Zero(100);
+  Eigen::Map<Tokens, 0, Eigen::OuterStride<>> windows(memory.data(), 6, channels,
+                                                      Eigen::OuterStride<>(channels - 1));
+  EXPECT_THROW(block(this->x_, windows), std::invalid_argument);
+  EXPECT_TRUE(memory.isZero(0));
+  for (auto* const norm : {&block.attention_norm(), &block.feed_forward_norm()}) {
+    for (auto* const parameter : {&norm->scale(), &norm->shift()}) {
+      const Eigen::VectorXd before = *parameter;
+      Eigen::Map<Tokens> y(parameter->data(), 1, channels);
+      EXPECT_THROW(block(x, y), std::invalid_argument);
+      EXPECT_EQ(*parameter, before);
+    }
+  }
+}
+
 TEST(BlockScalars, MixedScalarsRoundTheStreamToThatOfX) {
   // x and y in bfloat16, the parameters in float: the arithmetic is float's.
   using Scalar = Eigen::bfloat16;

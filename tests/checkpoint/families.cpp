@@ -15,7 +15,7 @@ namespace {
 using Names = std::vector<std::string>;
 
 struct Published {
-  const Family& family;
+  const FamilyRow& family;
   Names names;
 };
 
@@ -294,7 +294,7 @@ TEST(Families, HaveTheNormsOfTheirModels) {
 }
 
 TEST(Families, AreFoundByName) {
-  for (const Family& family : families::all) EXPECT_EQ(&find_family(family.name), &family);
+  for (const FamilyRow& family : families::all) EXPECT_EQ(&find_family(family.name), &family);
   expect_words(message_of<std::invalid_argument>([] { find_family("gtp2"); }),
                {"no family is called gtp2", "llms_from_scratch, bert"});
 }
@@ -327,8 +327,8 @@ TEST(Families, OwnWhatACopyOfThemIsGiven) {
   EXPECT_TRUE(moved.layer.empty());
 }
 
-constexpr Family gpt2_with_another_end = [] {
-  Family mine = families::gpt2;
+constexpr FamilyRow gpt2_with_another_end = [] {
+  FamilyRow mine = families::gpt2;
   mine.keys[static_cast<std::size_t>(NormRole::final)] = "last_norm";
   return mine;
 }();

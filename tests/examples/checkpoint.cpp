@@ -16,13 +16,13 @@
 namespace gpt::test {
 namespace {
 
-using tokennorm::Family;
+using tokennorm::FamilyRow;
 using tokennorm::Safetensors;
 using Tokens = TokenMatrix<float>;
 
 constexpr Index channels = 6, heads = 2, context = 5;
 
-class Checkpoint : public ::testing::TestWithParam<const Family*> {
+class Checkpoint : public ::testing::TestWithParam<const FamilyRow*> {
  protected:
   Checkpoint() {
     shake(model, Seed{12});  // no norm, no bias is as it was at the start
@@ -66,7 +66,7 @@ TEST_P(Checkpoint, ComesBackWithTheSameBits) {
 }
 
 TEST_P(Checkpoint, OtherFamilysNamesAreNotThere) {
-  const Family& other = GetParam() == &tokennorm::families::gpt2
+  const FamilyRow& other = GetParam() == &tokennorm::families::gpt2
                             ? tokennorm::families::llms_from_scratch
                             : tokennorm::families::gpt2;
   const Safetensors file = Safetensors::open(path);

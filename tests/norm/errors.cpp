@@ -267,8 +267,10 @@ TYPED_TEST(Errors, BackwardBeforeForward) {
   EXPECT_THROW(norm.backward(this->x_), std::logic_error) << "a forward was used twice";
   norm.forward(this->x_);
   EXPECT_THROW(norm.backward(this->x_.topRows(2)), std::invalid_argument);
+  EXPECT_NO_THROW(norm.backward(this->x_)) << "a backward that is refused uses up nothing";
+  norm.forward(this->x_);
   EXPECT_THROW(norm.forward(this->x_.leftCols(3)), std::invalid_argument);
-  EXPECT_NO_THROW(norm.backward(this->x_)) << "what was refused left the forward as it was";
+  EXPECT_THROW(norm.backward(this->x_), std::logic_error) << "of the forward before";
 }
 
 /// Fails half-way, as one does that gets no thread.

@@ -123,6 +123,8 @@ void BlockCalls<Derived, Param>::operator()(const X& x, Y&& y, Workspace<S>& wor
     check_overlap(who, "x", in, "the workspace", view_of(*buffer), false);
     output.check_apart("the workspace", view_of(*buffer), false);
   }
+  Derived::each_norm(derived(),
+                     [&](const auto& step, NormPlace) { step.check_output(output.view()); });
   output.take();
 
   // Blocks work on contiguous rows; what is not is copied at the border.

@@ -83,6 +83,11 @@ struct StepNorm {
       fail_norm_channels(who, place, norm.channels());
   }
   void check_parameters() const { norm.check_parameters(); }
+  /// Fails where the block's output stands in the parameters.
+  template <class T>
+  void check_output(const TokenView<T>& y) const {
+    norm.check_output(y);
+  }
   /// Fails unless this can go back from that forward; gives the gradients their size.
   void check_backward(Who who, ForwardId forward) {
     if (memory->forward != forward) [[unlikely]]
@@ -142,6 +147,7 @@ struct StepNorm<NoNorm> {
   StepNorm(NoNorm = {}) {}
   static void check_channels(Who, NormPlace) {}
   static void check_parameters() {}
+  static void check_output(const auto&) {}
   static void check_backward(Who, ForwardId) {}
   template <class>
   Absent arguments() const {

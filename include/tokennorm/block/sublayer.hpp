@@ -5,9 +5,8 @@
 ///                 std::ref
 ///     training    Y forward(const X&), which remembers what it needs, and DX backward(const DY&),
 ///                 which adds to the sublayer's own parameter gradients
-///     optional    visit_parameters(visitor), zero_gradients(); one that is shared by std::ref, in
-///     a
-///                 block or a whole stack, is visited once, under the first of its names
+///     optional    visit_parameters(visitor), zero_gradients(); one that is shared by std::ref is
+///                 visited once in a block or stack, under the first of its names
 ///
 /// x is a `const TokenMatrix<Scalar>&`, y a `TokenMatrix<Scalar>&`; the result has x's shape and
 /// scalar. Where f(x, y) returns nothing it is preferred, as it saves an allocation. Where it
@@ -194,14 +193,11 @@ constexpr void check_trainable() {
   static_assert(HasForward<F, Tokens>,
                 "tokennorm: forward of a block: a sublayer has no forward(x) that returns tokens. "
                 "Give it `Tokens forward(const Tokens&)` and `Tokens backward(const Tokens&)`, or "
-                "call the block "
-                "itself, block(x), which needs neither.");
-  static_assert(
-      HasBackward<F, Tokens>,
-      "tokennorm: forward of a block: a sublayer has no backward(dy) that returns tokens. "
-      "Give it `Tokens forward(const Tokens&)` and `Tokens backward(const Tokens&)`, or call the "
-      "block "
-      "itself, block(x), which needs neither.");
+                "call the block itself, block(x), which needs neither.");
+  static_assert(HasBackward<F, Tokens>,
+                "tokennorm: forward of a block: a sublayer has no backward(dy) that returns "
+                "tokens. Give it `Tokens forward(const Tokens&)` and `Tokens backward(const "
+                "Tokens&)`, or call the block itself, block(x), which needs neither.");
 }
 
 /// u = f.forward(n)

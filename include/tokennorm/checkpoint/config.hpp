@@ -39,8 +39,8 @@ inline bool is_listed(std::string_view list, std::string_view word) {
   return false;
 }
 
-inline const Family* family_of_model_type(std::string_view model_type) {
-  for (const Family& family : families::all) {
+inline const FamilyRow* family_of_model_type(std::string_view model_type) {
+  for (const FamilyRow& family : families::all) {
     if (is_listed(family.model_types, model_type)) return &family;
   }
   return nullptr;
@@ -63,7 +63,7 @@ inline Family family_from_config(const std::filesystem::path& path) {
   if (!config.is_object()) fail_because("is not a JSON object");
 
   std::string known;
-  for (const Family& row : families::all) {
+  for (const FamilyRow& row : families::all) {
     const std::string_view first = row.model_types.substr(0, row.model_types.find(' '));
     if (detail::family_of_model_type(first) != &row) continue;  // a sibling, or of no model type
     known.append(known.empty() ? "" : " ").append(row.model_types);
@@ -73,7 +73,7 @@ inline Family family_from_config(const std::filesystem::path& path) {
     fail_because("has no model_type; expected one of " + known);
   }
   const auto& model_type = type->get_ref<const std::string&>();
-  const Family* row = detail::family_of_model_type(model_type);
+  const FamilyRow* row = detail::family_of_model_type(model_type);
   if (row == nullptr) {
     fail_because("model_type is " + detail::in_quotes(model_type) + "; expected one of " + known);
   }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /// What the families of models call their norms, and which norms they are: one row for each.
 ///
-///     const Family& family = detect_family(file.names());   // or families::gpt2, …
+///     const Family family = detect_family(file.names());   // or families::gpt2, …
 ///     family.norm, family.epsilon, family.scale_offset, family.placement
 ///     family.key(NormRole::attention, 3)                    // "h.3.ln_1"
 ///
@@ -37,7 +37,7 @@ inline constexpr auto all = [] {
   using enum Naming;
   constexpr bool fixed = false, varies = true;
   // clang-format off
-  return std::to_array<Family>({
+  return std::to_array<FamilyRow>({
     // name, model types                      norm        ε, of all?  offset, placement, naming
     //   layer, {embedding, attention, its output, feed-forward, its output, final}
     {"gpt2", "gpt2 gpt_neo gpt_bigcode",      layer_norm, 1e-5,  fixed,  0, pre_ln,  weight_bias,
@@ -86,7 +86,7 @@ inline constexpr auto all = [] {
 }  // namespace families
 
 /// The row of this name.
-constexpr const Family& find_family(std::string_view name);
+constexpr const FamilyRow& find_family(std::string_view name);
 
 // ---------------------------------------------------------------------------------------------
 
@@ -94,7 +94,7 @@ namespace detail {
 
 [[noreturn, gnu::cold, gnu::noinline]] inline void fail_unknown_family(std::string_view name) {
   std::string known;
-  for (const Family& family : families::all) {
+  for (const FamilyRow& family : families::all) {
     known += (known.empty() ? "" : ", ") + std::string(family.name);
   }
   fail({"find_family"},
@@ -103,8 +103,8 @@ namespace detail {
 
 }  // namespace detail
 
-constexpr const Family& find_family(std::string_view name) {
-  for (const Family& family : families::all) {
+constexpr const FamilyRow& find_family(std::string_view name) {
+  for (const FamilyRow& family : families::all) {
     if (family.name == name) return family;
   }
   detail::fail_unknown_family(name);
@@ -112,19 +112,19 @@ constexpr const Family& find_family(std::string_view name) {
 
 namespace families {
 
-inline constexpr const Family& gpt2 = find_family("gpt2");
-inline constexpr const Family& gpt2_original = find_family("gpt2_original");
-inline constexpr const Family& llms_from_scratch = find_family("llms_from_scratch");
-inline constexpr const Family& bert = find_family("bert");
-inline constexpr const Family& bloom = find_family("bloom");
-inline constexpr const Family& llama = find_family("llama");
-inline constexpr const Family& gemma = find_family("gemma");
-inline constexpr const Family& gemma2 = find_family("gemma2");
-inline constexpr const Family& olmo2 = find_family("olmo2");
-inline constexpr const Family& t5 = find_family("t5");
-inline constexpr const Family& t5_decoder = find_family("t5_decoder");
-inline constexpr const Family& transformer_lens = find_family("transformer_lens");
-inline constexpr const Family& transformer_lens_rms = find_family("transformer_lens_rms");
+inline constexpr const FamilyRow& gpt2 = find_family("gpt2");
+inline constexpr const FamilyRow& gpt2_original = find_family("gpt2_original");
+inline constexpr const FamilyRow& llms_from_scratch = find_family("llms_from_scratch");
+inline constexpr const FamilyRow& bert = find_family("bert");
+inline constexpr const FamilyRow& bloom = find_family("bloom");
+inline constexpr const FamilyRow& llama = find_family("llama");
+inline constexpr const FamilyRow& gemma = find_family("gemma");
+inline constexpr const FamilyRow& gemma2 = find_family("gemma2");
+inline constexpr const FamilyRow& olmo2 = find_family("olmo2");
+inline constexpr const FamilyRow& t5 = find_family("t5");
+inline constexpr const FamilyRow& t5_decoder = find_family("t5_decoder");
+inline constexpr const FamilyRow& transformer_lens = find_family("transformer_lens");
+inline constexpr const FamilyRow& transformer_lens_rms = find_family("transformer_lens_rms");
 
 }  // namespace families
 
@@ -182,7 +182,7 @@ struct InLayer {
   std::string_view own;  // "ln_1"
 };
 
-[[gnu::noinline]] inline InLayer in_layer(const Family& family, std::string_view norm) {
+[[gnu::noinline]] inline InLayer in_layer(const FamilyRow& family, std::string_view norm) {
   std::string_view rest = without_optional_prefixes(norm);
   const std::string_view layer = without_optional_prefixes(family.layer);
   const std::size_t number = layer.find("{}");
@@ -202,7 +202,7 @@ struct InLayer {
 
 /// The number of the layer if this is the family's name for a norm in this role; else −1. Norms
 /// outside the layers have 0.
-[[gnu::noinline]] inline Index layer_of(const Family& family, NormRole role,
+[[gnu::noinline]] inline Index layer_of(const FamilyRow& family, NormRole role,
                                         std::string_view norm) {
   const std::string_view own = family.own_key(role);
   if (own.empty()) return -1;
@@ -230,11 +230,11 @@ inline bool looks_like_norm(std::string_view own) {
 /// norms: the norm is one that another family with such layers has, or stands right in a layer
 /// ("model.layers.3.post_mlp_layernorm"; norms of q and k stand deeper). A key that was taken from
 /// a copy of a row stays known.
-[[gnu::noinline]] inline bool is_of_another(const Family& family, std::string_view norm) {
+[[gnu::noinline]] inline bool is_of_another(const FamilyRow& family, std::string_view norm) {
   const InLayer place = in_layer(family, norm);
   const bool is_in_layer = place.layer >= 0;
   const std::string_view own = is_in_layer ? place.own : without_optional_prefixes(norm);
-  const auto has_key = [&](const Family& row) {
+  const auto has_key = [&](const FamilyRow& row) {
     for (const std::string_view key : row.keys) {
       if (!key.empty() && (is_in_layer ? key : without_optional_prefixes(key)) == own) return true;
     }
@@ -242,7 +242,7 @@ inline bool looks_like_norm(std::string_view own) {
   };
   bool elsewhere = false;
   if (has_key(family)) return false;
-  for (const Family& row : families::all) {
+  for (const FamilyRow& row : families::all) {
     if (!has_key(row)) continue;
     if (row.name == family.name) return false;
     elsewhere = elsewhere || row.layer == family.layer;
@@ -265,7 +265,7 @@ class FamilySearch {
     foreign_ = foreign_ || parts.parameter == foreign_scale;
     if (!parts.is_scale && !parts.is_shift) return;
     for (std::size_t f = 0; f < family_count; ++f) {
-      const Family& family = families::all[f];
+      const FamilyRow& family = families::all[f];
       if (parts.is_scale && other_[f].empty() && is_of_another(family, parts.norm)) {
         other_[f] = parts.norm;
       }
@@ -281,12 +281,12 @@ class FamilySearch {
   }
 
   /// The family that fits, if there is one such.
-  [[gnu::noinline]] const Family& result() const {
-    const Family* found = nullptr;
+  [[gnu::noinline]] const FamilyRow& result() const {
+    const FamilyRow* found = nullptr;
     bool several = false;
     std::string candidates;
     for (std::size_t f = 0; f < family_count; ++f) {
-      const Family& family = families::all[f];
+      const FamilyRow& family = families::all[f];
       if (!compare(f).fits()) continue;
       if (found == nullptr) {
         found = &family;
@@ -320,7 +320,7 @@ class FamilySearch {
     }
   };
   Comparison compare(std::size_t f) const {
-    const Family& family = families::all[f];
+    const FamilyRow& family = families::all[f];
     const ParameterNames& names = parameter_names[static_cast<std::size_t>(family.naming)];
     Comparison result;
     const auto add_amiss = [&](const std::string& name, std::string_view has_not) {
@@ -395,7 +395,7 @@ class FamilySearch {
 /// The family whose norms these are, from the names of a file's tensors. Tensors of other kinds do
 /// not disturb, but a norm beside the family's does: such a model computes something else.
 template <class Names>
-const Family& detect_family(const Names& names) {
+const FamilyRow& detect_family(const Names& names) {
   detail::FamilySearch search;
   for (const auto& name : names) search.add(name);
   return search.result();

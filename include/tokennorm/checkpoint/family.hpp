@@ -7,7 +7,6 @@
 #include "tokennorm/checkpoint/errors.hpp"
 #include "tokennorm/core/checks.hpp"
 
-#include <atomic>
 #include <cstddef>
 #include <string>
 #include <string_view>
@@ -35,44 +34,66 @@ enum class Placement { pre_ln, post_ln, sandwich_ln, residual_post_norm };
 enum class Naming { scale_shift, weight_bias, gamma_beta, g_b, w_b, scale_bias, scale_offset };
 
 namespace detail {
-std::string_view kept(std::string_view text);
-}
 
-/// Text of a family. A constant has the literal itself; whatever else it is given is copied, so
-/// that nobody need keep it. The copy, one for each text that differs, stays as long as the
-/// program: a Family is copied like a few numbers.
-class FamilyText : public std::string_view {
- public:
-  constexpr FamilyText(std::string_view text = {})
-      : std::string_view(std::is_constant_evaluated() ? text : detail::kept(text)) {}
-  constexpr FamilyText(const char* text) : FamilyText(std::string_view(text)) {}
-  FamilyText(const std::string& text) : FamilyText(std::string_view(text)) {}
-};
+/// A family of models, with its texts in a type that refers to them or owns them.
+template <class Text>
+struct FamilyOf {
+  Text name{};
+  Text model_types{};  // those of config.json, with blanks between
+  NormKind norm{};
+  double epsilon = 0;
+  bool epsilon_varies = false;  // from model to model: it stands in config.json only; this is usual
+  double scale_offset = 0;
+  Placement placement{};
+  Naming naming{};    // what is written; whatever naming is there is read
+  Text layer{};       // before the keys of a layer; {} is its number
+  Text keys[6] = {};  // by NormRole; "" for a norm that the family does not have
 
-/// A family of models. To say that a model differs, change a copy:
-///
-///     Family mine = families::llama;
-///     mine.epsilon = 1e-5;
-///     mine.layer = prefix + "model.layers.{}.";
-struct Family {
-  FamilyText name;
-  FamilyText model_types;  // those of config.json, with blanks between
-  NormKind norm;
-  double epsilon;
-  bool epsilon_varies;  // from model to model: it stands in config.json only; this is a usual one
-  double scale_offset;
-  Placement placement;
-  Naming naming;       // what is written; whatever naming is there is read
-  FamilyText layer;    // before the keys of a layer; {} is its number
-  FamilyText keys[6];  // by NormRole; "" for a norm that the family does not have
-
-  bool has(NormRole role) const { return !own_key(role).empty(); }
+  constexpr bool has(NormRole role) const { return !own_key(role).empty(); }
 
   /// The name of a norm, without that of its parameter.
   std::string key(NormRole role, Index layer_number = 0) const;
 
   constexpr std::string_view own_key(NormRole role) const {
     return keys[static_cast<std::size_t>(role)];
+  }
+};
+
+/// From one type of text to the other.
+template <class To, class From>
+constexpr void copy_family(const From& from, To& to) {
+  using Text = std::remove_cvref_t<decltype(to.name)>;
+  to.name = Text(from.name);
+  to.model_types = Text(from.model_types);
+  to.norm = from.norm;
+  to.epsilon = from.epsilon;
+  to.epsilon_varies = from.epsilon_varies;
+  to.scale_offset = from.scale_offset;
+  to.placement = from.placement;
+  to.naming = from.naming;
+  to.layer = Text(from.layer);
+  for (std::size_t i = 0; i < 6; ++i) to.keys[i] = Text(from.keys[i]);
+}
+
+}  // namespace detail
+
+/// A row of the table, which is a constant.
+using FamilyRow = detail::FamilyOf<std::string_view>;
+
+/// A family of models, which owns its texts. To say that a model differs, change a copy of a row:
+///
+///     Family mine = families::llama;
+///     mine.epsilon = 1e-5;
+///     mine.layer = prefix + "model.layers.{}.";
+struct Family : detail::FamilyOf<std::string> {
+  Family() = default;
+  Family(const FamilyRow& row) { detail::copy_family(row, *this); }
+
+  /// The same for who only reads it, as long as this one stays what it is.
+  operator FamilyRow() const {
+    FamilyRow row;
+    detail::copy_family(*this, row);
+    return row;
   }
 };
 
@@ -116,7 +137,7 @@ inline constexpr std::string_view variable_suffix = ":0";
 }
 
 /// "llama" or "llama (llama, mistral)", as errors name a family.
-[[gnu::cold, gnu::noinline]] inline std::string described(const Family& family) {
+[[gnu::cold, gnu::noinline]] inline std::string described(const FamilyRow& family) {
   std::string text(family.name);
   if (family.model_types.empty() || family.model_types == family.name) return text;
   text += " (";
@@ -124,41 +145,25 @@ inline constexpr std::string_view variable_suffix = ":0";
   return text + ")";
 }
 
-/// The copy of a text that stays. Threads may ask at once: copies are only ever added, in front.
-[[gnu::noinline]] inline std::string_view kept(std::string_view text) {
-  struct Copy {
-    std::string text;
-    Copy* next;
-  };
-  static std::atomic<Copy*> first = nullptr;
-  for (const Copy* copy = first.load(); copy != nullptr; copy = copy->next) {
-    if (copy->text == text) return copy->text;
-  }
-  Copy* const added = new Copy{std::string(text), first.load()};
-  while (!first.compare_exchange_weak(added->next, added)) {
-  }
-  return added->text;
-}
-
-}  // namespace detail
-
-inline std::string Family::key(NormRole role, Index layer_number) const {
+template <class Text>
+std::string FamilyOf<Text>::key(NormRole role, Index layer_number) const {
   const std::string_view own = own_key(role);
   if (own.empty()) {
     const std::string who(name);
-    detail::fail({who.c_str()}, {"the family has no ", detail::name_of(role), " norm"});
+    fail({who.c_str()}, {"the family has no ", name_of(role), " norm"});
   }
-  if (!detail::is_of_layer(role)) return std::string(own);
+  if (!is_of_layer(role)) return std::string(own);
   if (layer_number < 0) {
-    detail::fail({"Family::key"}, {"the layer is ", layer_number, "; expected 0 or more"});
+    fail({"Family::key"}, {"the layer is ", layer_number, "; expected 0 or more"});
   }
   std::string result(layer);
   const std::size_t number = result.find("{}");
   if (number == std::string::npos) {
-    detail::fail({"Family::key"}, {"what stands before the keys of a layer is ", result.c_str(),
-                                   "; expected {} in it, for the layer's number"});
+    fail({"Family::key"}, {"what stands before the keys of a layer is ", result.c_str(),
+                           "; expected {} in it, for the layer's number"});
   }
   return result.replace(number, 2, std::to_string(layer_number)).append(own);
 }
 
+}  // namespace detail
 }  // namespace tokennorm

@@ -166,6 +166,12 @@ class Norm {
     }
   }
 
+  /// Fails where the output of a block stands in the memory of the parameters.
+  template <class T>
+  void check_output(const TokenView<T>& y) const {
+    OwnMemory<GradientScalar, GradientScalar>(*this, nullptr, nullptr).check_apart("y", y, true);
+  }
+
   /// The norm for the kernels; the statistics of each token go to `stats`, if there are any.
   template <class A, class S>
   auto arguments(TokenStatistics<S>* stats) const {

@@ -303,9 +303,9 @@ template <class Kind, class Param, int Channels>
 template <class X, Executor E>
 auto Norm<Kind, Param, Channels>::forward(const X& x, E&& executor) {
   check_operand_type<X, Channels>();
+  memory_->valid = false;  // nothing to go back from where this throws
   const auto& operand = addressable(x);
   check_input("x", view_of(operand));
-  memory_->valid = false;  // until all of it is of this call
   copy_tokens(operand, memory_->x);
   PlainLike<X, Param> y;
   normalize(memory_->x, y, memory_->stats, executor);
