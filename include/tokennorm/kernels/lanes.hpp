@@ -73,9 +73,9 @@ struct Lanes {
   TOKENNORM_INLINE T operator[](int lane) const { return native[lane]; }
 
  private:
-  template <int... I>
-  TOKENNORM_INLINE void repeat_first(const Native& from, std::integer_sequence<int, I...>) {
-    native = __builtin_shufflevector(from, from, (I * 0)...);
+  template <int... Lane>
+  TOKENNORM_INLINE void repeat_first(const Native& from, std::integer_sequence<int, Lane...>) {
+    native = __builtin_shufflevector(from, from, (Lane * 0)...);
   }
 };
 
@@ -180,11 +180,12 @@ TOKENNORM_INLINE V guarded(const V& value) {
 #endif
 }
 
-template <class T, int W, int... I>
-TOKENNORM_INLINE Lanes<T, int{sizeof...(I)}> pick(const Lanes<T, W>& v,
-                                                  std::integer_sequence<int, I...>, auto offset) {
-  return Lanes<T, int{sizeof...(I)}>(
-      __builtin_shufflevector(v.native, v.native, (I + decltype(offset)::value)...));
+template <class T, int W, int... Lane>
+TOKENNORM_INLINE Lanes<T, int{sizeof...(Lane)}> pick(const Lanes<T, W>& v,
+                                                     std::integer_sequence<int, Lane...>,
+                                                     auto offset) {
+  return Lanes<T, int{sizeof...(Lane)}>(
+      __builtin_shufflevector(v.native, v.native, (Lane + decltype(offset)::value)...));
 }
 
 template <class T, int W>
@@ -197,10 +198,10 @@ TOKENNORM_INLINE Lanes<T, W / 2> upper_half(const Lanes<T, W>& v) {
   return pick(v, std::make_integer_sequence<int, W / 2>{}, std::integral_constant<int, W / 2>{});
 }
 
-template <class T, int W, int... I>
+template <class T, int W, int... Lane>
 TOKENNORM_INLINE Lanes<T, 2 * W> join(const Lanes<T, W>& low, const Lanes<T, W>& high,
-                                      std::integer_sequence<int, I...>) {
-  return Lanes<T, 2 * W>(__builtin_shufflevector(low.native, high.native, I...));
+                                      std::integer_sequence<int, Lane...>) {
+  return Lanes<T, 2 * W>(__builtin_shufflevector(low.native, high.native, Lane...));
 }
 
 template <class T, int W>
@@ -209,9 +210,10 @@ TOKENNORM_INLINE Lanes<T, 2 * W> join(const Lanes<T, W>& low, const Lanes<T, W>&
 }
 
 /// Some lanes of a and b, numbered through.
-template <int... I, class T, int W>
-TOKENNORM_INLINE Lanes<T, int{sizeof...(I)}> shuffle(const Lanes<T, W>& a, const Lanes<T, W>& b) {
-  return Lanes<T, int{sizeof...(I)}>(__builtin_shufflevector(a.native, b.native, I...));
+template <int... Lane, class T, int W>
+TOKENNORM_INLINE Lanes<T, int{sizeof...(Lane)}> shuffle(const Lanes<T, W>& a,
+                                                        const Lanes<T, W>& b) {
+  return Lanes<T, int{sizeof...(Lane)}>(__builtin_shufflevector(a.native, b.native, Lane...));
 }
 
 /// The sum of all lanes: by halving down to four, then of neighbours. That is the order of
@@ -311,9 +313,10 @@ TOKENNORM_INLINE Lanes<float, 4> rough_sums_of_four(const Lanes<float, W> (&v)[4
 template <class A>
 using BitsOf = std::conditional_t<sizeof(A) == 4, std::int32_t, std::int64_t>;
 
-template <class B, int... I>
-TOKENNORM_INLINE Lanes<B, int{sizeof...(I)}> counting(std::integer_sequence<int, I...>) {
-  return Lanes<B, int{sizeof...(I)}>(typename Lanes<B, int{sizeof...(I)}>::Native{B{I}...});
+template <class B, int... Lane>
+TOKENNORM_INLINE Lanes<B, int{sizeof...(Lane)}> counting(std::integer_sequence<int, Lane...>) {
+  return Lanes<B, int{sizeof...(Lane)}>(
+      typename Lanes<B, int{sizeof...(Lane)}>::Native{B{Lane}...});
 }
 
 /// The first n lanes of v, and zero in the others.
