@@ -7,7 +7,7 @@
 #endif
 
 /// A kernel body: inlined into the function that carries the target attribute of an ISA level.
-#define TOKENNORM_INLINE [[gnu::always_inline]] inline
+#define TOKENNORM_INLINE [[gnu::always_inline, gnu::no_instrument_function]] inline
 
 /// Loops over rows and accumulators must be unrolled before their arrays can live in registers;
 /// GCC at -O2 leaves them rolled.

@@ -93,6 +93,17 @@ typedef short Memory16;
 }
 
 #if !defined(__clang__)
+// From here on the optimizer knows nothing of v. (Not in a body without the target: a copy of it
+// that is not inlined, as -finstrument-functions makes it, has no register for v.)
+[[gnu::target("avx512f")]] inline void hide(Float16& v) { asm("" : "+v"(v)); }
+[[gnu::target("avx512f")]] inline void hide(Double8& v) { asm("" : "+v"(v)); }
+[[gnu::target("avx2")]] inline void hide(Float8& v) { asm("" : "+v"(v)); }
+[[gnu::target("avx2")]] inline void hide(Double4& v) { asm("" : "+v"(v)); }
+template <class V>
+TOKENNORM_INLINE void hide(V& v) {
+  asm("" : "+v"(v));
+}
+
 // GCC 12 converts wide vectors in halves and puts them together.
 [[gnu::target("avx512f")]] inline void widen(Double8& to, const Float8& from) {
   to = __builtin_ia32_cvtps2pd512_mask(from, Double8{}, static_cast<char>(-1), 4);

@@ -128,13 +128,12 @@ TOKENNORM_INLINE Lanes<T, W> multiply_add(const Lanes<T, W>& a, const Lanes<T, W
 template <class T, int W>
 TOKENNORM_INLINE Lanes<T, W> opaque(const Lanes<T, W>& value) {
   auto native = value.native;  // not a member, which GCC would store on the stack as well
-#if defined(__clang__) && defined(__x86_64__)
-  // Clang checks the size of an asm operand before it inlines. It contracts within one expression
-  // only, and this is its fence where -ffast-math lets it do more. (With -ffp-contract=fast alone
-  // it is none; then every width is contracted alike.)
-  native = __arithmetic_fence(native);
+#if defined(__x86_64__) && !defined(__clang__)
+  hide(native);
 #elif defined(__x86_64__)
-  asm("" : "+v"(native));
+  // Clang contracts within one expression only, and this is its fence where -ffast-math lets it do
+  // more. (With -ffp-contract=fast alone it is none; then every width is contracted alike.)
+  native = __arithmetic_fence(native);
 #elif defined(__aarch64__)
   asm("" : "+w"(native));
 #else
