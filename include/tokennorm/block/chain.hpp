@@ -44,17 +44,17 @@ struct ConnectionTuple<First, Rest...> {
 
   explicit ConnectionTuple(First&& f, Rest&&... r) : first(std::move(f)), rest(std::move(r)...) {}
 
-  template <std::size_t I>
+  template <std::size_t At>
   auto& get() {
-    if constexpr (I == 0) {
+    if constexpr (At == 0) {
       return first;
     } else {
-      return rest.template get<I - 1>();
+      return rest.template get<At - 1>();
     }
   }
-  template <std::size_t I>
+  template <std::size_t At>
   const auto& get() const {
-    return const_cast<ConnectionTuple&>(*this).template get<I>();
+    return const_cast<ConnectionTuple&>(*this).template get<At>();
   }
 
   void each(const auto& f, const ConnectionNames* names) {
@@ -121,13 +121,13 @@ class Chain
   void each(const F& f) const {
     connections_.each(f, Kind::names.data());
   }
-  template <std::size_t I>
+  template <std::size_t At>
   auto& connection() {
-    return connections_.template get<I>();
+    return connections_.template get<At>();
   }
-  template <std::size_t I>
+  template <std::size_t At>
   const auto& connection() const {
-    return connections_.template get<I>();
+    return connections_.template get<At>();
   }
 
   /// f(StepNorm, NormPlace) for each norm, or NoNorm; self is const or not. `block` is the chain's
@@ -185,55 +185,55 @@ class Chain
   }
 
   /// u = f(n);  h ← out(α·h + post(u));  n ← the next connection's input norm of h
-  template <std::size_t I, class S, class Next, class Result, class E>
+  template <std::size_t At, class S, class Next, class Result, class E>
   void infer_connection(Stream<S>& stream, const StepNorm<Next>& next, const Result& result,
                         E& executor) const {
-    const auto& c = connections_.template get<I>();
+    const auto& c = connections_.template get<At>();
     using Pre = typename std::remove_cvref_t<decltype(c)>::PreNorm;
     TokenMatrix<S>& update = stream.workspace.update;
-    call_sublayer(who(), names(I).sublayer, c.sublayer, stream.template sublayer_input<Pre>(),
+    call_sublayer(who(), names(At).sublayer, c.sublayer, stream.template sublayer_input<Pre>(),
                   update);
     const auto u = as_const(view_of(update));
-    if constexpr (I + 1 == count) {
+    if constexpr (At + 1 == count) {
       advance(stream, u, c.alpha, c.post, c.out, next, result, executor);
     } else {
-      advance(stream, u, c.alpha, c.post, c.out, connections_.template get<I + 1>().pre,
+      advance(stream, u, c.alpha, c.post, c.out, connections_.template get<At + 1>().pre,
               kernels::Absent{}, executor);
-      infer_connection<I + 1>(stream, next, result, executor);
+      infer_connection<At + 1>(stream, next, result, executor);
     }
   }
 
-  template <std::size_t I, class Next, class E>
+  template <std::size_t At, class Next, class E>
   void train_connection(TrainingStream<Param>& stream, TrainingBuffers<Param>& buffers,
                         StepNorm<Next>& next, E& executor) {
-    auto& c = connections_.template get<I>();
+    auto& c = connections_.template get<At>();
     constexpr bool has_pre = is_norm<typename std::remove_cvref_t<decltype(c)>::PreNorm>;
     TokenMatrix<Param>& n = buffers.normed;
     TokenMatrix<Param>& u = buffers.update;
-    train_sublayer(who(), names(I).sublayer, c.sublayer, has_pre ? n : stream.h(), u);
-    if constexpr (I + 1 == count) {
+    train_sublayer(who(), names(At).sublayer, c.sublayer, has_pre ? n : stream.h(), u);
+    if constexpr (At + 1 == count) {
       advance_remembering(stream, u, c.alpha, c.post, c.out, next, n, executor);
     } else {
-      advance_remembering(stream, u, c.alpha, c.post, c.out, connections_.template get<I + 1>().pre,
-                          n, executor);
-      train_connection<I + 1>(stream, buffers, next, executor);
+      advance_remembering(stream, u, c.alpha, c.post, c.out,
+                          connections_.template get<At + 1>().pre, n, executor);
+      train_connection<At + 1>(stream, buffers, next, executor);
     }
   }
 
-  template <std::size_t I, class Next, class E>
+  template <std::size_t At, class Next, class E>
   void retrace_connection(TokenMatrix<Param>& dh, TokenMatrix<Param>& dn,
                           TrainingBuffers<Param>& buffers, StepNorm<Next>& next, E& executor) {
-    auto& c = connections_.template get<I>();
+    auto& c = connections_.template get<At>();
     retreat(dh, dn, c.out, next, executor);
     if constexpr (is_norm<typename std::remove_cvref_t<decltype(c)>::PostNorm>) {
       c.post.backpropagate(dh, buffers.update, executor);
-      backpropagate_sublayer(who(), names(I).sublayer, c.sublayer, std::as_const(buffers.update),
+      backpropagate_sublayer(who(), names(At).sublayer, c.sublayer, std::as_const(buffers.update),
                              dn);
     } else {
-      backpropagate_sublayer(who(), names(I).sublayer, c.sublayer, dh, dn);
+      backpropagate_sublayer(who(), names(At).sublayer, c.sublayer, dh, dn);
     }
     if (c.alpha != 1) dh *= Param(c.alpha);
-    if constexpr (I > 0) retrace_connection<I - 1>(dh, dn, buffers, c.pre, executor);
+    if constexpr (At > 0) retrace_connection<At - 1>(dh, dn, buffers, c.pre, executor);
   }
 
   // ---- for BlockCalls

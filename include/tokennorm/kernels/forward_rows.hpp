@@ -27,9 +27,9 @@ template <class Result>
 TOKENNORM_INLINE Reach reach_of(const void* read, const Result& result) {
   constexpr Index mib = 1 << 20;
   const Index bytes = bytes_of(result);
-  if (bytes <= mib) return Reach::near;
+  if (bytes <= mib) return Reach::l2;
   if (bytes < 12 * mib || read == static_cast<const void*>(result.data)) return Reach::cache;
-  return bytes < 64 * mib ? Reach::far : Reach::beyond;
+  return bytes < 64 * mib ? Reach::memory : Reach::beyond;
 }
 template <class Step>
 TOKENNORM_INLINE Reach reach_of(const Step& step) {
@@ -91,7 +91,7 @@ struct StaggeredFoursTask {
     constexpr int N = rows_together;
     const Step step = step::copy_of(arguments);
     const AffineOf<Level, A, decltype(Step::pre)> affine(step.pre);
-    const RowGroups<Level, Step, A, Way::fours> rows{step, affine, step::Reach::near, step.sum};
+    const RowGroups<Level, Step, A, Way::fours> rows{step, affine, step::Reach::l2, step.sum};
     SumsOfRows<A, N> sums;
     Moments<A, N> moments{};
     Pivots<A, N> pivots, next_pivots;
@@ -126,7 +126,7 @@ struct SuccessiveFoursTask {
     constexpr int N = rows_together;
     const Step step = step::copy_of(arguments);
     const AffineOf<Level, A, decltype(Step::pre)> affine(step.pre);
-    const RowGroups<Level, Step, A, Way::fours> rows{step, affine, step::Reach::near, step.sum};
+    const RowGroups<Level, Step, A, Way::fours> rows{step, affine, step::Reach::l2, step.sum};
     SumsOfRows<A, N> sums;
     Moments<A, N> moments{};
     Pivots<A, N> next_pivots;
@@ -175,7 +175,7 @@ struct OneByOneTask {
   TOKENNORM_INLINE void run() const {
     const Step step = step::copy_of(arguments);
     const AffineOf<Level, A, decltype(Step::pre)> affine(step.pre);
-    const step::Reach reach = may_steer<way> ? step::reach_of(step) : step::Reach::near;
+    const step::Reach reach = may_steer<way> ? step::reach_of(step) : step::Reach::l2;
     auto sum_at_hand = step.sum;
     alignas(64) [[maybe_unused]] Array<A, may_keep_sum ? longest_kept_sum : 1> kept;
     if constexpr (may_keep_sum) {
@@ -240,7 +240,7 @@ struct OneRowTask {
   TOKENNORM_INLINE void run() const {
     if constexpr (Level::is_for_speed) {
       const AffineOf<Level, A, decltype(Step::pre)> affine(step.pre);
-      const RowGroups<Level, Step, A, Way::alone> rows{step, affine, step::Reach::near, step.sum};
+      const RowGroups<Level, Step, A, Way::alone> rows{step, affine, step::Reach::l2, step.sum};
       SumsOfRows<A, 1> sums;
       Moments<A, 1> moments{};
       rows.take_pivots(row, sums.pivots);
@@ -292,7 +292,7 @@ struct RowsTask {
   }
   /// Whether rows that are summed up one by one are then normalized in fours.
   TOKENNORM_INLINE bool is_grouped() const {
-    return step.channels.get() <= grouped_channels<A> && step::reach_of(step) == step::Reach::near;
+    return step.channels.get() <= grouped_channels<A> && step::reach_of(step) == step::Reach::l2;
   }
 };
 

@@ -73,9 +73,9 @@ struct Lanes {
   TOKENNORM_INLINE T operator[](int lane) const { return native[lane]; }
 
  private:
-  template <int... I>
-  TOKENNORM_INLINE void repeat_first(const Native& from, std::integer_sequence<int, I...>) {
-    native = __builtin_shufflevector(from, from, (I * 0)...);
+  template <int... Lane>
+  TOKENNORM_INLINE void repeat_first(const Native& from, std::integer_sequence<int, Lane...>) {
+    native = __builtin_shufflevector(from, from, (Lane * 0)...);
   }
 };
 
@@ -128,13 +128,12 @@ TOKENNORM_INLINE Lanes<T, W> multiply_add(const Lanes<T, W>& a, const Lanes<T, W
 template <class T, int W>
 TOKENNORM_INLINE Lanes<T, W> opaque(const Lanes<T, W>& value) {
   auto native = value.native;  // not a member, which GCC would store on the stack as well
-#if defined(__clang__) && defined(__x86_64__)
-  // Clang checks the size of an asm operand before it inlines. It contracts within one expression
-  // only, and this is its fence where -ffast-math lets it do more. (With -ffp-contract=fast alone
-  // it is none; then every width is contracted alike.)
+#if defined(__x86_64__) && !defined(__clang__)
+  hide(native);
+#elif defined(__x86_64__) && TOKENNORM_HAS_BUILTIN(__arithmetic_fence)
+  // Clang contracts within one expression only, and this is its fence where -ffast-math lets it do
+  // more. (With -ffp-contract=fast alone it is none; then every width is contracted alike.)
   native = __arithmetic_fence(native);
-#elif defined(__x86_64__)
-  asm("" : "+v"(native));
 #elif defined(__aarch64__)
   asm("" : "+w"(native));
 #else
@@ -180,11 +179,12 @@ TOKENNORM_INLINE V guarded(const V& value) {
 #endif
 }
 
-template <class T, int W, int... I>
-TOKENNORM_INLINE Lanes<T, int{sizeof...(I)}> pick(const Lanes<T, W>& v,
-                                                  std::integer_sequence<int, I...>, auto offset) {
-  return Lanes<T, int{sizeof...(I)}>(
-      __builtin_shufflevector(v.native, v.native, (I + decltype(offset)::value)...));
+template <class T, int W, int... Lane>
+TOKENNORM_INLINE Lanes<T, int{sizeof...(Lane)}> pick(const Lanes<T, W>& v,
+                                                     std::integer_sequence<int, Lane...>,
+                                                     auto offset) {
+  return Lanes<T, int{sizeof...(Lane)}>(
+      __builtin_shufflevector(v.native, v.native, (Lane + decltype(offset)::value)...));
 }
 
 template <class T, int W>
@@ -197,10 +197,10 @@ TOKENNORM_INLINE Lanes<T, W / 2> upper_half(const Lanes<T, W>& v) {
   return pick(v, std::make_integer_sequence<int, W / 2>{}, std::integral_constant<int, W / 2>{});
 }
 
-template <class T, int W, int... I>
+template <class T, int W, int... Lane>
 TOKENNORM_INLINE Lanes<T, 2 * W> join(const Lanes<T, W>& low, const Lanes<T, W>& high,
-                                      std::integer_sequence<int, I...>) {
-  return Lanes<T, 2 * W>(__builtin_shufflevector(low.native, high.native, I...));
+                                      std::integer_sequence<int, Lane...>) {
+  return Lanes<T, 2 * W>(__builtin_shufflevector(low.native, high.native, Lane...));
 }
 
 template <class T, int W>
@@ -209,9 +209,10 @@ TOKENNORM_INLINE Lanes<T, 2 * W> join(const Lanes<T, W>& low, const Lanes<T, W>&
 }
 
 /// Some lanes of a and b, numbered through.
-template <int... I, class T, int W>
-TOKENNORM_INLINE Lanes<T, int{sizeof...(I)}> shuffle(const Lanes<T, W>& a, const Lanes<T, W>& b) {
-  return Lanes<T, int{sizeof...(I)}>(__builtin_shufflevector(a.native, b.native, I...));
+template <int... Lane, class T, int W>
+TOKENNORM_INLINE Lanes<T, int{sizeof...(Lane)}> shuffle(const Lanes<T, W>& a,
+                                                        const Lanes<T, W>& b) {
+  return Lanes<T, int{sizeof...(Lane)}>(__builtin_shufflevector(a.native, b.native, Lane...));
 }
 
 /// The sum of all lanes: by halving down to four, then of neighbours. That is the order of
@@ -311,9 +312,10 @@ TOKENNORM_INLINE Lanes<float, 4> rough_sums_of_four(const Lanes<float, W> (&v)[4
 template <class A>
 using BitsOf = std::conditional_t<sizeof(A) == 4, std::int32_t, std::int64_t>;
 
-template <class B, int... I>
-TOKENNORM_INLINE Lanes<B, int{sizeof...(I)}> counting(std::integer_sequence<int, I...>) {
-  return Lanes<B, int{sizeof...(I)}>(typename Lanes<B, int{sizeof...(I)}>::Native{B{I}...});
+template <class B, int... Lane>
+TOKENNORM_INLINE Lanes<B, int{sizeof...(Lane)}> counting(std::integer_sequence<int, Lane...>) {
+  return Lanes<B, int{sizeof...(Lane)}>(
+      typename Lanes<B, int{sizeof...(Lane)}>::Native{B{Lane}...});
 }
 
 /// The first n lanes of v, and zero in the others.
@@ -548,11 +550,11 @@ template <class A, int W, class T>
 TOKENNORM_INLINE void store_streaming(T* p, const Lanes<A, W>& v) {
 #if defined(__x86_64__)
   if constexpr (std::is_same_v<T, A>) {
-#if defined(__clang__)
+#if TOKENNORM_HAS_BUILTIN(__builtin_nontemporal_store)
     __builtin_nontemporal_store(v.native, reinterpret_cast<typename Lanes<A, W>::Native*>(p));
 #else
     using Singles = Lanes<float, int{W * sizeof(A) / sizeof(float)}>;
-    stream(reinterpret_cast<float*>(p), bit_cast_lanes<Singles>(v).native);
+    stream(p, bit_cast_lanes<Singles>(v).native);
 #endif
     return;
   }
@@ -622,11 +624,11 @@ TOKENNORM_INLINE Lanes<A, W> load_first(const T* p, Index n) {
     return result;
   } else if constexpr (sizeof(T) == 2 && has_masked_access<short, W * 2>) {
     Bits16<W> bits;
-    masked_load(bits.native, reinterpret_cast<const short*>(p), static_cast<int>(n));
+    masked_load(bits.native, p, static_cast<int>(n));
     return from_bits<A, T>(bits);
   }
   alignas(64) Bytes<W * sizeof(T)> bytes = {};
-  T* buffer = reinterpret_cast<T*>(bytes);
+  T* buffer = static_cast<T*>(static_cast<void*>(bytes));
   copy_first<W>(buffer, p, n);
   return load<A, W>(static_cast<const T*>(buffer));
 }
@@ -638,11 +640,11 @@ TOKENNORM_INLINE void store_first(T* p, const Lanes<A, W>& v, Index n) {
     masked_store(p, v.native, static_cast<int>(n));
     return;
   } else if constexpr (sizeof(T) == 2 && has_masked_access<short, W * 2>) {
-    masked_store(reinterpret_cast<short*>(p), to_bits<T>(v).native, static_cast<int>(n));
+    masked_store(p, to_bits<T>(v).native, static_cast<int>(n));
     return;
   }
   alignas(64) Bytes<W * sizeof(T)> bytes;
-  T* buffer = reinterpret_cast<T*>(bytes);
+  T* buffer = static_cast<T*>(static_cast<void*>(bytes));
   store(buffer, v);
   copy_first<W>(p, static_cast<const T*>(buffer), n);
 }
@@ -660,7 +662,7 @@ TOKENNORM_INLINE Lanes<A, W> rounded_to(const Lanes<A, W>& v) {
     return from_bits<A, T>(to_bits<T>(v));
   } else {
     alignas(64) Bytes<W * sizeof(T)> bytes;
-    T* buffer = reinterpret_cast<T*>(bytes);
+    T* buffer = static_cast<T*>(static_cast<void*>(bytes));
     store(buffer, v);
     return load<A, W>(static_cast<const T*>(buffer));
   }

@@ -136,25 +136,25 @@ template <int W>
 TOKENNORM_INLINE Pairs<W / 2> upper_half(const Pairs<W>& v) {
   return {upper_half(v.high), upper_half(v.low)};
 }
-template <int... I, int W>
-TOKENNORM_INLINE Pairs<int{sizeof...(I)}> shuffle(const Pairs<W>& a, const Pairs<W>& b) {
-  return {shuffle<I...>(a.high, b.high), shuffle<I...>(a.low, b.low)};
+template <int... Lane, int W>
+TOKENNORM_INLINE Pairs<int{sizeof...(Lane)}> shuffle(const Pairs<W>& a, const Pairs<W>& b) {
+  return {shuffle<Lane...>(a.high, b.high), shuffle<Lane...>(a.low, b.low)};
 }
 
-template <int W, int... I>
-TOKENNORM_INLINE Pairs<W> load(const Pair* from, std::integer_sequence<int, I...>) {
+template <int W, int... Lane>
+TOKENNORM_INLINE Pairs<W> load(const Pair* from, std::integer_sequence<int, Lane...>) {
   const auto first = load_raw<double, W>(from), second = load_raw<double, W>(from + W / 2);
-  return {shuffle<2 * I...>(first, second), shuffle<2 * I + 1 ...>(first, second)};
+  return {shuffle<2 * Lane...>(first, second), shuffle<2 * Lane + 1 ...>(first, second)};
 }
 template <int W>
 TOKENNORM_INLINE Pairs<W> load(const Pair* from) {
   return load<W>(from, std::make_integer_sequence<int, W>{});
 }
 
-template <int W, int... I>
-TOKENNORM_INLINE void store(Pair* to, const Pairs<W>& v, std::integer_sequence<int, I...>) {
-  store_raw(to, shuffle<I / 2 + I % 2 * W...>(v.high, v.low));
-  store_raw(to + W / 2, shuffle<W / 2 + I / 2 + I % 2 * W...>(v.high, v.low));
+template <int W, int... Lane>
+TOKENNORM_INLINE void store(Pair* to, const Pairs<W>& v, std::integer_sequence<int, Lane...>) {
+  store_raw(to, shuffle<Lane / 2 + Lane % 2 * W...>(v.high, v.low));
+  store_raw(to + W / 2, shuffle<W / 2 + Lane / 2 + Lane % 2 * W...>(v.high, v.low));
 }
 template <int W>
 TOKENNORM_INLINE void store(Pair* to, const Pairs<W>& v) {

@@ -17,7 +17,7 @@ namespace step {
 /// Where results are before they are written: in L2 with what they are made from; in a cache;
 /// farther away, so that they are fetched ahead; or so far that they had better not pass through
 /// the caches at all, where they would only drive out what is read again.
-enum class Reach { near, cache, far, beyond };
+enum class Reach { l2, cache, memory, beyond };
 
 }  // namespace step
 
@@ -49,7 +49,7 @@ struct RowGroups {
                                   Meanwhile&& meanwhile = {}) const {
     const Index channels = step.channels.get();
     Ahead ahead;
-    if (may_steer<way> && reach == step::Reach::far &&
+    if (may_steer<way> && reach == step::Reach::memory &&
         (!is_left_alone() || channels * Step::element_bytes > step::most_at_hand)) {
       ahead = kernels::ahead(row_of(step.normed, t));
     }
@@ -107,7 +107,7 @@ struct RowGroups {
   /// worked on.)
   TOKENNORM_INLINE bool fetches() const {
     constexpr int operands = Step::has_update ? 2 : 1;
-    return may_steer<way> && reach >= step::Reach::far && !is_left_alone() &&
+    return may_steer<way> && reach >= step::Reach::memory && !is_left_alone() &&
            operands * step.channels.get() * Step::element_bytes <= step::most_at_hand;
   }
   TOKENNORM_INLINE void fetch(Index t) const {
@@ -135,7 +135,7 @@ struct RowGroups {
   /// Whether rows that are far away are left to the machine's own prefetchers. (Not the results
   /// of long ones: what is read drives them out before they are written.)
   TOKENNORM_INLINE bool is_left_alone() const {
-    return reach >= step::Reach::far && !detail::steers_memory();
+    return reach >= step::Reach::memory && !detail::steers_memory();
   }
   /// The channels of the statistics.
   TOKENNORM_INLINE Index counted() const {
