@@ -260,8 +260,8 @@ template <class T>
 struct Column {
   static constexpr bool same_at_every_level = true;
   T* data;
-  Index token_stride;
-  Index channel_stride;
+  std::ptrdiff_t token_stride;  // of the width of an address, which Index may not have
+  std::ptrdiff_t channel_stride;
   Index count;  // tokens there are, at most the lanes
 
   template <class A, int W>
@@ -312,7 +312,7 @@ TOKENNORM_INLINE Row<T> row_of(const TokenView<T>& view, Index token) {
 
 template <class T>
 TOKENNORM_INLINE Column<T> column_of(const TokenView<T>& view, Index token, Index count) {
-  return {view.data + token * view.token_stride, view.token_stride, view.channel_stride, count};
+  return {view.row(token), view.token_stride, view.channel_stride, count};
 }
 
 TOKENNORM_INLINE Absent row_of(Absent, Index) { return {}; }
@@ -456,7 +456,7 @@ TOKENNORM_INLINE auto rows_of(const View& view, Index token) {
     auto* const data = view.row(token);
     TOKENNORM_UNROLL
     for (int r = 0; r < N; ++r)
-      rows.row[r] = {N == 1 ? data : in_register(data + r * view.token_stride)};
+      rows.row[r] = {N == 1 ? data : in_register(data + std::ptrdiff_t{r} * view.token_stride)};
   }
   return rows;
 }

@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <type_traits>
 
 namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
@@ -39,7 +40,7 @@ struct Grouping {
     const Index row = args.channels.get() * Index{sizeof(A)};
     const bool is_long = row > 6 * kib;  // all that belongs to it does not fit into the first cache
     const bool steers = detail::steers_memory();
-    const Index bytes = step::bytes_of(args.x);
+    const std::int64_t bytes = step::bytes_of(args.x);
     const bool is_far = bytes >= (steers ? 512 : 4096) * kib;
     const Index shortest_in_turn = (bytes < 2048 * kib ? 2 : 1) * kib;
     const bool is_partial =

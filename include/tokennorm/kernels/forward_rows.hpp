@@ -26,7 +26,7 @@ TOKENNORM_INLINE auto added_norm(const Step& step) {
 template <class Result>
 TOKENNORM_INLINE Reach reach_of(const void* read, const Result& result) {
   constexpr Index mib = 1 << 20;
-  const Index bytes = bytes_of(result);
+  const std::int64_t bytes = bytes_of(result);
   if (bytes <= mib) return Reach::l2;
   if (bytes < 12 * mib || read == static_cast<const void*>(result.data)) return Reach::cache;
   return bytes < 64 * mib ? Reach::memory : Reach::beyond;

@@ -10,6 +10,8 @@
 
 #include "tokennorm/kernels/normalize.hpp"
 
+#include <cstdint>
+
 namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
 
 namespace step {
@@ -116,8 +118,8 @@ inline constexpr Index l1_bytes = 32 << 10;     // of the smallest first cache t
 inline constexpr Index most_at_hand = 8 << 10;  // of rows that leave room in it for others
 
 template <class T>
-TOKENNORM_INLINE Index bytes_of(const TokenView<T>& view) {
-  return view.tokens * view.channels * Index{sizeof(T)};
+TOKENNORM_INLINE std::int64_t bytes_of(const TokenView<T>& view) {
+  return std::int64_t{view.tokens} * view.channels * std::int64_t{sizeof(T)};
 }
 
 }  // namespace step
