@@ -67,8 +67,8 @@ TEST_P(Checkpoint, ComesBackWithTheSameBits) {
 
 TEST_P(Checkpoint, OtherFamilysNamesAreNotThere) {
   const FamilyRow& other = GetParam() == &tokennorm::families::gpt2
-                            ? tokennorm::families::llms_from_scratch
-                            : tokennorm::families::gpt2;
+                               ? tokennorm::families::llms_from_scratch
+                               : tokennorm::families::gpt2;
   const Safetensors file = Safetensors::open(path);
   EXPECT_THROW(load_gpt(file, other), std::runtime_error);
   EXPECT_THROW(load_gpt(file, tokennorm::families::bert), std::invalid_argument);
