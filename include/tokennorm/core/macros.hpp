@@ -16,3 +16,11 @@
 #else
 #define TOKENNORM_UNROLL _Pragma("GCC unroll 16")
 #endif
+
+/// Compilers drop builtins from one version to the next, so each has a form beside it that does
+/// without. TOKENNORM_NO_BUILTINS is for the test that compiles these.
+#if defined(TOKENNORM_NO_BUILTINS)
+#define TOKENNORM_HAS_BUILTIN(builtin) 0
+#else
+#define TOKENNORM_HAS_BUILTIN(builtin) __has_builtin(builtin)
+#endif

@@ -146,17 +146,19 @@ struct Baseline {
 };
 
 #if defined(__x86_64__)
+#define TOKENNORM_AVX2_TARGET "avx2,fma,f16c"
+#define TOKENNORM_AVX512_TARGET "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c"
+
 struct Avx2 {
   static constexpr bool is_for_speed = true;
   template <class A>
   static constexpr int lanes = 32 / int{sizeof(A)};
   template <class Task>
-  [[gnu::noinline, gnu::target("avx2,fma,f16c")]] static void call(const Task& task) noexcept {
+  [[gnu::noinline, gnu::target(TOKENNORM_AVX2_TARGET)]] static void call(
+      const Task& task) noexcept {
     task.template run<Avx2>();
   }
 };
-
-#define TOKENNORM_AVX512_TARGET "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c"
 
 struct Avx512 {
   static constexpr bool is_for_speed = true;

@@ -130,7 +130,7 @@ TOKENNORM_INLINE Lanes<T, W> opaque(const Lanes<T, W>& value) {
   auto native = value.native;  // not a member, which GCC would store on the stack as well
 #if defined(__x86_64__) && !defined(__clang__)
   hide(native);
-#elif defined(__x86_64__)
+#elif defined(__x86_64__) && TOKENNORM_HAS_BUILTIN(__arithmetic_fence)
   // Clang contracts within one expression only, and this is its fence where -ffast-math lets it do
   // more. (With -ffp-contract=fast alone it is none; then every width is contracted alike.)
   native = __arithmetic_fence(native);
@@ -550,11 +550,11 @@ template <class A, int W, class T>
 TOKENNORM_INLINE void store_streaming(T* p, const Lanes<A, W>& v) {
 #if defined(__x86_64__)
   if constexpr (std::is_same_v<T, A>) {
-#if defined(__clang__)
+#if TOKENNORM_HAS_BUILTIN(__builtin_nontemporal_store)
     __builtin_nontemporal_store(v.native, reinterpret_cast<typename Lanes<A, W>::Native*>(p));
 #else
     using Singles = Lanes<float, int{W * sizeof(A) / sizeof(float)}>;
-    stream(reinterpret_cast<float*>(p), bit_cast_lanes<Singles>(v).native);
+    stream(p, bit_cast_lanes<Singles>(v).native);
 #endif
     return;
   }
@@ -624,11 +624,11 @@ TOKENNORM_INLINE Lanes<A, W> load_first(const T* p, Index n) {
     return result;
   } else if constexpr (sizeof(T) == 2 && has_masked_access<short, W * 2>) {
     Bits16<W> bits;
-    masked_load(bits.native, reinterpret_cast<const short*>(p), static_cast<int>(n));
+    masked_load(bits.native, p, static_cast<int>(n));
     return from_bits<A, T>(bits);
   }
   alignas(64) Bytes<W * sizeof(T)> bytes = {};
-  T* buffer = reinterpret_cast<T*>(bytes);
+  T* buffer = static_cast<T*>(static_cast<void*>(bytes));
   copy_first<W>(buffer, p, n);
   return load<A, W>(static_cast<const T*>(buffer));
 }
@@ -640,11 +640,11 @@ TOKENNORM_INLINE void store_first(T* p, const Lanes<A, W>& v, Index n) {
     masked_store(p, v.native, static_cast<int>(n));
     return;
   } else if constexpr (sizeof(T) == 2 && has_masked_access<short, W * 2>) {
-    masked_store(reinterpret_cast<short*>(p), to_bits<T>(v).native, static_cast<int>(n));
+    masked_store(p, to_bits<T>(v).native, static_cast<int>(n));
     return;
   }
   alignas(64) Bytes<W * sizeof(T)> bytes;
-  T* buffer = reinterpret_cast<T*>(bytes);
+  T* buffer = static_cast<T*>(static_cast<void*>(bytes));
   store(buffer, v);
   copy_first<W>(p, static_cast<const T*>(buffer), n);
 }
@@ -662,7 +662,7 @@ TOKENNORM_INLINE Lanes<A, W> rounded_to(const Lanes<A, W>& v) {
     return from_bits<A, T>(to_bits<T>(v));
   } else {
     alignas(64) Bytes<W * sizeof(T)> bytes;
-    T* buffer = reinterpret_cast<T*>(bytes);
+    T* buffer = static_cast<T*>(static_cast<void*>(bytes));
     store(buffer, v);
     return load<A, W>(static_cast<const T*>(buffer));
   }
