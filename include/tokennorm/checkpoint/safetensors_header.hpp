@@ -408,8 +408,9 @@ inline SafetensorsHeader parse_header(const std::string& file, std::string_view 
   std::vector<const Named*> by_offset;
   by_offset.reserve(reader.header.tensors.size());
   for (const Named& named : reader.header.tensors) {
-    const auto& [name, tensor] = named;
-    const auto fail_range = [&, &name = name, &tensor = tensor](const std::string& fault) {
+    const std::string& name = named.first;
+    const TensorEntry& tensor = named.second;
+    const auto fail_range = [&](const std::string& fault) {
       fail_tensor(file, name,
                   "data_offsets is [" + std::to_string(tensor.begin) + ", " +
                       std::to_string(tensor.end) + "]" + fault);

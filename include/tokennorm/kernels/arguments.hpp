@@ -270,7 +270,7 @@ struct Column {
     if (token_stride == 1 && count == W) [[likely]]
       return load<A, W>(p);
     alignas(64) Bytes<sizeof(T)* W> bytes = {};
-    auto* buffer = reinterpret_cast<std::remove_const_t<T>*>(bytes);
+    auto* buffer = static_cast<std::remove_const_t<T>*>(static_cast<void*>(bytes));
     for (Index i = 0; i < count; ++i) buffer[i] = p[i * token_stride];
     return load<A, W>(static_cast<const T*>(buffer));
   }
@@ -280,7 +280,7 @@ struct Column {
     if (token_stride == 1 && count == W) [[likely]]
       return store(p, v);
     alignas(64) Bytes<sizeof(T) * W> bytes;
-    T* buffer = reinterpret_cast<T*>(bytes);
+    T* buffer = static_cast<T*>(static_cast<void*>(bytes));
     store(buffer, v);
     for (Index i = 0; i < count; ++i) p[i * token_stride] = buffer[i];
   }
