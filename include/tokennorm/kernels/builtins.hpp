@@ -209,10 +209,12 @@ typedef short mask16;
                                                                          const Half16& from) {
   const Half32 order = {0, 0, 0, 1, 0, 2,  0, 3,  0, 4,  0, 5,  0, 6,  0, 7,
                         0, 8, 0, 9, 0, 10, 0, 11, 0, 12, 0, 13, 0, 14, 0, 15};
-  // %g: of the register that is twice as wide, of which the upper half is not read.
-  asm("vpermw {%g1, %2, %0%{%3%}%{z%}|%0%{%3%}%{z%}, %2, %g1}"
+  const Half32 words = __builtin_shufflevector(  // the upper half is undefined, and not read
+      from, from, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, -1, -1, -1, -1, -1, -1, -1,
+      -1, -1, -1, -1, -1, -1, -1, -1, -1);
+  asm("vpermw {%1, %2, %0%{%3%}%{z%}|%0%{%3%}%{z%}, %2, %1}"
       : "=v"(to)
-      : "v"(from), "v"(order), "Yk"(0xaaaaaaaau));
+      : "v"(words), "v"(order), "Yk"(0xaaaaaaaau));
 }
 [[gnu::target("avx2")]] inline void widen_from_bfloat16(Float8& to, const Half8& from) {
   const Char32 order = {-1, -1, 0, 1, -1, -1, 2,  3,  -1, -1, 4,  5,  -1, -1, 6,  7,
