@@ -172,7 +172,7 @@ TYPED_TEST(Backward, GradientThatIsZeroIsNotInfinite) {
   const auto log_uniform = [&](long double low, long double high) {
     const long double size = std::exp(std::log(low) + static_cast<long double>(random.uniform()) *
                                                           (std::log(high) - std::log(low)));
-    return finite<Scalar>(random.sign() * size);
+    return finite<Scalar>(static_cast<long double>(random.sign()) * size);
   };
   for (Index i = 0; i < x.size(); ++i) {
     x.data()[i] = log_uniform(smallest_subnormal<Scalar>(), smallest_normal<Scalar>());

@@ -98,7 +98,7 @@ inline Family family_from_config(const std::filesystem::path& path) {
     family.epsilon = value->get<double>();
   }
   if (found.empty() && family.epsilon_varies) {
-    fail_because("has no epsilon, which differs between models of " + std::string(family.name) +
+    fail_because("has no epsilon, which differs between models of " + family.name +
                  "; expected rms_norm_eps, layer_norm_eps or layer_norm_epsilon");
   }
   family.epsilon_varies = false;

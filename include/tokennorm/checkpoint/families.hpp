@@ -328,22 +328,26 @@ class FamilySearch {
       result.first_amiss = name + ", which " + std::string(has_not) + " has not";
     };
     if (!other_[f].empty()) add_amiss(printable(other_[f]), family.name);
-    const auto count = [&](const Seen& seen, Index layer) {
+    const auto count = [&](const Seen& seen, NormRole role, Index layer) {
+      const auto i = static_cast<std::size_t>(role);
+      if (!family.has(role)) return;
+      const auto expect = [&](bool is_there, bool expected, std::string_view parameter) {
+        result.there += is_there && expected;
+        if (is_there == expected) return;
+        const std::string norm = family.key(role, layer);
+        add_amiss(parameter_key(norm, parameter), is_there ? family.name : "the file");
+      };
+      expect(seen.scale[i], true, names.scale);
+      expect(seen.shift[i], family.norm == NormKind::layer_norm, names.shift);
+    };
+    for (const auto& [layer, seen] : layers_[f]) {
       for (std::size_t i = 0; i < role_count; ++i) {
         const auto role = static_cast<NormRole>(i);
-        if (!family.has(role) || is_of_layer(role) != (layer >= 0)) continue;
-        const auto expect = [&](bool is_there, bool expected, std::string_view parameter) {
-          result.there += is_there && expected;
-          if (is_there == expected) return;
-          const std::string norm = family.key(role, std::max<Index>(layer, 0));
-          add_amiss(parameter_key(norm, parameter), is_there ? family.name : "the file");
-        };
-        expect(seen.scale[i], true, names.scale);
-        expect(seen.shift[i], family.norm == NormKind::layer_norm, names.shift);
+        if (is_of_layer(role)) count(seen, role, layer);
       }
-    };
-    for (const auto& [layer, seen] : layers_[f]) count(seen, layer);
-    count(outside_[f], -1);
+    }
+    count(outside_[f], NormRole::embedding, 0);
+    count(outside_[f], NormRole::final, 0);
     result.any_layer = !layers_[f].empty();
     return result;
   }

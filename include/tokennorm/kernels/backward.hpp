@@ -230,7 +230,7 @@ void take_precise_sums(const X& tokens, const DY& gradients, const Norm& norm, I
       total = is_empty ? value : total + value;
     };
     for (Index c = 0; c < channels; ++c) {
-      const double out = dy.template at<float>(c);
+      const auto out = static_cast<double>(dy.template at<float>(c));
       const double normalized =
           deviation(x.template at<float>(c), moments, 0) * moments.wide_rstd[0];
       if (scale_total != nullptr) put(scale_total[c], out * normalized);

@@ -30,7 +30,16 @@ inline constexpr bool has_masked_access = false;
 typedef float Float4 __attribute__((vector_size(16)));
 typedef double Double2 __attribute__((vector_size(16)));
 
+#if defined(__SANITIZE_ADDRESS__)
+#define TOKENNORM_ADDRESS_SANITIZER 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define TOKENNORM_ADDRESS_SANITIZER 1
+#endif
+#endif
+
 #if defined(__x86_64__)
+#if !defined(TOKENNORM_ADDRESS_SANITIZER)  // which does not see what assembly reads and writes
 template <>
 inline constexpr bool has_masked_access<float, 64> = true;
 template <>
@@ -41,6 +50,7 @@ template <>
 inline constexpr bool has_masked_access<double, 32> = true;
 template <>
 inline constexpr bool has_masked_access<short, 32> = true;
+#endif
 
 typedef float Float16 __attribute__((vector_size(64)));
 typedef double Double8 __attribute__((vector_size(64)));

@@ -278,9 +278,9 @@ struct PreciseMomentsTask {
  private:
   /// A mean of the largest numbers that was rounded upwards is beyond them.
   TOKENNORM_INLINE static Precise<A> within_range(Precise<A> mean) {
-    constexpr Precise<A> largest = std::numeric_limits<A>::max(), beyond = largest * 1.5;
+    constexpr auto largest = static_cast<Precise<A>>(std::numeric_limits<A>::max());
     const Precise<A> size = std::fabs(mean);
-    return size > largest && size < beyond ? std::copysign(largest, mean) : mean;
+    return size > largest && size < 2 * largest ? std::copysign(largest, mean) : mean;
   }
 };
 
