@@ -195,10 +195,12 @@ struct PreciseTask {
     using P = Precise<A>;
     using Stored = std::remove_cvref_t<decltype(*dx.data)>;
     const A largest = static_cast<A>(Eigen::NumTraits<Stored>::highest());
-    const bool may_be = std::fabs(result) - error <= static_cast<P>(largest);
-    return may_be ? static_cast<A>(
-                        std::clamp(result, -static_cast<P>(largest), static_cast<P>(largest)))
-                  : static_cast<A>(result);
+    const A narrow = static_cast<A>(result);
+    const auto magnitude = magnitude_bits(opaque(narrow));
+    const bool is_beyond = magnitude > magnitude_bits(largest) &&
+                           magnitude <= magnitude_bits(std::numeric_limits<A>::infinity());
+    const bool may_be_finite = std::fabs(result) - error <= static_cast<P>(largest);
+    return is_beyond && may_be_finite ? std::copysign(largest, narrow) : narrow;
   }
 
   TOKENNORM_INLINE Precise<A> gradient(Index c) const {

@@ -232,6 +232,13 @@ TOKENNORM_INLINE Precise<A> deviation(A x, const Moments<A, N>& moments, int tok
                  moments.rest[token]);
 }
 
+/// The bits of |a|, whose order is that of the numbers, with infinity and then NaN above: also
+/// where the compiler was told that there are none.
+template <class A>
+constexpr BitsOf<A> magnitude_bits(A a) {
+  return std::bit_cast<BitsOf<A>>(a) & std::numeric_limits<BitsOf<A>>::max();
+}
+
 /// Mean, then variance, in the wider type, in which no finite row overflows or underflows; in
 /// blocks, so that the rounding of the sums does not grow with C.
 template <bool Centred, class A, class Source>
@@ -263,7 +270,7 @@ struct PreciseMomentsTask {
         }
       }
       const P result = (sum + block) / static_cast<P>(n);
-      if (pass == 0) moments.center[0] = static_cast<A>(within_range(result));
+      if (pass == 0) moments.center[0] = narrowed(result);
       if (pass == 1) moments.rest[0] = result;
       if (pass == 2) variance = result;
     }
@@ -276,11 +283,16 @@ struct PreciseMomentsTask {
   }
 
  private:
-  /// A mean of the largest numbers that was rounded upwards is beyond them.
-  TOKENNORM_INLINE static Precise<A> within_range(Precise<A> mean) {
-    constexpr auto largest = static_cast<Precise<A>>(std::numeric_limits<A>::max());
-    const Precise<A> size = std::fabs(mean);
-    return size > largest && size < 2 * largest ? std::copysign(largest, mean) : mean;
+  /// The mean in the arithmetic type. Where that of the largest numbers was rounded upwards, it is
+  /// beyond them.
+  TOKENNORM_INLINE static A narrowed(Precise<A> mean) {
+    constexpr auto largest = magnitude_bits(std::numeric_limits<A>::max());
+    const A result = static_cast<A>(mean);
+    const A part =
+        static_cast<A>(mean * static_cast<Precise<A>>(0x1p-10));  // infinite only if it is
+    const bool has_overflowed =
+        magnitude_bits(opaque(result)) > largest && magnitude_bits(opaque(part)) <= largest;
+    return has_overflowed ? std::copysign(std::numeric_limits<A>::max(), result) : result;
   }
 };
 
