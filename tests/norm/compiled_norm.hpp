@@ -197,14 +197,21 @@ struct ExactStep {
   ExactVector mean, rstd, scale, shift;  ///< of the tokens; the gradients of the channels
 };
 
-template <class Matrix, class TypedCase>
+struct AsEver {};
+
+/// An Environment, made of the arguments, lives during the calls and not in what follows: by it the
+/// processor works in another way, which the oracle must not see.
+template <class Matrix, class Environment = AsEver, class TypedCase, class... Arguments>
 [[gnu::noinline]] ExactStep exact_step(const CompiledNorm<TypedCase>& norm, const Matrix& x,
-                                       const Matrix& dy) {
+                                       const Matrix& dy, Arguments... arguments) {
   Matrix y, dx;
   typename TypedCase::Statistics stats;
   typename TypedCase::Gradients g;
-  norm.normalize(x, y, stats);
-  norm.backpropagate(x, stats, dy, dx, g);
+  {
+    [[maybe_unused]] const Environment environment{arguments...};
+    norm.normalize(x, y, stats);
+    norm.backpropagate(x, stats, dy, dx, g);
+  }
   return {Matrix::IsRowMajor ? "row-major" : "column-major",
           exact(y),
           exact(dx),

@@ -44,27 +44,6 @@ class Rounding {
   ~Rounding() { std::fesetround(FE_TONEAREST); }
 };
 
-/// Results of a call while the processor works in another way, which the oracle must not see.
-template <class Environment, class Matrix, class TypedCase, class... Arguments>
-ExactStep exact_step_in(const CompiledNorm<TypedCase>& norm, const Matrix& x, const Matrix& dy,
-                        Arguments... arguments) {
-  Matrix y, dx;
-  typename TypedCase::Statistics stats;
-  typename TypedCase::Gradients g;
-  {
-    const Environment environment(arguments...);
-    norm.normalize(x, y, stats);
-    norm.backpropagate(x, stats, dy, dx, g);
-  }
-  return {Matrix::IsRowMajor ? "row-major" : "column-major",
-          exact(y),
-          exact(dx),
-          exact_vector(stats.mean),
-          exact_vector(stats.rstd),
-          exact_vector(g.scale),
-          exact_vector(g.shift)};
-}
-
 /// The hard rows without those that have a subnormal value of their arithmetic type.
 template <class Scalar>
 std::vector<HardRow<Scalar>> normal_hard_rows(Index channels) {
@@ -104,9 +83,9 @@ void expect_accuracy_in(bool flushes, long double most, Arguments... arguments) 
       const ForwardOracle expected = forward_oracle(spec_of(options), exact(x));
       const BackwardOracle gradients = backward_oracle_of(norm, exact(x), exact(dy));
       const typename TypedCase::ColMajor x_columns = x, dy_columns = dy;
-      for (const ExactStep& step :
-           {exact_step_in<Environment>(norm, x, dy, arguments...),
-            exact_step_in<Environment>(norm, x_columns, dy_columns, arguments...)}) {
+      for (const ExactStep& step : {exact_step<Tokens, Environment>(norm, x, dy, arguments...),
+                                    exact_step<typename TypedCase::ColMajor, Environment>(
+                                        norm, x_columns, dy_columns, arguments...)}) {
         backward.judge(step, gradients, epsilon, "normal", names);
         for (Index t = 0; t < x.rows(); ++t) {
           long double error = 0;
