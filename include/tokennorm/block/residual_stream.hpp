@@ -12,6 +12,7 @@
 
 #include "tokennorm/block/sublayer.hpp"
 #include "tokennorm/norm/layer_norm.hpp"
+#include "tokennorm/norm/residual_step.hpp"
 #include "tokennorm/norm/rms_norm.hpp"
 
 #include <algorithm>
@@ -150,10 +151,10 @@ struct StepNorm<NoNorm> {
   static void check_output(const auto&) {}
   static void check_backward(Who, ForwardId) {}
   template <class>
-  Absent arguments() const {
+  NoNormArguments arguments() const {
     return {};
   }
-  Absent remembering_arguments(Index) { return {}; }
+  NoNormArguments remembering_arguments(Index) { return {}; }
   [[no_unique_address]] NoNorm norm;
 };
 
@@ -192,19 +193,6 @@ struct ResidualConnection {
 
 // ---- the step -----------------------------------------------------------------------------------
 
-/// Runs a step over contiguous rows.
-template <class A, class... Operands, class E>
-void run_step(const kernels::ResidualStep<A, Eigen::Dynamic, Operands...>& step, E& executor) {
-  executor.parallel_for(step.stream.tokens, token_grain(step.channels.get()),
-                        [&](Index begin, Index end) {
-                          if constexpr (NativeScalar<A>) {
-                            kernels::run_rows(step, begin, end);
-                          } else {
-                            kernels::generic::residual_step(step, begin, end);
-                          }
-                        });
-}
-
 /// The stream of an inference on its way through a chain.
 template <class S>
 struct Stream {
@@ -242,45 +230,35 @@ template <class S, class Update, class Post, class Out, class Next, class Result
 void advance(Stream<S>& stream, const Update& update, double alpha, const StepNorm<Post>& post,
              const StepNorm<Out>& out, const StepNorm<Next>& next, const Result& result,
              E& executor) {
-  using A = Accumulator<S>;
   constexpr bool last = is_present<Result>;
   constexpr bool has_out = is_norm<Out>, has_next = is_norm<Next>;
   const Index tokens = stream.h.tokens, channels = stream.h.channels;
   Workspace<S>& workspace = stream.workspace;
-  const auto sum = [&] {
-    if constexpr (!is_present<Update>) {
-      return Absent{};
-    } else if constexpr (!is_norm<Post> && (has_out || (last && has_next))) {
-      return kernels::NotStored<S>{};  // read again at once: not worth a place in memory
+  TokenView<const S> u;
+  TokenView<S> sum, stream_out, normed;
+  if constexpr (is_present<Update>) {
+    u = update;
+    if constexpr (!is_norm<Post> && (has_out || (last && has_next))) {
+      // Read again at once: not worth a place in memory.
     } else if constexpr (last && !has_out && !has_next) {
-      return result;
+      sum = result;
     } else {
-      return shaped(workspace.stream, tokens, channels);
+      sum = shaped(workspace.stream, tokens, channels);
     }
-  }();
-  const auto stream_out = [&] {
-    if constexpr (!has_out) {
-      return Absent{};
-    } else if constexpr (last && !has_next) {
-      return result;
-    } else {
-      return shaped(workspace.stream, tokens, channels);
-    }
-  }();
-  const auto normed = [&] {
-    if constexpr (!has_next) {
-      return Absent{};
-    } else if constexpr (last) {
-      return result;
-    } else {
-      return shaped(workspace.normed, tokens, channels);
-    }
-  }();
-  run_step(
-      kernels::residual_step(kernels::Extent<Eigen::Dynamic>{channels}, stream.h, update, A(alpha),
-                             post.template arguments<S>(), out.template arguments<S>(),
-                             next.template arguments<S>(), sum, stream_out, normed),
-      executor);
+  }
+  if constexpr (has_out && last && !has_next) {
+    stream_out = result;
+  } else if constexpr (has_out) {
+    stream_out = shaped(workspace.stream, tokens, channels);
+  }
+  if constexpr (has_next && last) {
+    normed = result;
+  } else if constexpr (has_next) {
+    normed = shaped(workspace.normed, tokens, channels);
+  }
+  run_step(ResidualStep{stream.h, u, alpha, post.template arguments<S>(), out.template arguments<S>(),
+                        next.template arguments<S>(), sum, stream_out, normed},
+           executor);
   if constexpr (!last && (has_out || is_present<Update>)) {
     stream.h = as_const(view_of(workspace.stream));
     stream.h_matrix = &workspace.stream;
@@ -318,6 +296,15 @@ class TrainingStream {
       return *own_;
     }
   }
+  /// Where the sum will be that `out`, if there is one, normalizes on its way there.
+  template <class Out>
+  static TokenMatrix<S>& place_of_sum(StepNorm<Out>& out, TokenMatrix<S>& place) {
+    if constexpr (is_norm<Out>) {
+      return out.memory->x;
+    } else {
+      return place;
+    }
+  }
   void is_now_in(TokenMatrix<S>& place) { now_ = &place; }
 
  private:
@@ -332,51 +319,29 @@ template <class S, class Update, class Post, class Out, class Next, class E>
 void advance_remembering(TrainingStream<S>& stream, Update& update, double alpha,
                          StepNorm<Post>& post, StepNorm<Out>& out, StepNorm<Next>& next,
                          TokenMatrix<S>& n, E& executor) {
-  using A = Accumulator<S>;
   constexpr bool has_out = is_norm<Out>, has_next = is_norm<Next>;
-  constexpr bool has_update = kernels::is_present<Update>;
   const Index tokens = stream.h().rows(), channels = stream.h().cols();
-  const auto update_view = [&] {
-    if constexpr (!has_update) {
-      return Absent{};
-    } else if constexpr (is_norm<Post>) {
-      post.memory->x.swap(update);
-      return as_const(view_of(post.memory->x));
-    } else {
-      return as_const(view_of(update));
-    }
-  }();
-  if constexpr (!has_update) stream.move_to(has_out ? stream.place(out) : stream.place(next));
+  TokenView<const S> u;
+  if constexpr (!is_present<Update>) {
+    stream.move_to(has_out ? stream.place(out) : stream.place(next));
+  } else if constexpr (is_norm<Post>) {
+    post.memory->x.swap(update);
+    u = as_const(view_of(post.memory->x));
+  } else {
+    u = as_const(view_of(update));
+  }
   const auto h = as_const(view_of(stream.h()));
   TokenMatrix<S>& place = stream.place(next);
-  const auto sum = [&] {
-    if constexpr (!has_update) {
-      return Absent{};
-    } else if constexpr (has_out) {
-      return shaped(out.memory->x, tokens, channels);
-    } else {
-      return shaped(place, tokens, channels);
-    }
-  }();
-  const auto stream_out = [&] {
-    if constexpr (has_out) {
-      return shaped(place, tokens, channels);
-    } else {
-      return Absent{};
-    }
-  }();
-  const auto normed = [&] {
-    if constexpr (has_next) {
-      return shaped(n, tokens, channels);
-    } else {
-      return Absent{};
-    }
-  }();
-  run_step(
-      kernels::residual_step(kernels::Extent<Eigen::Dynamic>{channels}, h, update_view, A(alpha),
-                             post.remembering_arguments(tokens), out.remembering_arguments(tokens),
-                             next.remembering_arguments(tokens), sum, stream_out, normed),
-      executor);
+  TokenView<S> sum, stream_out, normed;
+  if constexpr (is_present<Update>) {
+    sum = shaped(stream.place_of_sum(out, place), tokens, channels);
+  }
+  if constexpr (has_out) stream_out = shaped(place, tokens, channels);
+  if constexpr (has_next) normed = shaped(n, tokens, channels);
+  run_step(ResidualStep{h, u, alpha, post.remembering_arguments(tokens),
+                        out.remembering_arguments(tokens), next.remembering_arguments(tokens), sum,
+                        stream_out, normed},
+           executor);
   stream.is_now_in(place);
 }
 

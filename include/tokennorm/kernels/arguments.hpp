@@ -19,10 +19,6 @@ using detail::TokenView;
 /// An operand, norm or result that this call does not have.
 struct Absent {};
 
-/// A sum that is rounded to T as if it were stored, but is not.
-template <class T>
-struct NotStored {};
-
 template <class T>
 inline constexpr bool is_present = !std::is_same_v<std::remove_cv_t<T>, Absent>;
 
@@ -41,8 +37,8 @@ struct Group {
   Array<T, N> row;
 };
 
-/// A row that will be needed soon and is far away: fetched while another one is worked on.
-struct Ahead {
+/// A row that will be needed soon and is far away.
+struct Prefetch {
   const char* row = nullptr;  // or null
   Index element = 0;          // bytes
 
@@ -56,25 +52,13 @@ struct Ahead {
   }
 };
 
-/// A number of channels, known at compile time or not.
-template <int Channels>
-struct Extent {
-  Index value;
-  TOKENNORM_INLINE Index get() const {
-    if constexpr (Channels != Eigen::Dynamic) {
-      return Channels;
-    } else {
-      return value;
-    }
-  }
-};
-
 /// A norm: LayerNorm where Centred, RMSNorm where not. Scale and shift are null when switched off;
 /// the statistics go where mean and rstd point, if they do.
-template <bool Centred, class Parameter, class Statistic>
+template <bool Centred, class Parameter, class Saved>
 struct NormArguments {
   static constexpr bool centred = Centred;
   using Param = Parameter;
+  using Statistic = Saved;
   const Param* scale = nullptr;
   const Param* shift = nullptr;
   double scale_offset = 0;
@@ -84,15 +68,37 @@ struct NormArguments {
   Statistic* rstd = nullptr;
 };
 
+/// The tokens of a call, of which it says how many there are and of how many channels.
+template <class T>
+struct Operand {
+  T* data = nullptr;
+  std::ptrdiff_t token_stride = 0;  // of the width of an address, which Index may not have
+  std::ptrdiff_t channel_stride = 1;
+
+  Operand() = default;
+  TOKENNORM_INLINE Operand(T* d, std::ptrdiff_t token, std::ptrdiff_t channel)
+      : data(d), token_stride(token), channel_stride(channel) {}
+  TOKENNORM_INLINE Operand(const TokenView<T>& view)
+      : Operand(view.data, view.token_stride, view.channel_stride) {}
+  TOKENNORM_INLINE T* row(Index token) const { return data + token * token_stride; }
+  /// None, with the strides of another: a call with many zeros in a row is filled by a loop, which
+  /// costs more than a row of a few channels.
+  template <class Other>
+  TOKENNORM_INLINE static Operand none_beside(const Other& other) {
+    return {nullptr, in_register(other.token_stride), in_register(other.channel_stride)};
+  }
+};
+
 /// Copies of arguments, number by number; see in_register.
-template <int Channels>
-TOKENNORM_INLINE Extent<Channels> in_registers(const Extent<Channels>& extent) {
-  return {in_register(extent.value)};
-}
 template <class T>
 TOKENNORM_INLINE TokenView<T> in_registers(const TokenView<T>& view) {
   return {in_register(view.data), in_register(view.tokens), in_register(view.channels),
           in_register(view.token_stride), in_register(view.channel_stride)};
+}
+template <class T>
+TOKENNORM_INLINE Operand<T> in_registers(const Operand<T>& operand) {
+  return {in_register(operand.data), in_register(operand.token_stride),
+          in_register(operand.channel_stride)};
 }
 template <bool Centred, class Param, class Statistic>
 TOKENNORM_INLINE auto in_registers(const NormArguments<Centred, Param, Statistic>& norm) {
@@ -144,12 +150,18 @@ class Affine {
   TOKENNORM_INLINE V scale(Index c) const {
     return load<A, width>(scale_ + (c & scale_mask_)) + offset_;
   }
+  TOKENNORM_INLINE V shift(Index c) const { return load<A, width>(shift_ + (c & shift_mask_)); }
   TOKENNORM_INLINE V scale_first(Index c, Index n) const {
     return load_first<A, width>(scale_ + (c & scale_mask_), n) + offset_;
   }
   TOKENNORM_INLINE V shift_first(Index c, Index n) const {
     return load_first<A, width>(shift_ + (c & shift_mask_), n);
   }
+  using Whole = std::integral_constant<int, width>;  // a vector, not the first n lanes of one
+  TOKENNORM_INLINE V scale_of(Index c, Whole) const { return scale(c); }
+  TOKENNORM_INLINE V scale_of(Index c, Index n) const { return scale_first(c, n); }
+  TOKENNORM_INLINE V shift_of(Index c, Whole) const { return shift(c); }
+  TOKENNORM_INLINE V shift_of(Index c, Index n) const { return shift_first(c, n); }
 
   /// One vector of channels after the other.
   class Iterator {
@@ -168,6 +180,10 @@ class Affine {
       return load_first<A, width>(scale_, n) + offset_;
     }
     TOKENNORM_INLINE V shift_first(Index n) const { return load_first<A, width>(shift_, n); }
+    TOKENNORM_INLINE V scale_of(Whole) const { return scale(); }
+    TOKENNORM_INLINE V scale_of(Index n) const { return scale_first(n); }
+    TOKENNORM_INLINE V shift_of(Whole) const { return shift(); }
+    TOKENNORM_INLINE V shift_of(Index n) const { return shift_first(n); }
     TOKENNORM_INLINE bool has_shift() const { return shift_step_ != 0; }
     TOKENNORM_INLINE void advance() {
       scale_ += scale_step_;
@@ -209,7 +225,6 @@ using AffineOf = Affine<Level, A, typename Norm::Param>;
 /// One row, its channels contiguous: lanes are channels.
 template <class T>
 struct Row {
-  static constexpr bool same_at_every_level = true;
   T* data;
 
   template <class A, int W>
@@ -229,8 +244,6 @@ struct Row {
     store(data + c, v);
   }
   template <class A, int W>
-  static constexpr int put_together = stored_together<T, A, W>;
-  template <class A, int W>
   TOKENNORM_INLINE void put_first(Index c, const Lanes<A, W>& v, Index n) const {
     store_first(data + c, v, n);
   }
@@ -244,25 +257,59 @@ struct Row {
     return static_cast<Index>(-elements & static_cast<std::uintptr_t>(width - 1));
   }
   /// One channel, for the rare paths.
-  template <class A, int = 0>
+  template <class A>
   TOKENNORM_INLINE A at(Index c) const {
     return static_cast<A>(data[c]);
   }
-  template <class A, int = 0>  // the lanes, for the sinks that work through them
+  template <class A>
   TOKENNORM_INLINE void set(Index c, A value) const {
     store_first(data + c, Lanes<A, Baseline::lanes<A>>(value), 1);
   }
 };
 
+/// f(c, n) for each vector of the channels [begin, end): n lanes of it, `width` but for the last.
+template <int width, class F>
+TOKENNORM_INLINE void for_each_vector(Index begin, Index end, const F& f) {
+  Index c = begin;
+  for (; c + width <= end; c += width) f(c, std::integral_constant<int, width>{});
+  if (c < end) f(c, end - c);
+}
+/// The n lanes at c of a row, as for_each_vector names them.
+template <class A, int W, class Row>
+TOKENNORM_INLINE Lanes<A, W> get(const Row& row, Index c, std::integral_constant<int, W>) {
+  return row.template get<A, W>(c);
+}
+template <class A, int W, class Row>
+TOKENNORM_INLINE Lanes<A, W> get(const Row& row, Index c, Index n) {
+  return row.template get_first<A, W>(c, n);
+}
+template <class A, int W, class Row>
+TOKENNORM_INLINE void put(const Row& row, Index c, const Lanes<A, W>& v,
+                          std::integral_constant<int, W>) {
+  row.put(c, v);
+}
+template <class A, int W, class Row>
+TOKENNORM_INLINE void put(const Row& row, Index c, const Lanes<A, W>& v, Index n) {
+  row.put_first(c, v, n);
+}
+
+template <class V>
+TOKENNORM_INLINE const V& only_first(const V& v, std::integral_constant<int, V::width>) {
+  return v;
+}
+template <class V>
+TOKENNORM_INLINE V only_first(const V& v, Index n) {
+  return first_lanes(v, n);
+}
+
 /// Some tokens at one channel: lanes are tokens. Read at once where they fill the lanes and are
 /// contiguous, as in a column-major matrix; gathered from any other strides.
 template <class T>
 struct Column {
-  static constexpr bool same_at_every_level = true;
-  T* data;
-  std::ptrdiff_t token_stride;  // of the width of an address, which Index may not have
-  std::ptrdiff_t channel_stride;
-  Index count;  // tokens there are, at most the lanes
+  T* data = nullptr;
+  std::ptrdiff_t token_stride = 0;  // of the width of an address, which Index may not have
+  std::ptrdiff_t channel_stride = 0;
+  Index count = 0;  // tokens there are, at most the lanes
 
   template <class A, int W>
   TOKENNORM_INLINE Lanes<A, W> get(Index c) const {
@@ -285,11 +332,11 @@ struct Column {
     for (Index i = 0; i < count; ++i) p[i * token_stride] = buffer[i];
   }
   /// One channel of the first token, for the rare paths.
-  template <class A, int = 0>
+  template <class A>
   TOKENNORM_INLINE A at(Index c) const {
     return static_cast<A>(data[c * channel_stride]);
   }
-  template <class A, int = 0>
+  template <class A>
   TOKENNORM_INLINE void set(Index c, A value) const {
     store_first(data + c * channel_stride, Lanes<A, Baseline::lanes<A>>(value), 1);
   }
@@ -300,16 +347,27 @@ struct Column {
 };
 
 template <class T>
-TOKENNORM_INLINE Ahead ahead(const Row<T>& row) {
+TOKENNORM_INLINE Prefetch prefetch_of(const Row<T>& row) {
   return {reinterpret_cast<const char*>(row.data), Index{sizeof(T)}};
 }
-TOKENNORM_INLINE Ahead ahead(Absent) { return {}; }
 
 template <class T>
 TOKENNORM_INLINE Row<T> row_of(const TokenView<T>& view, Index token) {
   return {view.row(token)};
 }
 
+template <class T>
+TOKENNORM_INLINE Operand<const T> as_const(const Operand<T>& operand) {
+  return {operand.data, operand.token_stride, operand.channel_stride};
+}
+template <class T>
+TOKENNORM_INLINE Row<T> row_of(const Operand<T>& operand, Index token) {
+  return {operand.row(token)};
+}
+template <class T>
+TOKENNORM_INLINE Column<T> column_of(const Operand<T>& operand, Index token, Index count) {
+  return {operand.row(token), operand.token_stride, operand.channel_stride, count};
+}
 template <class T>
 TOKENNORM_INLINE Column<T> column_of(const TokenView<T>& view, Index token, Index count) {
   return {view.row(token), view.token_stride, view.channel_stride, count};
@@ -325,127 +383,29 @@ TOKENNORM_INLINE Lanes<A, W> scaled_sum(A alpha, const Lanes<A, W>& h, const Lan
   return rounded_to<StoredAs>(opaque(h * Lanes<A, W>(alpha)) + u);
 }
 
-// A subnormal bfloat16 is kept at one level and becomes zero at another.
-template <class T>
-inline constexpr bool rounds_the_same_at_every_level = !std::is_same_v<T, Eigen::bfloat16>;
-
-/// A source: α·stream + update, rounded to the type it is, or would be, stored in.
-template <class StoredAs, class A0, class Stream, class Update>
-struct Sum {
-  static constexpr bool same_at_every_level =
-      Update::same_at_every_level && rounds_the_same_at_every_level<StoredAs>;
-  Stream stream;
-  Update update;
+/// A row that is read as the sum of two: α·residual + x, rounded to the type it is, or would be,
+/// stored in.
+template <class StoredAs, class A0, class H, class X>
+struct SumRow {
+  Row<const H> residual;
+  Row<const X> x;
   A0 alpha;
 
   template <class A, int W>
   TOKENNORM_INLINE Lanes<A, W> get(Index c) const {
-    return scaled_sum<StoredAs>(alpha, stream.template get<A, W>(c), update.template get<A, W>(c));
+    return scaled_sum<StoredAs>(alpha, residual.template get<A, W>(c), x.template get<A, W>(c));
   }
   template <class A, int W>
   TOKENNORM_INLINE Lanes<A, W> get_first(Index c, Index n) const {
-    return scaled_sum<StoredAs>(alpha, stream.template get_first<A, W>(c, n),
-                                update.template get_first<A, W>(c, n));
-  }
-  /// Through the lanes, so that it has the bits that the lanes have.
-  template <class A, int W = Baseline::lanes<A>>
-  TOKENNORM_INLINE A at(Index c) const {
-    if constexpr (requires { stream.template get_first<A, W>(c, 1); }) {
-      return get_first<A, W>(c, 1)[0];
-    } else {
-      return get<A, W>(c)[0];
-    }
-  }
-  TOKENNORM_INLINE Sum one(Index i) const { return {stream.one(i), update.one(i), alpha}; }
-};
-
-/// A row of results that are added to a stream: α·stream + y is stored, y rounded to RoundAs as if
-/// it were.
-template <class RoundAs, class A0, class Stream, class Summed>
-struct AddedRow {
-  static constexpr bool same_at_every_level =
-      rounds_the_same_at_every_level<RoundAs> && rounds_the_same_at_every_level<Summed>;
-  template <class, int>
-  static constexpr int put_together = 1;
-  Row<const Stream> stream;
-  Row<Summed> sum;
-  A0 alpha;
-
-  template <class A, int W>
-  TOKENNORM_INLINE void put(Index c, const Lanes<A, W>& y) const {
-    sum.put(c, added(stream.template get<A, W>(c), y));
-  }
-  template <class A, int W>
-  TOKENNORM_INLINE void put_first(Index c, const Lanes<A, W>& y, Index n) const {
-    sum.put_first(c, added(stream.template get_first<A, W>(c, n), y), n);
-  }
-  template <class A, int W>
-  TOKENNORM_INLINE void put_streaming(Index c, const Lanes<A, W>& y) const {
-    sum.put_streaming(c, added(stream.template get<A, W>(c), y));
-  }
-  TOKENNORM_INLINE Index unaligned(Index width) const { return sum.unaligned(width); }
-  /// One channel, through the lanes, so that it has the bits that the lanes have.
-  template <class A, int W>
-  TOKENNORM_INLINE void set(Index c, A value) const {
-    put_first(c, Lanes<A, W>(value), 1);
-  }
-
-  template <class A, int W>
-  TOKENNORM_INLINE Lanes<A, W> added(const Lanes<A, W>& h, const Lanes<A, W>& y) const {
-    return scaled_sum<Summed>(alpha, h, rounded_to<RoundAs>(y));
+    return scaled_sum<StoredAs>(alpha, residual.template get_first<A, W>(c, n),
+                                x.template get_first<A, W>(c, n));
   }
 };
 
-/// Results that are added to a stream.
-template <class RoundAs, class A, class Stream, class Summed>
-struct AddedView {
-  TokenView<const Stream> stream;
-  TokenView<Summed> sum;
-  A alpha;
-};
-
-template <class>
-inline constexpr bool is_added_view = false;
-template <class... Types>
-inline constexpr bool is_added_view<AddedView<Types...>> = true;
-
-template <class RoundAs, class A, class Stream, class Summed>
-TOKENNORM_INLINE AddedView<RoundAs, A, Stream, Summed> in_registers(
-    const AddedView<RoundAs, A, Stream, Summed>& view) {
-  return {in_registers(view.stream), in_registers(view.sum), in_register(view.alpha)};
-}
-template <class RoundAs, class A, class Stream, class Summed>
-TOKENNORM_INLINE AddedRow<RoundAs, A, Stream, Summed> row_of(
-    const AddedView<RoundAs, A, Stream, Summed>& view, Index token) {
-  return {row_of(view.stream, token), row_of(view.sum, token), view.alpha};
-}
-
-template <class RoundAs, class A, class Stream, class Summed>
-TOKENNORM_INLINE Ahead ahead(const AddedRow<RoundAs, A, Stream, Summed>& row) {
-  return ahead(row.sum);
-}
-
-/// An operand that is read as the sum of two.
-template <class T>
-struct SumOfViews {
-  TokenView<const T> first, second;
-};
-
-template <class T>
-TOKENNORM_INLINE SumOfViews<T> in_registers(const SumOfViews<T>& sum) {
-  return {in_registers(sum.first), in_registers(sum.second)};
-}
-template <class T>
-TOKENNORM_INLINE auto column_of(const SumOfViews<T>& sum, Index token, Index count) {
-  using A = Accumulator<T>;
-  return Sum<T, A, Column<const T>, Column<const T>>{column_of(sum.first, token, count),
-                                                     column_of(sum.second, token, count), A(1)};
-}
-template <class T>
-TOKENNORM_INLINE auto row_of(const SumOfViews<T>& sum, Index token) {
-  using A = Accumulator<T>;
-  return Sum<T, A, Row<const T>, Row<const T>>{row_of(sum.first, token), row_of(sum.second, token),
-                                               A(1)};
+template <class StoredAs, class A, class H, class X>
+TOKENNORM_INLINE SumRow<StoredAs, A, H, X> sum_row(A alpha, const Operand<const H>& residual,
+                                                   const Operand<const X>& x, Index token) {
+  return {row_of(residual, token), row_of(x, token), alpha};
 }
 
 /// Rows [token, token + N) of a view.
@@ -461,35 +421,10 @@ TOKENNORM_INLINE auto rows_of(const View& view, Index token) {
   return rows;
 }
 
-/// A group of what f gives for each of its rows.
-template <int N, class F>
-TOKENNORM_INLINE auto group_of(const F& f) {
-  if constexpr (N == 1) {
-    return Group<decltype(f(0)), N>{{f(0)}};
-  } else {
-    static_assert(N == rows_together);
-    return Group<decltype(f(0)), N>{{f(0), f(1), f(2), f(3)}};
-  }
-}
-
-template <int N, class T>
-TOKENNORM_INLINE auto rows_of(const SumOfViews<T>& sum, Index token) {
-  const auto first = rows_of<N>(sum.first, token), second = rows_of<N>(sum.second, token);
-  return group_of<N>([&](int r) __attribute__((always_inline)) {
-    auto row = row_of(sum, token);
-    row.stream = first.row[r];
-    row.update = second.row[r];
-    return row;
-  });
-}
-
-template <int N, class RoundAs, class A, class Stream, class Summed>
-TOKENNORM_INLINE auto rows_of(const AddedView<RoundAs, A, Stream, Summed>& view, Index token) {
-  const auto streams = rows_of<N>(view.stream, token);
-  const auto sums = rows_of<N>(view.sum, token);
-  return group_of<N>([&](int r) __attribute__((always_inline)) {
-    return AddedRow<RoundAs, A, Stream, Summed>{streams.row[r], sums.row[r], view.alpha};
-  });
+/// The channels that the statistics are taken of.
+template <class Norm>
+TOKENNORM_INLINE Index statistics_count(const Norm& norm, Index channels) {
+  return Norm::centred || norm.statistics_channels == 0 ? channels : norm.statistics_channels;
 }
 
 /// Whether an operand stands in the memory of a result.
@@ -498,8 +433,8 @@ TOKENNORM_INLINE bool is_in(const void* result, const TokenView<T>& view) {
   return result == static_cast<const void*>(view.data);
 }
 template <class T>
-TOKENNORM_INLINE bool is_in(const void* result, const SumOfViews<T>& sum) {
-  return is_in(result, sum.first) || is_in(result, sum.second);
+TOKENNORM_INLINE bool is_in(const void* result, const Operand<T>& operand) {
+  return result == static_cast<const void*>(operand.data);
 }
 TOKENNORM_INLINE bool is_in(const void*, Absent) { return false; }
 

@@ -24,7 +24,7 @@
 #include "tokennorm/kernels/backward_rows.hpp"
 #include "tokennorm/kernels/channel_sums.hpp"
 #include "tokennorm/kernels/forward_columns.hpp"
-#include "tokennorm/kernels/forward_rows.hpp"
+#include "tokennorm/kernels/forward.hpp"
 
 #include <cstddef>
 #include <type_traits>
@@ -60,28 +60,13 @@ using Read = TokenView<const float>;
 using Written = TokenView<float>;
 using Sum = SumOfViews<float>;
 
-template <class Update, class Summed, class Streamed, class Normed, class Post, class Out,
-          class Pre>
-using Step =
-    ResidualStep<float, Eigen::Dynamic, Read, Update, Summed, Streamed, Normed, Post, Out, Pre>;
 template <class DY, class DSum, bool Centred>
 using Gradient = Backward<float, Eigen::Dynamic, Read, DY, DSum, Written,
                           NormArguments<Centred, float, const float>>;
 
-using Add = Step<Read, Written, Absent, Absent, Absent, Absent, Absent>;
-
-/// The steps with one norm, of which those with several are made.
 template <bool Centred>
 struct Steps {
-  using Norm = NormArguments<Centred, float, float>;
-  using Unstored = NotStored<float>;
-
-  using Added = AddedView<float, float, float, float>;
-
-  using Normalize = Step<Absent, Absent, Absent, Written, Absent, Absent, Norm>;
-  using NormalizeAdd = Step<Absent, Absent, Absent, Added, Absent, Absent, Norm>;
-  using AddNormalize = Step<Read, Written, Absent, Written, Absent, Absent, Norm>;
-  using AddUnstoredNormalize = Step<Read, Unstored, Absent, Written, Absent, Absent, Norm>;
+  using Normalize = Forward<Centred, float, float, float, float, float, float, float>;
 
   using Backpropagate = Gradient<Read, Absent, Centred>;
   using BackpropagateSum = Gradient<Read, Read, Centred>;
@@ -102,20 +87,16 @@ using RMSNormSteps = Steps<false>;
 #define TOKENNORM_KERNELS(Steps)                                 \
   TOKENNORM_PRECISE_SUMS(Steps, Read)                            \
   TOKENNORM_PRECISE_SUMS(Steps, Sum)                             \
-  TOKENNORM_KERNEL(run_rows, Steps::Normalize)                   \
-  TOKENNORM_KERNEL(run_rows, Steps::NormalizeAdd)                \
-  TOKENNORM_KERNEL(run_rows, Steps::AddNormalize)                \
-  TOKENNORM_KERNEL(run_rows, Steps::AddUnstoredNormalize)        \
+  TOKENNORM_KERNEL(normalize_rows, Steps::Normalize)             \
   TOKENNORM_KERNEL(run_backward_rows, Steps::Backpropagate)      \
   TOKENNORM_KERNEL(run_backward_rows, Steps::BackpropagateSum)   \
   TOKENNORM_KERNEL(run_backward_rows, Steps::BackpropagateOfSum) \
-  TOKENNORM_KERNEL(run_columns, Steps::Normalize)                \
-  TOKENNORM_KERNEL(run_columns, Steps::AddNormalize)             \
-  TOKENNORM_KERNEL(run_columns, Steps::AddUnstoredNormalize)     \
+  TOKENNORM_KERNEL(normalize_columns, Steps::Normalize)          \
   TOKENNORM_KERNEL(run_backward_columns, Steps::Backpropagate)   \
   TOKENNORM_KERNEL(run_backward_columns, Steps::BackpropagateSum)
 
-TOKENNORM_KERNEL(run_rows, Add)
+TOKENNORM_COMPILED void add_rows(const compiled::Read&, const compiled::Read&, float,
+                                 const compiled::Written&, Index, Index) noexcept;
 TOKENNORM_KERNELS(LayerNormSteps)
 TOKENNORM_KERNELS(RMSNormSteps)
 TOKENNORM_COMPILED void dispatch(const AddPartialsTask<float, float>&) noexcept;

@@ -5,7 +5,7 @@
 /// normalize.hpp; a token's result does not depend on the tokens in the other lanes.
 #pragma once
 
-#include "tokennorm/kernels/residual_step.hpp"
+#include "tokennorm/kernels/forward.hpp"
 
 namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
 
@@ -16,10 +16,9 @@ class ColumnMoments {
   static constexpr int width = Level::template lanes<A>;
   using V = Lanes<A, width>;
 
-  /// Channels are stored from `source` into `sink` on the way where there is one, and read from
-  /// `again` from then on.
-  template <class Source, class Sink, class Again>
-  TOKENNORM_INLINE ColumnMoments(const Source& source, const Sink& sink, const Again& again,
+  /// Channels are stored into `sink` on the way where there is one, and read from `again` then.
+  template <class Source, class S>
+  TOKENNORM_INLINE ColumnMoments(const Source& source, const Column<S>& sink, const Source& again,
                                  int count, Index n, double epsilon)
       : count_(count) {
     V pivot(A(0));
@@ -30,7 +29,7 @@ class ColumnMoments {
     }
     const unsigned bad = sweep(source, sink, pivot, n, epsilon, moments_);
     if (bad != 0) [[unlikely]] {
-      Level::call(ReviseTask<Again>{*this, again, bad, n, epsilon});
+      Level::call(ReviseTask<Source, S>{*this, again, bad, n, epsilon});
     }
   }
 
@@ -60,10 +59,10 @@ class ColumnMoments {
  private:
   /// What follows a first sweep that was not good enough for every token: another one about their
   /// means, then the wider type.
-  template <class Again>
+  template <class Source, class S>
   struct ReviseTask {
     ColumnMoments& columns;
-    const Again& again;
+    const Source& again;
     unsigned bad;
     Index n;
     double epsilon;
@@ -74,7 +73,7 @@ class ColumnMoments {
       if constexpr (Centred) {
         Moments<A, width> revised{};
         still_bad &=
-            columns.sweep(again, Absent{}, get(columns.moments_.center), n, epsilon, revised);
+            columns.sweep(again, Column<S>{}, get(columns.moments_.center), n, epsilon, revised);
         for (int i = 0; i < columns.count_; ++i) {
           if (((bad & ~still_bad) >> i & 1u) == 0) continue;
           columns.moments_.copy(i, revised, i);
@@ -84,17 +83,21 @@ class ColumnMoments {
         if ((still_bad >> i & 1u) == 0) continue;
         const auto token = again.one(i);
         Moments<A, 1> revised{};
-        call_rarely<Level, Again>(
-            PreciseMomentsTask<Centred, A, std::remove_const_t<decltype(token)>>{token, n, epsilon,
-                                                                                 revised});
+        const PreciseMomentsTask<Centred, A, Source> task{token, n, epsilon, revised};
+        if constexpr (Source::same_at_every_level) {
+          Baseline::call(task);
+        } else {
+          Level::call(task);
+        }
         columns.moments_.copy(i, revised, 0);
       }
     }
   };
 
   /// Sums about the pivot, and what follows from them; the tokens for which nothing does.
-  template <class Source, class Sink>
-  TOKENNORM_INLINE unsigned sweep(const Source& source, const Sink& sink, const V& pivot, Index n,
+  template <class Source, class S>
+  TOKENNORM_INLINE unsigned sweep(const Source& source, const Column<S>& sink, const V& pivot,
+                                  Index n,
                                   double epsilon, Moments<A, width>& moments) const {
     Total<A, width> sum, squares;
     for (Index begin = 0; begin < n; begin += vectors_per_fold) {
@@ -102,7 +105,7 @@ class ColumnMoments {
       V part(A(0)), part_squares(A(0));
       for (Index c = begin; c < end; ++c) {
         const V x = source.template get<A, width>(c);
-        if constexpr (is_present<Sink>) sink.put(c, x);
+        if (sink.data != nullptr) sink.put(c, x);
         const V d = Centred ? guarded(x - pivot) : x;
         if constexpr (Centred) part += d;
         part_squares = multiply_add(d, d, part_squares);
@@ -127,70 +130,89 @@ class ColumnMoments {
   Moments<A, width> moments_;
 };
 
-/// Tokens [begin, end) of a step with one norm, `pre`, and neither `post` nor `out`.
-template <class Step, class A>
+/// Some tokens of a call at one channel: x or the sum, computed or, once it is stored, read.
+template <class Call>
+struct ColumnSource {
+  using A0 = typename Call::Arithmetic;
+  using S = typename Call::Normalized;
+  // A subnormal bfloat16 is kept at one level and becomes zero at another.
+  static constexpr bool same_at_every_level = sizeof(S) != 2;
+
+  Column<const typename Call::Input> x;
+  Column<const typename Call::Stream> residual;  // null: none
+  Column<const S> stored;                        // null: not yet
+  A0 alpha;
+
+  template <class A, int W>
+  TOKENNORM_INLINE Lanes<A, W> get(Index c) const {
+    if (stored.data != nullptr) return stored.template get<A, W>(c);
+    const auto value = x.template get<A, W>(c);
+    if (residual.data == nullptr) return value;
+    return scaled_sum<S>(alpha, residual.template get<A, W>(c), value);
+  }
+  /// One channel of the first token, through the lanes, so that it has the bits that they have.
+  template <class A>
+  TOKENNORM_INLINE A at(Index c) const {
+    return one(0).template get<A, Baseline::lanes<A>>(c)[0];
+  }
+  /// Token i alone.
+  TOKENNORM_INLINE ColumnSource one(Index i) const {
+    return {x.one(i), residual.one(i), stored.one(i), alpha};
+  }
+};
+
+/// Tokens [begin, end) of a call.
+template <class Call>
 struct ColumnsTask {
-  const Step& arguments;
+  const Call& call;
   Index begin, end;
 
   template <class Level>
   TOKENNORM_INLINE void run() const {
-    constexpr int width = Level::template lanes<A>;
-    const Step step = arguments;
-    const AffineOf<Level, A, Norm> affine(step.pre);
-    for (Index t = begin; t < end; t += width) {
-      const Index count = std::min<Index>(width, end - t);
-      const auto stream = column_of(step.stream, t, count);
-      if constexpr (!is_present<decltype(step.update)>) {
-        norm<Level>(step, affine, stream, Absent{}, stream, t, count);
-      } else {
-        const auto update = column_of(step.update, t, count);
-        const Sum<step::StoredAs<decltype(step.sum)>, A, std::remove_const_t<decltype(stream)>,
-                  std::remove_const_t<decltype(update)>>
-            source{stream, update, step.alpha};
-        if constexpr (step::is_stored<decltype(step.sum)>) {
-          const auto sum = column_of(detail::as_const(step.sum), t, count);
-          norm<Level>(step, affine, source, column_of(step.sum, t, count), sum, t, count);
-        } else {
-          norm<Level>(step, affine, source, Absent{}, source, t, count);
-        }
-      }
-    }
-  }
-
- private:
-  using Norm = decltype(Step::pre);
-
-  template <class Level, class Affine, class Source, class Sink, class Again>
-  TOKENNORM_INLINE static void norm(const Step& step, const Affine& affine, const Source& source,
-                                    const Sink& sink, const Again& again, Index token,
-                                    Index count) {
+    using A = typename Call::Arithmetic;
+    using S = typename Call::Normalized;
     constexpr int width = Level::template lanes<A>;
     using V = Lanes<A, width>;
-    const Index channels = step.channels.get();
-    const Index n = step::statistics_count(step.pre, channels);
-    const ColumnMoments<Level, Norm::centred, A> columns(
-        source, sink, again, static_cast<int>(count), n, step.pre.epsilon);
-    if constexpr (is_present<Sink>) {
-      for (Index c = n; c < channels; ++c) sink.put(c, source.template get<A, width>(c));
-    }
-    step::store_statistics(step.pre, columns.moments(), token, static_cast<int>(count));
-    const bool any_slow = columns.moments().slow != 0;
-    const auto normed = column_of(step.normed, token, count);
-    for (Index c = 0; c < channels; ++c) {
-      const V x = again.template get<A, width>(c);
-      V y = multiply_add(columns.normalized(x), affine.scale_of(c), affine.shift_of(c));
-      if (any_slow) [[unlikely]]
-        columns.correct(x, affine, c, y);
-      normed.put(c, y);
+    const Affine<Level, A, typename Call::Norm::Param> affine(call.norm);
+    for (Index t = begin; t < end; t += width) {
+      const int count = static_cast<int>(std::min<Index>(width, end - t));
+      const auto residual = column_of(call.residual, t, count);
+      const auto y = column_of(call.y, t, count);
+      Column<S> sum;
+      ColumnSource<Call> source{column_of(call.x, t, count), {}, {}, call.alpha};
+      if (call.makes_sums()) {
+        source.residual = residual;
+        if (call.sum.data != nullptr) sum = column_of(call.sum, t, count);
+      }
+      auto again = source;
+      again.stored = {sum.data, sum.token_stride, sum.channel_stride, sum.count};
+      const ColumnMoments<Level, Call::centred, A> columns(source, sum, again, count,
+                                                           call.counted(), call.norm.epsilon);
+      if (sum.data != nullptr) {
+        for (Index c = call.counted(); c < call.channels; ++c)
+          sum.put(c, source.template get<A, width>(c));
+      }
+      store_statistics(call.norm, columns.moments(), t, count);
+      const bool any_slow = columns.moments().slow != 0;
+      for (Index c = 0; c < call.channels; ++c) {
+        const V x = again.template get<A, width>(c);
+        V result = multiply_add(columns.normalized(x), affine.scale_of(c), affine.shift_of(c));
+        if (any_slow) [[unlikely]]
+          columns.correct(x, affine, c, result);
+        if (call.adds_result) [[unlikely]] {
+          result = scaled_sum<std::remove_reference_t<decltype(*y.data)>>(
+              call.alpha, residual.template get<A, width>(c), rounded_to<S>(result));
+        }
+        y.put(c, result);
+      }
     }
   }
 };
 
-template <class A, int Channels, class... Operands>
-void run_columns(const ResidualStep<A, Channels, Operands...>& step, Index begin,
-                 Index end) noexcept {
-  dispatch(ColumnsTask<ResidualStep<A, Channels, Operands...>, A>{step, begin, end});
+/// Tokens [begin, end) of a call, whatever their strides.
+template <class Call>
+void normalize_columns(const Call& call, Index begin, Index end) noexcept {
+  dispatch(ColumnsTask<Call>{call, begin, end});
 }
 
 }  // namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH

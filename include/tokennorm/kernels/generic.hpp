@@ -18,6 +18,7 @@ using detail::TokenView;
 /// A norm, as in NormArguments, and where its statistics are: written forward, read backward.
 template <bool Centred, class S, class Statistic>
 struct NormArguments {
+  static constexpr bool centred = Centred;
   const S* scale;
   const S* shift;
   S scale_offset, epsilon;
@@ -80,39 +81,6 @@ void add(const TokenView<const S>& residual, const TokenView<const S>& update, c
     for (Index c = 0; c < sum.channels; ++c) {
       at(sum, t, c) = S(alpha * at(residual, t, c) + at(update, t, c));
     }
-  }
-}
-
-/// Tokens [begin, end) of a residual step: the operands of kernels::ResidualStep.
-template <class Step>
-void residual_step(const Step& step, Index begin, Index end) {
-  using S = std::remove_cvref_t<decltype(step.alpha)>;
-  Eigen::Matrix<S, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> sum, posted;
-  TokenView<const S> h = step.stream;
-  if constexpr (Step::has_update) {
-    TokenView<const S> update = step.update;
-    if constexpr (Step::has_post) {
-      posted.resize(h.tokens, h.channels);
-      const auto view = detail::view_of(posted);
-      normalize(update, view, step.post, begin, end);
-      update = detail::as_const(view);
-    }
-    TokenView<S> to;
-    if constexpr (Step::has_sum) {
-      to = step.sum;
-    } else {
-      sum.resize(h.tokens, h.channels);
-      to = detail::view_of(sum);
-    }
-    add(h, update, step.alpha, to, begin, end);
-    h = detail::as_const(to);
-  }
-  if constexpr (Step::has_out) {
-    normalize(h, step.stream_out, step.out, begin, end);
-    h = detail::as_const(step.stream_out);
-  }
-  if constexpr (Step::has_pre) {
-    normalize(h, step.normed, step.pre, begin, end);
   }
 }
 

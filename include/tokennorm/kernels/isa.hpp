@@ -172,8 +172,13 @@ struct Avx512 {
 };
 #endif
 
-/// Runs the task at the chosen level.
-template <class Task>
+/// Bytes of a vector at the chosen level, and whether the kernels there are made for speed.
+inline int vector_bytes() { return 16 << static_cast<int>(isa()); }
+inline bool level_is_for_speed() { return Baseline::is_for_speed || isa() != Isa::baseline; }
+
+/// Runs the task at the chosen level; one that is only for speed is not compiled for a baseline
+/// that is not.
+template <class Task, bool only_for_speed = false>
 void dispatch(const Task& task) noexcept {
 #if defined(__x86_64__)
   [[maybe_unused]] const Isa level = isa();
@@ -184,7 +189,11 @@ void dispatch(const Task& task) noexcept {
   if (level != Isa::baseline) return Avx2::call(task);
 #endif
 #endif
-  Baseline::call(task);
+  if constexpr (Baseline::is_for_speed || !only_for_speed) Baseline::call(task);
+}
+template <class Task>
+void dispatch_for_speed(const Task& task) noexcept {
+  dispatch<Task, true>(task);
 }
 
 }  // namespace kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH

@@ -212,17 +212,6 @@ TOKENNORM_INLINE unsigned finish(const double* pivots, const Pair* sums, const P
 
 // ---- the rare rows ------------------------------------------------------------------------------
 
-/// Runs a task off the fast path. At the baseline, which is compiled once and not for every level,
-/// where its operands have the same values at all of them.
-template <class Level, class... Operands>
-TOKENNORM_INLINE void call_rarely(const auto& task) {
-  if constexpr ((Operands::same_at_every_level && ...)) {
-    Baseline::call(task);
-  } else {
-    Level::call(task);
-  }
-}
-
 /// x − μ of a slow token, in the wider type. The mean is kept in two parts: in one, even a wide
 /// type would lose the deviations of a row whose values differ by a unit in the last place.
 template <class A, int N>
@@ -253,7 +242,6 @@ struct PreciseMomentsTask {
     using P = Precise<A>;
     static_assert(std::numeric_limits<P>::max_exponent > std::numeric_limits<A>::max_exponent,
                   "tokennorm: norms of double need a long double with a wider range than double.");
-    constexpr int width = Level::template lanes<A>;
     moments.center[0] = 0;
     moments.correction[0] = 0;
     moments.rest[0] = 0;
@@ -262,7 +250,7 @@ struct PreciseMomentsTask {
     for (int pass = Centred ? 0 : 2; pass < 3; ++pass) {
       P sum = 0, block = 0;
       for (Index c = 0; c < n; ++c) {
-        const P d = deviation(source.template at<A, width>(c), moments, 0);
+        const P d = deviation(source.template at<A>(c), moments, 0);
         block += pass == 2 ? d * d : d;
         if (c % 64 == 63) {
           sum += block;
@@ -296,8 +284,8 @@ struct PreciseMomentsTask {
   }
 };
 
-/// What follows where the first sums of a row were not good enough, in a function of its own so
-/// that the fast path stays small: another sweep about its mean, then the wider type.
+/// What follows where the first sums of a row were not good enough: another sweep about its mean,
+/// then the wider type. At the baseline, which is compiled once and not for every level.
 template <bool Centred, class A, class Source>
 struct ReviseRowTask {
   Source source;
@@ -310,84 +298,45 @@ struct ReviseRowTask {
   TOKENNORM_INLINE void run() const {
     if constexpr (Centred) {
       Idle idle;
-      const RowSums<Level, Centred, A> sums(source, Absent{}, Ahead{}, center, n, idle);
+      const RowSums<Level, Centred, A> sums(source, Absent{}, Prefetch{}, center, n, idle);
       const PreciseSum<A> sum = sums.sum().sum(), squares = sums.sum_of_squares().sum();
       if (finish<Level, Centred>(&center, &sum, &squares, n, epsilon, moments) == 0) return;
     }
-    call_rarely<Level, Source>(PreciseMomentsTask<Centred, A, Source>{source, n, epsilon, moments});
+    Level::call(PreciseMomentsTask<Centred, A, Source>{source, n, epsilon, moments});
   }
 };
 
-/// Values near the means of some rows.
-template <class A, int N>
-struct Pivots {
-  alignas(32) Array<A, N> of_row = {};
-};
-
-template <class A, int N>
-struct SumsOfRows;
-
-/// The sums of some rows, one row after the other, in a function of its own: what is numbered at
-/// run time must be in memory.
-template <bool Centred, class A, int N, class Source, class Sink>
-struct SumsOneByOneTask {
-  Group<Source, N> source;
-  Group<Sink, N> sink;
-  Index n;
-  SumsOfRows<A, N>& to;
-
-  template <class Level>
-  TOKENNORM_INLINE void run() const {
-    for (int r = 0; r < N; ++r) {
-      Idle idle;
-      const RowSums<Level, Centred, A> row(source.row[r], sink.row[r], Ahead{}, to.pivots.of_row[r],
-                                           n, idle);
-      if constexpr (Centred) to.sums[r] = row.sum().sum();
-      to.squares[r] = row.sum_of_squares().sum();
-    }
+/// Where the caller wants them, the statistics of tokens from `token` on.
+template <class A, int N, class Norm>
+TOKENNORM_INLINE void store_statistics(const Norm& norm, const Moments<A, N>& moments, Index token,
+                                       int count = N) {
+  using S = std::remove_cvref_t<decltype(*norm.rstd)>;
+  if (norm.rstd == nullptr) return;
+  for (int i = 0; i < count; ++i) {
+    norm.rstd[token + i] = static_cast<S>(moments.precise_rstd[i]);
+    if constexpr (Norm::centred) norm.mean[token + i] = static_cast<S>(moments.mean[i]);
   }
-};
+}
 
-/// The sums of the first n channels of some rows about their pivots; the rows are copied from
-/// `source` to `sink` in the same sweep where there is a sink. How they are added up depends on the
-/// channels only: a row has the same sums alone and in a group.
+/// Sums of some rows about their pivots, and the statistics that follow.
 template <class A, int N>
 struct SumsOfRows {
-  Pivots<A, N> pivots;
+  alignas(32) Array<A, N> pivots = {};
   alignas(32) Array<PreciseSum<A>, N> sums = {}, squares = {};
 
-  template <class Level, bool Centred, bool may_be_few, class Source, class Sink, class Meanwhile>
-  TOKENNORM_INLINE void take(const Group<Source, N>& source, const Group<Sink, N>& sink,
-                             const Ahead& ahead, Index n, bool is_few, Meanwhile& meanwhile) {
-    if constexpr (may_be_few) {
-      if (is_few) {
-        return sums_together<Level, Centred, A>(source, sink, pivots.of_row, n, sums, squares);
-      }
-    }
-    if constexpr (N == 1) {
-      const RowSums<Level, Centred, A> row(source.row[0], sink.row[0], ahead, pivots.of_row[0], n,
-                                           meanwhile);
-      if constexpr (Centred) sums[0] = row.sum().sum();
-      squares[0] = row.sum_of_squares().sum();
-    } else {
-      Level::call(SumsOneByOneTask<Centred, A, N, Source, Sink>{source, sink, n, *this});
-    }
-  }
-
-  /// The statistics; `again(r)` is the source of any further sweep of row r (the sink may be the
-  /// very memory of an operand).
-  template <class Level, bool Centred, class Again>
-  TOKENNORM_INLINE void finish(const Again& again, Index n, double epsilon,
+  /// The statistics; rows are read again where their sums do not carry them.
+  template <class Level, bool Centred, class T>
+  TOKENNORM_INLINE void finish(const Group<Row<const T>, N>& rows, Index n, double epsilon,
                                Moments<A, N>& moments) const {
     moments.slow = 0;
     const unsigned bad =
-        kernels::finish<Level, Centred>(pivots.of_row, sums, squares, n, epsilon, moments);
+        kernels::finish<Level, Centred>(pivots, sums, squares, n, epsilon, moments);
     if (bad != 0) [[unlikely]] {
       for (int r = 0; r < N; ++r) {
         if (((bad >> r) & 1u) == 0) continue;
         Moments<A, 1> revised{};
-        Level::call(ReviseRowTask<Centred, A, std::remove_cvref_t<decltype(again(r))>>{
-            again(r), moments.center[r], n, epsilon, revised});
+        Baseline::call(ReviseRowTask<Centred, A, Row<const T>>{rows.row[r], moments.center[r], n,
+                                                               epsilon, revised});
         moments.copy(r, revised, 0);
       }
     }

@@ -123,32 +123,17 @@ inline constexpr Index pivot_values = 32;
 
 /// The means of the first values of some rows: pivots near the means of the rows.
 template <class Level, class A, class Source, int N>
-TOKENNORM_INLINE void first_means(const Group<Source, N>& source, Index n, A* pivots) {
+TOKENNORM_INLINE void first_means(const Group<Source, N>& source, Index channels, A* pivots) {
   constexpr int width = Level::template lanes<A>;
+  const Index n = std::min(channels, pivot_values);
+  const A inverse_count = A(1) / static_cast<A>(n);
   Array<Lanes<A, width>, N> sums;
-  A inverse_count = A(1) / A(pivot_values);
-  if (n >= pivot_values) [[likely]] {
+  TOKENNORM_UNROLL
+  for (int r = 0; r < N; ++r) sums[r] = Lanes<A, width>(A(0));
+  for_each_vector<width>(0, n, [&](Index c, auto lanes) __attribute__((always_inline)) {
     TOKENNORM_UNROLL
-    for (int r = 0; r < N; ++r) sums[r] = source.row[r].template get<A, width>(0);
-    TOKENNORM_UNROLL
-    for (Index c = width; c < pivot_values; c += width) {
-      TOKENNORM_UNROLL
-      for (int r = 0; r < N; ++r) sums[r] += source.row[r].template get<A, width>(c);
-    }
-  } else {
-    inverse_count = A(1) / static_cast<A>(n);
-    TOKENNORM_UNROLL
-    for (int r = 0; r < N; ++r) sums[r] = Lanes<A, width>(A(0));
-    Index c = 0;
-    for (; c + width <= n; c += width) {
-      TOKENNORM_UNROLL
-      for (int r = 0; r < N; ++r) sums[r] += source.row[r].template get<A, width>(c);
-    }
-    if (c < n) {
-      TOKENNORM_UNROLL
-      for (int r = 0; r < N; ++r) sums[r] += source.row[r].template get_first<A, width>(c, n - c);
-    }
-  }
+    for (int r = 0; r < N; ++r) sums[r] += get<A, width>(source.row[r], c, lanes);
+  });
   if constexpr (N == 1) {
     pivots[0] = opaque(horizontal_sum(sums[0]) * inverse_count);
   } else if constexpr (std::is_same_v<A, float>) {
@@ -162,19 +147,11 @@ TOKENNORM_INLINE void first_means(const Group<Source, N>& source, Index n, A* pi
 inline constexpr int accumulators = 4;
 inline constexpr Index vectors_per_fold = 4;  // for each accumulator
 
-/// Rows of so many vectors are few channels: they are swept together, four rows at once, each into
-/// one accumulator at a time. Twice as many of double: there the sums of longer ones are taken in
-/// pairs, which takes longer.
-template <class A>
-inline constexpr Index few_vectors = std::is_same_v<A, float> ? 8 : 16;
+/// Narrow rows, of up to so many vectors, are swept together, four at once, each into one
+/// accumulator at a time.
+inline constexpr Index narrow_vectors = 16;  // two blocks of sums_together
 template <class Level, class A>
-inline constexpr Index few_channels = few_vectors<A>* Level::template lanes<A>;
-
-/// Rows of up to so many channels are swept one by one, but four of them are finished and
-/// normalized together where they are near. (Measured, with lanes of 32 and of 64 bytes: the
-/// results of longer ones are better written in turn with the sums of the next row.)
-template <class A>
-inline constexpr Index grouped_channels = Index{1792} / Index{sizeof(A)};
+inline constexpr Index narrow_channels = narrow_vectors* Level::template lanes<A>;
 
 /// Nothing to do meanwhile.
 struct Idle {
@@ -182,7 +159,7 @@ struct Idle {
 };
 
 /// Sums of one row about the pivot; stores the row into the sink on the way, if there is one, and
-/// fetches where its results will go. `meanwhile.next()` is called for every four vectors.
+/// prefetches where its results will go. `meanwhile.next()` is called for every four vectors.
 template <class Level, bool Centred, class A>
 class RowSums {
  public:
@@ -190,19 +167,20 @@ class RowSums {
   using V = Lanes<A, width>;
 
   template <class Source, class Sink, class Meanwhile>
-  TOKENNORM_INLINE RowSums(const Source source, const Sink sink, const Ahead ahead, A pivot,
+  TOKENNORM_INLINE RowSums(const Source source, const Sink sink, const Prefetch results, A pivot,
                            Index n, Meanwhile& meanwhile)
       : pivot_(pivot), minus_pivot_(-pivot), one_(opaque(A(1))) {
     constexpr Index step = accumulators * width;
     RowTotal<A, width> sum, square;  // not the members, which GCC would keep in memory
+    const Index whole = n & ~(step - 1);
     Index c = 0;
-    while (c + step <= n) {
-      const Index stop = std::min(n - step, c + (vectors_per_fold - 1) * step);
-      ahead.template fetch<1>(c, stop + step);
+    for (bool is_last = false; !is_last;) {
       V sums[accumulators], squares[accumulators];
       TOKENNORM_UNROLL
       for (int k = 0; k < accumulators; ++k) sums[k] = squares[k] = V(A(0));
-      for (; c <= stop; c += step) {
+      const Index stop = std::min(whole, c + vectors_per_fold * step);
+      results.template fetch<1>(c, stop);
+      for (; c < stop; c += step) {
         TOKENNORM_UNROLL
         for (int k = 0; k < accumulators; ++k) {
           one_vector(source, sink, c + k * width, sums[k], squares[k],
@@ -210,30 +188,18 @@ class RowSums {
         }
         meanwhile.next();
       }
-      fold(sums, squares, sum, square);
-    }
-    if (c < n) {
-      V sums[accumulators], squares[accumulators];
-      TOKENNORM_UNROLL
-      for (int k = 0; k < accumulators; ++k) sums[k] = squares[k] = V(A(0));
-      if (c + 2 * width <= n) {
-        TOKENNORM_UNROLL
-        for (int k = 0; k < 2; ++k, c += width) one_vector(source, sink, c, sums[k], squares[k]);
-      }
-      if (c + width <= n) {
-        one_vector(source, sink, c, sums[2], squares[2]);
-        c += width;
-      }
-      if (c < n) {
-        const V x = source.template get_first<A, width>(c, n - c);
-        if constexpr (is_present<Sink>) sink.put_first(c, x, n - c);
-        if constexpr (Centred) {
-          accumulate(first_lanes(guarded(x - pivot_), n - c), sums[3], squares[3]);
-        } else {
-          accumulate(x, sums[3], squares[3]);  // the other lanes are zero
+      is_last = c == whole;
+      if (is_last) {
+        for (; c + width <= n; c += width) one_vector(source, sink, c, sums[0], squares[0]);
+        if (c < n) {
+          const V x = source.template get_first<A, width>(c, n - c);
+          if constexpr (is_present<Sink>) sink.put_first(c, x, n - c);
+          const V d = Centred ? first_lanes(guarded(x - pivot_), n - c) : x;  // else zero is read
+          accumulate(d, sums[1], squares[1]);
         }
       }
-      fold(sums, squares, sum, square);
+      if constexpr (Centred) sum.add((sums[0] + sums[1]) + (sums[2] + sums[3]));
+      square.add((squares[0] + squares[1]) + (squares[2] + squares[3]));
     }
     sum_ = sum;
     squares_ = square;
@@ -262,23 +228,16 @@ class RowSums {
       accumulate(x, sum, squares);
     }
   }
-  TOKENNORM_INLINE static void fold(const V (&sums)[accumulators], const V (&squares)[accumulators],
-                                    RowTotal<A, width>& sum, RowTotal<A, width>& square) {
-    if constexpr (Centred) sum.add((sums[0] + sums[1]) + (sums[2] + sums[3]));
-    square.add((squares[0] + squares[1]) + (squares[2] + squares[3]));
-  }
 
   V pivot_, minus_pivot_, one_;
   RowTotal<A, width> sum_, squares_;
 };
 
-/// Sums of rows of few channels, four or one.
-template <class Level, bool Centred, class A, int N, class Source, class Sink>
-TOKENNORM_INLINE void sums_together(const Group<Source, N> source, const Group<Sink, N> sink,
-                                    const A* pivots, Index n, PreciseSum<A>* sums,
-                                    PreciseSum<A>* squares) {
+/// Sums of narrow rows, four or one.
+template <class Level, bool Centred, class A, int N, class Source>
+TOKENNORM_INLINE void sums_together(const Group<Source, N> source, const A* pivots, Index n,
+                                    PreciseSum<A>* sums, PreciseSum<A>* squares) {
   constexpr int width = Level::template lanes<A>;
-  constexpr Index block = 4 * width;
   using V = Lanes<A, width>;
   Array<V, N> pivot, sum, square;
   TOKENNORM_UNROLL
@@ -292,53 +251,35 @@ TOKENNORM_INLINE void sums_together(const Group<Source, N> source, const Group<S
     }
     sum[r] = square[r] = V(A(0));
   }
-  Index c = 0;
-  const auto add_vectors = [&](Index end) __attribute__((always_inline)) {
-    for (; c + width <= end; c += width) {
-      Array<V, N> x;
-      TOKENNORM_UNROLL
-      for (int r = 0; r < N; ++r) x[r] = source.row[r].template get<A, width>(c);
-      if constexpr (is_present<Sink>) {
-        TOKENNORM_UNROLL
-        for (int r = 0; r < N; ++r) sink.row[r].put(c, x[r]);
-      }
-      TOKENNORM_UNROLL
-      for (int r = 0; r < N; ++r) {
-        if constexpr (Centred) x[r] = guarded(x[r] - pivot[r]);
-        RowSums<Level, Centred, A>::accumulate(x[r], sum[r], square[r]);
-      }
-    }
-  };
-  add_vectors(std::min(n, block));
-  while (c + width <= n) {  // in blocks there is less rounding error
-    Array<V, N> sum_before, square_before;
+  constexpr Index block = 8 * width;  // added up for itself: there is less rounding error
+  Array<V, N> sum_before, square_before;
+  TOKENNORM_UNROLL
+  for (int r = 0; r < N; ++r) sum_before[r] = square_before[r] = V(A(0));
+  for (Index from = 0, to = block;; from = to, to += block) {
+    for_each_vector<width>(
+        from, std::min(n, to), [&](Index c, auto lanes) __attribute__((always_inline)) {
+          Array<V, N> x;
+          TOKENNORM_UNROLL
+          for (int r = 0; r < N; ++r) x[r] = get<A, width>(source.row[r], c, lanes);
+          TOKENNORM_UNROLL
+          for (int r = 0; r < N; ++r) {
+            if constexpr (Centred) x[r] = only_first(guarded(x[r] - pivot[r]), lanes);
+            RowSums<Level, Centred, A>::accumulate(x[r], sum[r], square[r]);
+          }
+        });
+    if (to >= n) break;
     TOKENNORM_UNROLL
     for (int r = 0; r < N; ++r) {
       sum_before[r] = sum[r];
       square_before[r] = square[r];
       sum[r] = square[r] = V(A(0));
     }
-    add_vectors(std::min(n, c + block));
+  }
+  if (n > block) {
     TOKENNORM_UNROLL
     for (int r = 0; r < N; ++r) {
       if constexpr (Centred) sum[r] += sum_before[r];
       square[r] += square_before[r];
-    }
-  }
-  if (c < n) {
-    Array<V, N> x;
-    TOKENNORM_UNROLL
-    for (int r = 0; r < N; ++r) {
-      x[r] = source.row[r].template get_first<A, width>(c, n - c);
-    }
-    if constexpr (is_present<Sink>) {
-      TOKENNORM_UNROLL
-      for (int r = 0; r < N; ++r) sink.row[r].put_first(c, x[r], n - c);
-    }
-    TOKENNORM_UNROLL
-    for (int r = 0; r < N; ++r) {
-      if constexpr (Centred) x[r] = first_lanes(guarded(x[r] - pivot[r]), n - c);
-      RowSums<Level, Centred, A>::accumulate(x[r], sum[r], square[r]);
     }
   }
   if constexpr (Centred) precise_sums(sum, sums);

@@ -8,7 +8,7 @@
 #include "tokennorm/kernels/backward_rows.hpp"
 #include "tokennorm/kernels/compiled.hpp"
 #include "tokennorm/kernels/forward_columns.hpp"
-#include "tokennorm/kernels/forward_rows.hpp"
+#include "tokennorm/kernels/forward.hpp"
 #include "tokennorm/kernels/generic.hpp"
 #include "tokennorm/norm/norm.hpp"
 
@@ -22,17 +22,40 @@ namespace tokennorm::detail {
 /// `columns`, and instantiates only what their types leave possible.
 template <class... Operands>
 void choose_layout(bool contiguous, const auto& rows, const auto& columns) {
+  constexpr std::true_type now{};
   if constexpr (((layout_of<Operands> == Layout::columns) || ...)) {
-    columns();
+    columns(now);
   } else if constexpr (((layout_of<Operands> == Layout::rows) && ...)) {
-    rows();
+    rows(now);
   } else {
     if (contiguous) {
-      rows();
+      rows(now);
     } else {
-      columns();
+      columns(now);
     }
   }
+}
+
+/// Runs a call over all its tokens. The operands are those whose layout counts.
+template <class... Operands, class Call, class E>
+void run_forward(const Call& call, bool contiguous, E& executor) {
+  const auto run = [&](const auto& kernel) {
+    executor.parallel_for(call.tokens, token_grain(call.channels),
+                          [&](Index begin, Index end) { kernel(call, begin, end); });
+  };
+  const auto rows = [&](auto) {
+    run([](const auto& c, Index begin, Index end) { kernels::normalize_rows(c, begin, end); });
+  };
+  const auto columns = [&](auto) {
+    run([](const auto& c, Index begin, Index end) { kernels::normalize_columns(c, begin, end); });
+  };
+  if constexpr (!Call::may_sum_in_y) {
+    if (call.makes_sums() && call.sum.data == nullptr &&
+        call.channels > kernels::longest_kept_sum) {
+      return columns(std::true_type{});
+    }
+  }
+  choose_layout<Operands...>(contiguous, rows, columns);
 }
 
 template <class... Views>
@@ -41,6 +64,16 @@ bool all_contiguous(const Views&... views) {
 }
 
 // ---- forward ------------------------------------------------------------------------------------
+
+/// The scalar of a sum, or of what it would be stored with.
+template <class Sum, class Otherwise>
+struct SumScalar {
+  using type = Otherwise;
+};
+template <class Sum, class Otherwise>
+requires(is_dense<Sum>) struct SumScalar<Sum, Otherwise> {
+  using type = ScalarOf<Sum>;
+};
 
 template <class Kind, class Param, int Channels>
 template <class X, Executor E>
@@ -69,23 +102,20 @@ void Norm<Kind, Param, Channels>::forward_call(const X& x, Y& y, TokenStatistics
   }
   const auto out = output.take();
   const auto pre = arguments<A>(stats);
-  const Index grain = token_grain(channels());
   if constexpr (NativeScalar<A>) {
-    const auto step = kernels::norm_step<A>(extent(), in, pre, out);
-    choose_layout<decltype(operand), Y>(
-        all_contiguous(in, out),
-        [&] {
-          executor.parallel_for(in.tokens, grain, [&](Index begin, Index end) {
-            kernels::run_rows(step, begin, end);
-          });
-        },
-        [&] {
-          executor.parallel_for(in.tokens, grain, [&](Index begin, Index end) {
-            kernels::run_columns(step, begin, end);
-          });
-        });
+    using X0 = ScalarOf<X>;
+    const kernels::Forward<centred, A, X0, X0, X0, ScalarOf<Y>, Param, S> call{
+        in.tokens,
+        channels(),
+        in,
+        kernels::Operand<const X0>::none_beside(in),
+        A(1),
+        kernels::Operand<X0>::none_beside(in),
+        pre,
+        out};
+    run_forward<decltype(operand), Y>(call, all_contiguous(in, out), executor);
   } else {
-    executor.parallel_for(in.tokens, grain, [&](Index begin, Index end) {
+    executor.parallel_for(in.tokens, token_grain(channels()), [&](Index begin, Index end) {
       kernels::generic::normalize(in, out, pre, begin, end);
     });
   }
@@ -95,7 +125,7 @@ template <class Kind, class Param, int Channels>
 template <class S, class R, class U, class Sum, class Y, class E>
 void Norm<Kind, Param, Channels>::sum_call(const R& residual, const U& update, Sum&& sum, Y& y,
                                            TokenStatistics<S>* stats, E& executor) const {
-  constexpr bool has_sum = kernels::is_present<Bare<Sum>>;
+  constexpr bool has_sum = is_dense<Sum>;
   check_operand_type<R, Channels>();
   check_operand_type<U, Channels>();
   const auto& residual_operand = addressable(residual);
@@ -118,54 +148,35 @@ void Norm<Kind, Param, Channels>::sum_call(const R& residual, const U& update, S
   const Output output(who(), "y", y, h.tokens, channels());
   check_output("y", output);
   // Where the sum is not wanted it is still rounded as if it were stored with the residual.
-  const auto s = [&]() __attribute__((always_inline)) {
-    if constexpr (has_sum) {
-      const Output sum_output(who(), "sum", sum, h.tokens, channels());
-      check_output("sum", sum_output);
-      if (static_cast<const void*>(&sum) == static_cast<const void*>(&y)) {
-        fail_overlap(who(), "y", "sum", false);
-      }
-      output.check_apart("sum", sum_output.view(), false);
-      return sum_output.take();
-    } else {
-      return kernels::NotStored<ScalarOf<R>>{};
+  using Stored = typename SumScalar<Sum, ScalarOf<R>>::type;
+  TokenView<Stored> s;
+  if constexpr (has_sum) {
+    const Output sum_output(who(), "sum", sum, h.tokens, channels());
+    check_output("sum", sum_output);
+    if (static_cast<const void*>(&sum) == static_cast<const void*>(&y)) {
+      fail_overlap(who(), "y", "sum", false);
     }
+    output.check_apart("sum", sum_output.view(), false);
+    s = sum_output.take();
   }
-  ();
   const auto out = output.take();
   if (stats != nullptr) size_statistics(*stats, h.tokens);
-  using A =
-      Accumulator<ScalarOf<R>, ScalarOf<U>, kernels::step::StoredAs<decltype(s)>, ScalarOf<Y>>;
+  using A = Accumulator<ScalarOf<R>, ScalarOf<U>, Stored, ScalarOf<Y>>;
   const auto pre = arguments<A>(stats);
-  const Index grain = token_grain(channels());
   if constexpr (NativeScalar<A>) {
-    using kernels::Absent;
-    const auto step =
-        kernels::residual_step(extent(), h, u, A(1), Absent{}, Absent{}, pre, s, Absent{}, out);
-    const auto rows = [&] {
-      executor.parallel_for(h.tokens, grain,
-                            [&](Index begin, Index end) { kernels::run_rows(step, begin, end); });
-    };
-    const auto columns = [&] {
-      executor.parallel_for(
-          h.tokens, grain, [&](Index begin, Index end) { kernels::run_columns(step, begin, end); });
-    };
+    const kernels::Forward<centred, A, ScalarOf<U>, ScalarOf<R>, Stored, ScalarOf<Y>, Param, S>
+        call{h.tokens, channels(), u, h, A(1), s, pre, out};
+    const bool contiguous = all_contiguous(h, u, s, out);
     if constexpr (has_sum) {
-      choose_layout<decltype(residual_operand), decltype(update_operand), Sum, Y>(
-          all_contiguous(h, u, s, out), rows, columns);
+      run_forward<decltype(residual_operand), decltype(update_operand), Sum, Y>(call, contiguous,
+                                                                                executor);
     } else {
-      choose_layout<decltype(residual_operand), decltype(update_operand), Y>(
-          all_contiguous(h, u, out), rows, columns);
+      run_forward<decltype(residual_operand), decltype(update_operand), Y>(call, contiguous,
+                                                                           executor);
     }
   } else {
-    executor.parallel_for(h.tokens, grain, [&](Index begin, Index end) {
-      const auto stored = [&] {
-        if constexpr (has_sum) {
-          return s;
-        } else {
-          return out;
-        }
-      }();
+    const auto stored = has_sum ? s : out;
+    executor.parallel_for(h.tokens, token_grain(channels()), [&](Index begin, Index end) {
       kernels::generic::add(h, u, A(1), stored, begin, end);
       kernels::generic::normalize(as_const(stored), out, pre, begin, end);
     });
@@ -233,12 +244,12 @@ void Norm<Kind, Param, Channels>::backward_call(const char* x_name, const X& x,
     const auto run = [&](const auto& kernel) {
       backward_with<A>(kernel, in, stats, out_gradient, skip, result, gradients, executor);
     };
-    const auto rows = [&] {
+    const auto rows = [&](auto) {
       run([](const auto& args, Index begin, Index end) {
         kernels::run_backward_rows(args, begin, end);
       });
     };
-    const auto columns = [&] {
+    const auto columns = [&](auto) {
       run([](const auto& args, Index begin, Index end) {
         kernels::run_backward_columns(args, begin, end);
       });

@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: MIT
+/// The forward kernel of tokens whose channels are contiguous. A call is data: what is absent is
+/// null. Each row is read once from memory, normalized while it is in L1 or L2, and its result is
+/// written once.
+///
+///     s = α·residual + x,   y = N(s)                 without a residual: y = N(x)
+///     y = α·residual + N(x)                          where the result is added
+///
+/// A sum is stored on the way, where it is wanted or else where the results will go, so that they
+/// are always made from plain rows. Its bits are those of the same steps done one by one.
+#pragma once
+
+#include "tokennorm/kernels/results.hpp"
+#include "tokennorm/kernels/memory_policy.hpp"
+
+#include <algorithm>
+#include <cstdint>
+#include <type_traits>
+
+namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
+
+/// A norm of tokens. S is what a sum is rounded to, stored or not; without one, or where the result
+/// is added, it is X: then a norm alone and a norm of a sum are one kernel.
+template <bool Centred, class A, class X, class H, class S, class Y, class Param, class Statistic>
+struct Forward {
+  static constexpr bool centred = Centred;
+  using Arithmetic = A;
+  using Input = X;
+  using Stream = H;
+  using Normalized = S;
+  using Output = Y;
+  using Norm = NormArguments<Centred, Param, Statistic>;
+  static constexpr bool may_be_plain = std::is_same_v<X, S>;
+  static constexpr bool may_sum_in_y = std::is_same_v<S, Y>;
+
+  Index tokens, channels;
+  Operand<const X> x;
+  Operand<const H> residual;  // null: none
+  A alpha;
+  Operand<S> sum;  // null: not wanted
+  Norm norm;
+  Operand<Y> y;
+  bool adds_result = false;   // to the residual
+  bool is_read_next = false;  // y, at once: it is to stay in a cache
+
+  TOKENNORM_INLINE bool makes_sums() const { return residual.data != nullptr && !adds_result; }
+  TOKENNORM_INLINE Index counted() const { return statistics_count(norm, channels); }
+};
+
+/// A copy that no store can change, and of which no load waits for a store.
+template <class Call>
+TOKENNORM_INLINE Call copy_of(const Call& call) {
+  return {in_register(call.tokens),    in_register(call.channels), in_registers(call.x),
+          in_registers(call.residual), in_register(call.alpha),    in_registers(call.sum),
+          in_registers(call.norm),     in_registers(call.y),       call.adds_result,
+          call.is_read_next};
+}
+
+/// A single row; its results alone where its statistics are there.
+template <class Call>
+struct RowTask {
+  const Call& call;
+  const Operand<typename Call::Normalized>& normalized;
+  Index row;
+  const Moments<typename Call::Arithmetic, 1>* statistics = nullptr;
+
+  template <class Level>
+  TOKENNORM_INLINE void run() const;
+};
+
+/// The stages of the work on rows, N at a time: pivots, sums, statistics, results. What is
+/// normalized are the rows of x, or the place where their sums are stored.
+template <class Level, class Call, int N>
+struct RowStages {
+  using A = typename Call::Arithmetic;
+  using S = typename Call::Normalized;
+  using Writer = RowWriter<Level, A, Call>;
+
+  const Call& call;
+  const Affine<Level, A, typename Call::Norm::Param>& affine;
+  Operand<S> normalized;
+  // The same as the caller has them, for calls: what a call is given must be in memory.
+  const Call& call_in_memory;
+  const Operand<S>& normalized_in_memory;
+  bool makes_sums = call.makes_sums();
+
+  /// The sums of a row about its pivot. What is made of two is stored on the way.
+  template <class Meanwhile>
+  TOKENNORM_INLINE void take_sums(Index t, const Prefetch& results, SumsOfRows<A, 1>& sums,
+                                  Meanwhile& meanwhile) const {
+    if (makes_sums) {
+      const auto source = sum_row<S>(call.alpha, call.residual, call.x, t);
+      const Row<S> sink = row_of(normalized, t);
+      take_sums_of(source, sink, results, sums, meanwhile);
+      if (const Index n = call.counted(); n < call.channels) [[unlikely]]
+        store_row<Level, A>(source, sink, n, call.channels);
+    } else if constexpr (Call::may_be_plain) {
+      take_sums_of(row_of(call.x, t), Absent{}, results, sums, meanwhile);
+    }
+  }
+  /// The same of narrow rows, once their pivots are taken.
+  TOKENNORM_INLINE void take_narrow_sums(Index t, SumsOfRows<A, N>& sums) const {
+    sums_together<Level, Call::centred, A>(rows(t), sums.pivots, call.counted(), sums.sums,
+                                           sums.squares);
+  }
+  TOKENNORM_INLINE void take_narrow_pivots(Index t, A* pivots) const {
+    if (makes_sums) {
+      for (Index r = t; r < t + N; ++r) {
+        store_row<Level, A>(sum_row<S>(call.alpha, call.residual, call.x, r),
+                            row_of(normalized, r), 0, call.channels);
+      }
+    }
+    if constexpr (Call::centred) first_means<Level>(rows(t), call.channels, pivots);
+  }
+
+  TOKENNORM_INLINE void finish_sums(const SumsOfRows<A, N>& sums, Index t,
+                                    Moments<A, N>& moments) const {
+    sums.template finish<Level, Call::centred>(rows(t), call.counted(), call.norm.epsilon, moments);
+    store_statistics(call.norm, moments, t);
+  }
+
+  TOKENNORM_INLINE void start(Writer& writer, const Moments<A, 1>& moments, Index t,
+                              bool pipelined) const {
+    writer.start(row_of(as_const(normalized), t), moments, affine, row_of(call.y, t),
+                 call.channels, pipelined);
+  }
+  /// Whether results are made one by one, in a function of its own.
+  TOKENNORM_INLINE bool is_rare(const Moments<A, N>& moments) const {
+    return moments.slow != 0 || call.adds_result;
+  }
+  TOKENNORM_INLINE void write_one_by_one(const Moments<A, N>& moments, Index t) const {
+    for (int r = 0; r < N; ++r) {
+      Moments<A, 1> of_row{};
+      of_row.copy(0, moments, r);
+      Level::call(RowTask<Call>{call_in_memory, normalized_in_memory, t + r, &of_row});
+    }
+  }
+  TOKENNORM_INLINE void write(const Moments<A, N>& moments, Index t) const {
+    if (is_rare(moments)) [[unlikely]]
+      return write_one_by_one(moments, t);
+    write_rows<Level, Call::centred, A>(rows(t), moments, affine, rows_of<N>(call.y, t),
+                                        call.channels);
+  }
+
+ private:
+  TOKENNORM_INLINE auto rows(Index t) const {
+    return rows_of<N>(Operand<const S>(normalized.data, normalized.token_stride, 1), t);
+  }
+  template <class Source, class Sink, class Meanwhile>
+  TOKENNORM_INLINE void take_sums_of(const Source& source, const Sink& sink,
+                                     const Prefetch& results, SumsOfRows<A, 1>& sums,
+                                     Meanwhile& meanwhile) const {
+    if constexpr (Call::centred) {
+      first_means<Level>(Group<Source, 1>{{source}}, call.channels, sums.pivots);
+    }
+    const RowSums<Level, Call::centred, A> row(source, sink, results, sums.pivots[0],
+                                               call.counted(), meanwhile);
+    if constexpr (Call::centred) sums.sums[0] = row.sum().sum();
+    sums.squares[0] = row.sum_of_squares().sum();
+  }
+};
+
+// ---- orders of work -----------------------------------------------------------------------------
+// From the sums of a row to its root and quotient there is nothing to do but wait; meanwhile other
+// rows are worked on. Each order in which this is done is a function of its own: in one with all of
+// them, a short call would pay for the longer ones.
+
+template <class Call>
+template <class Level>
+TOKENNORM_INLINE void RowTask<Call>::run() const {
+  using A = typename Call::Arithmetic;
+  const Affine<Level, A, typename Call::Norm::Param> affine(call.norm);
+  const RowStages<Level, Call, 1> stages{call, affine, normalized, call, normalized};
+  Moments<A, 1> moments;
+  if (statistics == nullptr) [[likely]] {
+    SumsOfRows<A, 1> sums;
+    if (Level::is_for_speed && call.channels <= narrow_channels<Level, A>) {
+      stages.take_narrow_pivots(row, sums.pivots);
+      stages.take_narrow_sums(row, sums);
+    } else {
+      Idle idle;
+      stages.take_sums(row, {}, sums, idle);
+    }
+    stages.finish_sums(sums, row, moments);
+  } else {
+    moments.copy(0, *statistics, 0);
+  }
+  if (moments.slow != 0) [[unlikely]] {
+    // A subnormal bfloat16 that is added becomes zero at one level.
+    const FallbackResultsTask<Call> fallback{call, normalized, row, moments};
+    if constexpr (sizeof(*call.y.data) == 2) {
+      Level::call(fallback);
+    } else {
+      Baseline::call(fallback);
+    }
+  } else if (call.adds_result) [[unlikely]] {
+    write_added_row<Level>(call, row_of(as_const(normalized), row), row, moments, affine);
+  } else {
+    typename RowStages<Level, Call, 1>::Writer writer;
+    stages.start(writer, moments, row, false);
+    writer.finish();
+  }
+}
+
+/// Narrow rows [begin, end), four at a time; each stage has to wait for the one before, and
+/// meanwhile those of the groups next to it are worked out.
+template <class Call>
+struct FoursTask {
+  const Call& arguments;
+  const Operand<typename Call::Normalized>& normalized;
+  Index begin, end;
+
+  template <class Level>
+  TOKENNORM_INLINE void run() const {
+    using A = typename Call::Arithmetic;
+    constexpr int N = rows_together;
+    const Call call = copy_of(arguments);
+    const Affine<Level, A, typename Call::Norm::Param> affine(call.norm);
+    const RowStages<Level, Call, N> stages{call, affine, in_registers(normalized), arguments, normalized};
+    SumsOfRows<A, N> sums;
+    Moments<A, N> moments;
+    alignas(32) Array<A, N> next_pivots = {};
+    stages.take_narrow_pivots(begin, next_pivots);
+    for (Index t = begin;; t += N) {
+      if (t > begin) stages.finish_sums(sums, t - N, moments);
+      if (t < end) {
+        for (int r = 0; r < N; ++r) sums.pivots[r] = next_pivots[r];
+        stages.take_narrow_sums(t, sums);
+      }
+      if (t + N < end) stages.take_narrow_pivots(t + N, next_pivots);
+      if (t > begin) stages.write(moments, t - N);
+      if (t >= end) break;
+    }
+  }
+};
+
+/// Rows [begin, end) one after the other, each while it is in L1; or pipelined, so that reads and
+/// writes go on together: the sums of a row are taken before the results of the one before are
+/// written, or in turn with them.
+template <class Call>
+struct RowsTask {
+  const Call& arguments;
+  const Operand<typename Call::Normalized>& normalized;
+  MemoryPolicy memory_policy;
+  Index begin, end;
+
+  template <class Level>
+  TOKENNORM_INLINE void run() const {
+    using A = typename Call::Arithmetic;
+    using Stages = RowStages<Level, Call, 1>;
+    const Call call = copy_of(arguments);
+    const MemoryPolicy policy = memory_policy;
+    const Affine<Level, A, typename Call::Norm::Param> affine(call.norm);
+    const Stages stages{call, affine, in_registers(normalized), arguments, normalized};
+    SumsOfRows<A, 1> sums;
+    Moments<A, 1> moments{};
+    bool is_pending = false;  // the row before, with its moments
+    for (Index t = begin; t < end || is_pending;) {
+      const bool takes = t < end && (policy.overlaps || !is_pending);
+      typename Stages::Writer writer;  // one for each row: no call stands between its uses, so that
+                                       // Clang keeps it in registers
+      if (is_pending) stages.start(writer, moments, t - 1, policy.pipelines);
+      if (takes) {
+        Prefetch results;
+        if (policy.prefetches_results) results = prefetch_of(row_of(call.y, t));
+        stages.take_sums(t, results, sums, writer);
+        if (policy.prefetches_operands) {
+          prefetch_of(row_of(call.x, t + 1)).template fetch<0>(0, call.channels);
+          if (call.residual.data != nullptr)
+            prefetch_of(row_of(call.residual, t + 1)).template fetch<0>(0, call.channels);
+        }
+      }
+      writer.finish(policy.streams);
+      is_pending = false;
+      if (takes) {
+        stages.finish_sums(sums, t, moments);
+        if (call.makes_sums() && normalized.token_stride == 0 && call.sum.data != nullptr)
+          stream_sum<Level, A>(stages.normalized, call.sum, t, call.channels);
+        is_pending = !stages.is_rare(moments);
+        if (!is_pending) [[unlikely]]
+          stages.write_one_by_one(moments, t);
+        ++t;
+      }
+    }
+    if (policy.streams) finish_streaming();
+  }
+
+ private:
+  /// A sum that is at hand goes to where it belongs.
+  template <class Level, class A, class S>
+  TOKENNORM_INLINE static void stream_sum(const Operand<S>& at_hand, const Operand<S>& sum,
+                                          Index t, Index channels) {
+    stream_row<Level, A>(row_of(as_const(at_hand), t), row_of(sum, t), channels);
+  }
+};
+
+/// Rows [begin, end) whose place to be normalized in is known.
+template <class Call>
+void run_rows(const Call& call, const Operand<typename Call::Normalized>& normalized, Index begin,
+              Index end) noexcept {
+  using A = typename Call::Arithmetic;
+  const bool is_for_speed = level_is_for_speed();
+  if (is_for_speed && call.channels > narrow_vectors * vector_bytes() / int{sizeof(A)}) {
+    return dispatch_for_speed(RowsTask<Call>{call, normalized, memory_policy(call), begin, end});
+  }
+  Index alone = begin;
+  if (is_for_speed && normalized.token_stride != 0 && !is_too_far_for_fours(call)) {
+    alone = end - (end - begin) % rows_together;
+    if (begin < alone) dispatch_for_speed(FoursTask<Call>{call, normalized, begin, alone});
+  }
+  for (; alone < end; ++alone) dispatch(RowTask<Call>{call, normalized, alone});
+}
+
+/// Sums that have no place of their own are kept in scratch, a row at a time.
+template <class Call>
+[[gnu::noinline]] void run_rows_with_scratch(const Call& call, Index begin, Index end) noexcept {
+  using S = typename Call::Normalized;
+  alignas(64) Bytes<longest_kept_sum * sizeof(S)> scratch;
+  auto* const row = static_cast<S*>(static_cast<void*>(scratch));
+  run_rows(call, Operand<S>{row, 0, 1}, begin, end);
+}
+
+/// Rows [begin, end) of a call.
+template <class Call>
+void normalize_rows(const Call& call, Index begin, Index end) noexcept {
+  using S = typename Call::Normalized;
+  Operand<S> normalized = in_registers(call.sum);
+  if (!call.makes_sums()) {  // x, which is not written to
+    if constexpr (Call::may_be_plain)
+      normalized = in_registers(Operand<S>(const_cast<S*>(call.x.data), call.x.token_stride, 1));
+  } else if constexpr (Call::may_sum_in_y) {
+    if (call.sum.data == nullptr) normalized = in_registers(call.y);
+  }
+  if (normalized.data == nullptr || (call.makes_sums() && keeps_sums(call))) [[unlikely]] {
+    run_rows_with_scratch(call, begin, end);
+  } else if (end - begin == 1) {
+    dispatch(RowTask<Call>{call, normalized, begin});
+  } else {
+    run_rows(call, normalized, begin, end);
+  }
+}
+
+/// sum = α·residual + x of rows [begin, end), without a norm; sum may be either.
+template <class A, class H, class X, class S>
+struct AddRowsTask {
+  Operand<const H> residual;
+  Operand<const X> x;
+  Operand<S> sum;
+  Index channels;
+  A alpha;
+  Index begin, end;
+
+  template <class Level>
+  TOKENNORM_INLINE void run() const {
+    const AddRowsTask task = *this;  // which no store can change
+    for (Index t = task.begin; t < task.end; ++t) {
+      store_row<Level, A>(sum_row<S>(task.alpha, task.residual, task.x, t), row_of(task.sum, t), 0,
+                          task.channels);
+    }
+  }
+};
+template <class A, class H, class X, class S>
+void add_rows(const TokenView<const H>& residual, const TokenView<const X>& x, A alpha,
+              const TokenView<S>& sum, Index begin, Index end) noexcept {
+  dispatch(AddRowsTask<A, H, X, S>{residual, x, sum, sum.channels, alpha, begin, end});
+}
+
+}  // namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MIT
+/// How kernels go about memory: what is prefetched, pipelined and streamed. Results do not depend
+/// on it.
+#pragma once
+
+#include "tokennorm/kernels/arguments.hpp"
+#include "tokennorm/kernels/steering.hpp"
+
+#include <algorithm>
+#include <cstdint>
+
+namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
+
+inline constexpr std::int64_t kib = 1 << 10, mib = 1 << 20;
+inline constexpr Index l1_bytes = 32 << 10;     // of the smallest first cache that counts
+inline constexpr Index most_at_hand = 8 << 10;  // of rows that leave room in it for others
+
+/// Sums without a place of their own are kept in scratch if a row is not longer than this.
+inline constexpr Index longest_kept_sum = 4096;
+
+template <class T>
+TOKENNORM_INLINE std::int64_t bytes_of(const TokenView<T>& view) {
+  return std::int64_t{view.tokens} * view.channels * std::int64_t{sizeof(T)};
+}
+
+/// What a forward call reads and writes.
+struct Traffic {
+  std::int64_t result_bytes;
+  Index row_bytes;            // of an operand
+  Index parameter_row_bytes;  // scale and shift, in the arithmetic type
+  bool stays_at_hand, adds_result, makes_sums, stores_sums;
+};
+
+struct MemoryPolicy {
+  bool pipelines;            // results in turn with the sums of the next row: a cache holds both
+  bool overlaps;             // the sums of a row are taken before the results of the one before
+  bool prefetches_operands;  // of the next row
+  bool prefetches_results;   // where they will be written
+  bool streams;              // results bypass the caches, of which they would only drive out what
+                             // is read again
+};
+
+/// Where the results are before they are written: in a cache, together with what they are made
+/// from; in memory, so that rows are prefetched; or so far that they are streamed.
+inline bool is_in_cache(std::int64_t result_bytes) { return result_bytes < 12 * mib; }
+inline bool is_streamed(std::int64_t result_bytes) { return result_bytes >= 64 * mib; }
+
+inline MemoryPolicy memory_policy(const Traffic& traffic) {
+  const bool in_cache = is_in_cache(traffic.result_bytes) || traffic.stays_at_hand;
+  const bool prefetches = !in_cache && detail::steers_memory();
+  const Index rows = traffic.makes_sums ? 5 : traffic.adds_result ? 4 : 3;
+  const Index operands = traffic.makes_sums ? 2 : 1;
+
+  MemoryPolicy policy;
+  // L1 holds the operands of two tokens, the results of one, scale and shift.
+  policy.pipelines = in_cache && rows * traffic.row_bytes + traffic.parameter_row_bytes <= l1_bytes;
+  policy.streams = !in_cache && is_streamed(traffic.result_bytes);
+  // A long row drives out what is worked on.
+  policy.prefetches_operands = prefetches && operands * traffic.row_bytes <= most_at_hand;
+  policy.overlaps = policy.pipelines || (policy.prefetches_operands && !traffic.stores_sums);
+  // What is read of a long row drives out where its results go before they are written.
+  policy.prefetches_results =
+      !in_cache && !policy.streams && (prefetches || traffic.row_bytes > most_at_hand);
+  return policy;
+}
+
+template <class Call>
+TOKENNORM_INLINE std::int64_t result_bytes(const Call& call) {
+  return std::int64_t{call.tokens} * call.channels * std::int64_t{sizeof(*call.y.data)};
+}
+/// Whether results are read or written soon where they are, or are read in the same place.
+template <class Call>
+TOKENNORM_INLINE bool results_stay_at_hand(const Call& call) {
+  return is_in(call.y.data, call.x) || is_in(call.y.data, call.residual) || call.is_read_next ||
+         call.adds_result;
+}
+
+template <class Call>
+TOKENNORM_INLINE MemoryPolicy memory_policy(const Call& call) {
+  const bool makes_sums = call.makes_sums();
+  return memory_policy(Traffic{
+      result_bytes(call), call.channels * Index{sizeof(*call.x.data)},
+      2 * call.channels * Index{sizeof(typename Call::Arithmetic)}, results_stay_at_hand(call),
+      call.adds_result, makes_sums, makes_sums && call.sum.data != nullptr});
+}
+
+/// Whether sums are kept in scratch until they are normalized, because the results are streamed:
+/// then they are as well.
+template <class Call>
+TOKENNORM_INLINE bool keeps_sums(const Call& call) {
+  if (!is_streamed(result_bytes(call)) || call.channels > longest_kept_sum) return false;
+  const void* const sum = call.sum.data;
+  constexpr bool are_streamed =
+      std::is_same_v<typename Call::Normalized, typename Call::Arithmetic>;
+  return !results_stay_at_hand(call) &&
+         (sum == nullptr || (are_streamed && !is_in(sum, call.x) && !is_in(sum, call.residual)));
+}
+
+/// Whether narrow rows go one by one: prefetchers lose track of what goes on in so many places.
+/// Rows of 512 bytes do from 16 MiB of operands on, of 256 bytes from 32 MiB, shorter ones never.
+/// (Nor those of 16 bits: converting takes longer than waiting.)
+template <class Call>
+TOKENNORM_INLINE bool is_too_far_for_fours(const Call& call) {
+  constexpr Index shortest = 256, longest = 512, element = sizeof(*call.x.data);
+  const Index row = call.channels * element;
+  const Index operands =
+      2 + Index{call.residual.data != nullptr} + Index{call.sum.data != nullptr};
+  return element > 2 && row >= shortest &&
+         operands * call.tokens * row * std::min(row, longest) >= 16 * mib * longest;
+}
+
+}  // namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH
