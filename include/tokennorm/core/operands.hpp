@@ -108,12 +108,10 @@ bool can_resize(Index tokens, Index channels) {
   fail(who, {a, " shares memory with ", b, "; expected memory of its own"});
 }
 
-/// The closer look, at views that are_apart cannot tell apart. They come by value, so that the
-/// caller's stay in registers.
-template <class Out, class In>
-[[gnu::noinline]] void check_shared_elements(Who who, const char* out_name, TokenView<Out> out,
-                                             const char* in_name, TokenView<In> in,
-                                             bool same_allowed) {
+/// The closer look, at views that are_apart cannot tell apart.
+[[gnu::noinline]] inline void check_shared_elements(Who who, const char* out_name, AnyView out,
+                                                    const char* in_name, AnyView in,
+                                                    bool same_allowed) {
   if (share_memory(Footprint(out), Footprint(in)))
     fail_overlap(who, out_name, in_name, same_allowed);
 }

@@ -68,6 +68,22 @@ TokenView<const Scalar> as_const(const TokenView<Scalar>& view) {
   return {view.data, view.tokens, view.channels, view.token_stride, view.channel_stride};
 }
 
+/// A view of whatever scalar.
+struct AnyView {
+  const volatile void* data;
+  Index tokens, channels, token_stride, channel_stride;
+  std::size_t element;  // bytes
+
+  template <class Scalar>
+  TOKENNORM_INLINE AnyView(const TokenView<Scalar>& view)
+      : data(view.data),
+        tokens(view.tokens),
+        channels(view.channels),
+        token_stride(view.token_stride),
+        channel_stride(view.channel_stride),
+        element(sizeof(Scalar)) {}
+};
+
 /// The elements of a view as bytes: an outer and an inner index with strides of ascending address.
 struct Footprint {
   std::intptr_t begin;
@@ -75,19 +91,13 @@ struct Footprint {
   std::intptr_t outer_count, inner_count;
   std::intptr_t element;
 
-  template <class Scalar>
-  explicit Footprint(const TokenView<Scalar>& view)
-      : Footprint(view.data, view.token_stride, view.channel_stride, view.tokens, view.channels,
-                  sizeof(Scalar)) {}
-
-  [[gnu::noinline]] Footprint(const volatile void* data, Index token_stride, Index channel_stride,
-                              Index tokens, Index channels, std::size_t size)
-      : begin(reinterpret_cast<std::intptr_t>(data)),
-        outer_stride(token_stride * static_cast<std::intptr_t>(size)),
-        inner_stride(channel_stride * static_cast<std::intptr_t>(size)),
-        outer_count(tokens),
-        inner_count(channels),
-        element(static_cast<std::intptr_t>(size)) {
+  [[gnu::noinline]] explicit Footprint(const AnyView& view)
+      : begin(reinterpret_cast<std::intptr_t>(view.data)),
+        outer_stride(view.token_stride * static_cast<std::intptr_t>(view.element)),
+        inner_stride(view.channel_stride * static_cast<std::intptr_t>(view.element)),
+        outer_count(view.tokens),
+        inner_count(view.channels),
+        element(static_cast<std::intptr_t>(view.element)) {
     make_ascending(outer_stride, outer_count);
     make_ascending(inner_stride, inner_count);
     if (outer_count > 1 && inner_stride > outer_stride) {

@@ -136,7 +136,7 @@ struct RowStages {
     }
   }
   TOKENNORM_INLINE void write(const Moments<A, N>& moments, Index t) const {
-    if (is_rare(moments)) [[unlikely]]
+    if (N > 1 && is_rare(moments)) [[unlikely]]
       return write_one_by_one(moments, t);
     write_rows<Level, Call::centred, A>(rows(t), moments, affine, rows_of<N>(call.y, t),
                                         call.channels);
@@ -174,10 +174,10 @@ TOKENNORM_INLINE void RowTask<Call>::run() const {
   Moments<A, 1> moments;
   if (statistics == nullptr) [[likely]] {
     SumsOfRows<A, 1> sums;
-    if (Level::is_for_speed && call.channels <= narrow_channels<Level, A>) {
+    if (!Level::is_for_speed || call.channels <= narrow_channels<Level, A>) {
       stages.take_narrow_pivots(row, sums.pivots);
       stages.take_narrow_sums(row, sums);
-    } else {
+    } else if constexpr (Level::is_for_speed) {
       Idle idle;
       stages.take_sums(row, {}, sums, idle);
     }
@@ -195,10 +195,12 @@ TOKENNORM_INLINE void RowTask<Call>::run() const {
     }
   } else if (call.adds_result) [[unlikely]] {
     write_added_row<Level>(call, row_of(as_const(normalized), row), row, moments, affine);
-  } else {
+  } else if constexpr (Level::is_for_speed) {
     typename RowStages<Level, Call, 1>::Writer writer;
     stages.start(writer, moments, row, false);
     writer.finish();
+  } else {
+    stages.write(moments, row);
   }
 }
 

@@ -233,7 +233,7 @@ class RowSums {
   RowTotal<A, width> sum_, squares_;
 };
 
-/// Sums of narrow rows, four or one.
+/// Sums of narrow rows, four or one; at a level that is not for speed, of any rows.
 template <class Level, bool Centred, class A, int N, class Source>
 TOKENNORM_INLINE void sums_together(const Group<Source, N> source, const A* pivots, Index n,
                                     PreciseSum<A>* sums, PreciseSum<A>* squares) {
@@ -251,10 +251,15 @@ TOKENNORM_INLINE void sums_together(const Group<Source, N> source, const A* pivo
     }
     sum[r] = square[r] = V(A(0));
   }
-  constexpr Index block = 8 * width;  // added up for itself: there is less rounding error
-  Array<V, N> sum_before, square_before;
-  TOKENNORM_UNROLL
-  for (int r = 0; r < N; ++r) sum_before[r] = square_before[r] = V(A(0));
+  // Added up for itself, a block has less rounding error. Two of them may be added up in the
+  // arithmetic type, more in a wider one.
+  constexpr Index block = narrow_vectors / 2 * width;
+  using BlockSum = std::conditional_t<Level::is_for_speed, V, RowTotal<A, width>>;
+  Array<BlockSum, N> sum_before, square_before;
+  if constexpr (Level::is_for_speed) {
+    TOKENNORM_UNROLL
+    for (int r = 0; r < N; ++r) sum_before[r] = square_before[r] = V(A(0));
+  }
   for (Index from = 0, to = block;; from = to, to += block) {
     for_each_vector<width>(
         from, std::min(n, to), [&](Index c, auto lanes) __attribute__((always_inline)) {
@@ -267,23 +272,34 @@ TOKENNORM_INLINE void sums_together(const Group<Source, N> source, const A* pivo
             RowSums<Level, Centred, A>::accumulate(x[r], sum[r], square[r]);
           }
         });
-    if (to >= n) break;
+    if (Level::is_for_speed && to >= n) break;
     TOKENNORM_UNROLL
     for (int r = 0; r < N; ++r) {
-      sum_before[r] = sum[r];
-      square_before[r] = square[r];
+      if constexpr (Level::is_for_speed) {
+        sum_before[r] = sum[r];
+        square_before[r] = square[r];
+      } else {
+        if constexpr (Centred) sum_before[r].add(sum[r]);
+        square_before[r].add(square[r]);
+      }
       sum[r] = square[r] = V(A(0));
     }
+    if (to >= n) break;
   }
-  if (n > block) {
-    TOKENNORM_UNROLL
-    for (int r = 0; r < N; ++r) {
-      if constexpr (Centred) sum[r] += sum_before[r];
-      square[r] += square_before[r];
+  if constexpr (!Level::is_for_speed) {
+    if constexpr (Centred) write_sums(sum_before, sums);
+    write_sums(square_before, squares);
+  } else {
+    if (n > block) {
+      TOKENNORM_UNROLL
+      for (int r = 0; r < N; ++r) {
+        if constexpr (Centred) sum[r] += sum_before[r];
+        square[r] += square_before[r];
+      }
     }
+    if constexpr (Centred) precise_sums(sum, sums);
+    precise_sums(square, squares);
   }
-  if constexpr (Centred) precise_sums(sum, sums);
-  precise_sums(square, squares);
 }
 
 }  // namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH

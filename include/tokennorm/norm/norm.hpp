@@ -258,12 +258,11 @@ class Norm {
 
    private:
     // Not of the object, which would have to be in memory for it.
-    template <class T>
     [[gnu::noinline]] static void check_each(const Norm& norm, const TokenStatistics<S>* stats,
                                              const NormGradients<G>* gradients, const char* name,
-                                             TokenView<T> view, bool is_written) {
+                                             AnyView view, bool is_written) {
       const auto check = [&](const char* own, const auto& vector) {
-        check_overlap(norm.who(), name, view, own, view_of(vector), false);
+        check_shared_elements(norm.who(), name, view, own, view_of(vector), false);
       };
       if (is_written) {
         check("scale", norm.scale_);
