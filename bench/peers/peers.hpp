@@ -16,8 +16,7 @@ extern const tokennorm::bench::Peer tokennorm_bench_libtorch;
 namespace tokennorm::bench {
 
 inline constexpr const Peer* peers[] = {
-    &tokennorm_bench_eigen_O3_native,
-    &tokennorm_bench_eigen_O2,
+    &tokennorm_bench_eigen_O3_native, &tokennorm_bench_eigen_O2,
 #if defined(TOKENNORM_BENCH_LOOPS_GXX)
     &tokennorm_bench_loops_gxx,
 #endif
