@@ -1,6 +1,7 @@
 #!/bin/sh
 # Builds the benchmarks at plain -O2, runs them, and prints one table of medians: each operation at
-# each shape beside its floor, its target and its peers.
+# each shape beside its floor, its target and its peers; then a list of the cells in which a peer is
+# ahead. How to read them: bench/README.md
 #
 #   ./bench/run.sh [options]
 #
@@ -17,7 +18,7 @@
 #   --help             show this text
 #
 # From the environment: CXX, BUILD_DIR (default build-bench), TOKENNORM_ISA, and what CMake reads
-# itself. A run of everything takes three minutes once it is built, and four with --peers.
+# itself. A run of everything takes four minutes once it is built, and five with --peers.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 build=${BUILD_DIR:-$root/build-bench}

@@ -3,48 +3,17 @@
 /// Peer: inline functions of two units with different flags must not be merged by the linker.
 #pragma once
 
-#include <cstddef>
+#include "peers/operands.hpp"
+
 #include <memory>
 
 namespace tokennorm::bench {
-
-enum class Operation {
-  layer_norm,
-  rms_norm,
-  layer_norm_backward,
-  rms_norm_backward,
-  layer_norm_residual_add,
-  rms_norm_residual_add,
-  layer_norm_unstored_sum,
-};
 
 constexpr bool is_centred(Operation operation) {
   return operation == Operation::layer_norm || operation == Operation::layer_norm_backward ||
          operation == Operation::layer_norm_residual_add ||
          operation == Operation::layer_norm_unstored_sum;
 }
-
-enum class Dtype { float32, bfloat16 };
-
-/// The operands of one cell: tokens x channels, row-major, of the Dtype. Null where the operation
-/// has none.
-struct Operands {
-  Operation operation;
-  Dtype dtype;
-  std::ptrdiff_t tokens, channels;
-  double epsilon;
-  void* x;       // the input; of a residual add, the residual
-  void* update;  // of a residual add
-  void* y;       // the result; of a backward, dx
-  void* sum;     // of a residual add
-  void* dy;      // of a backward
-  void* scale;   // (channels), of the Dtype
-  void* shift;
-  float* mean;  // (tokens), for a backward
-  float* rstd;
-  float* scale_gradient;  // (channels)
-  float* shift_gradient;
-};
 
 /// Everything that can be done before the clock runs is done; call() does the rest.
 class Prepared {

@@ -3,6 +3,7 @@
 #include "cells.hpp"
 #include "plots.hpp"
 #include "table.hpp"
+#include "trailing.hpp"
 
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
@@ -15,7 +16,7 @@
 
 int main(int argc, char** argv) {
   using namespace tokennorm::bench;
-  CLI::App app("Prints the table of a benchmark run.");
+  CLI::App app("Prints the table of a benchmark run, and where a peer is ahead.");
   std::filesystem::path json, plot;
   app.add_option("json", json, "What bench_tokennorm wrote with --by_cell or --benchmark_out")
       ->required()
@@ -31,6 +32,7 @@ int main(int argc, char** argv) {
     const auto cells = read_cells(file);
     std::cout << machine << "\n" << context.value("date", "") << "\n\n";
     print_table(cells, std::cout);
+    print_trailing(cells, std::cout);
     if (!plot.empty()) draw_plots(cells, machine, plot);
   } catch (const std::exception& error) {
     std::cerr << "bench_report: " << error.what() << "\n";

@@ -43,20 +43,26 @@ class OneReport : public benchmark::JSONReporter {
   bool has_context_ = false;
 };
 
+/// A regular expression of nothing but this name.
+std::string quoted(const std::string& name) {
+  static const std::regex special(R"([.+*?^$(){}|\[\]\\])");
+  return std::regex_replace(name, special, R"(\$&)");
+}
+
 /// Cell after cell: with random interleaving, what is compared is measured within seconds, and not
 /// minutes apart. A shared machine runs faster and slower from one to the other.
 void run_by_cell(std::ostream& json) {
   using namespace tokennorm;
   const std::string filter = benchmark::GetBenchmarkFilter();
   const std::regex wanted(filter.empty() ? "." : filter);
-  std::vector<std::pair<std::string, std::string>> cells;  // name, names of the contestants
+  std::vector<std::pair<std::string, std::string>> cells;  // name, contestants
   for (const std::string& name : bench::registered_names) {
     if (!std::regex_search(name, wanted)) continue;
     const std::string cell = name.substr(0, name.rfind('/'));
     if (cells.empty() || cells.back().first != cell) {
-      cells.emplace_back(cell, name);
+      cells.emplace_back(cell, quoted(name));
     } else {
-      cells.back().second += "|" + name;
+      cells.back().second += "|" + quoted(name);
     }
   }
   if (cells.empty()) throw std::runtime_error("no benchmark matches " + filter);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A unit that includes everything and calls one norm and one block: bench/compile_time.sh
+// A unit that includes everything and runs one norm and one block: bench/compile_time.sh
 #include <tokennorm/tokennorm.hpp>
 
 using Tokens = tokennorm::TokenMatrix<float>;
