@@ -100,6 +100,13 @@ struct RowStages {
   }
   /// The same of narrow rows, once their pivots are taken.
   TOKENNORM_INLINE void take_narrow_sums(Index t, SumsOfRows<A, N>& sums) const {
+    if (N > 1 && call.channels > narrow_channels<A>) {
+      SumsOfRows<A, N> in_memory = sums;
+      Level::call(GroupSumsTask<Call::centred, A, N, Row<const S>>{rows(t), call.counted(),
+                                                                   in_memory});
+      sums = in_memory;
+      return;
+    }
     sums_together<Level, Call::centred, A>(rows(t), sums.pivots, call.counted(), sums.sums,
                                            sums.squares);
   }
@@ -174,7 +181,7 @@ TOKENNORM_INLINE void RowTask<Call>::run() const {
   Moments<A, 1> moments;
   if (statistics == nullptr) [[likely]] {
     SumsOfRows<A, 1> sums;
-    if (!Level::is_for_speed || call.channels <= narrow_channels<Level, A>) {
+    if (!Level::is_for_speed || call.channels <= narrow_channels<A>) {
       stages.take_narrow_pivots(row, sums.pivots);
       stages.take_narrow_sums(row, sums);
     } else if constexpr (Level::is_for_speed) {
@@ -302,11 +309,14 @@ void run_rows(const Call& call, const Operand<typename Call::Normalized>& normal
               Index end) noexcept {
   using A = typename Call::Arithmetic;
   const bool is_for_speed = level_is_for_speed();
-  if (is_for_speed && call.channels > narrow_vectors * vector_bytes() / int{sizeof(A)}) {
+  const bool go_in_fours =
+      is_for_speed && normalized.token_stride != 0 &&
+      (call.channels <= narrow_channels<A> ? !is_too_far_for_fours(call) : is_grouped(call));
+  if (is_for_speed && !go_in_fours && call.channels > narrow_channels<A>) {
     return dispatch_for_speed(RowsTask<Call>{call, normalized, memory_policy(call), begin, end});
   }
   Index alone = begin;
-  if (is_for_speed && normalized.token_stride != 0 && !is_too_far_for_fours(call)) {
+  if (go_in_fours) {
     alone = end - (end - begin) % rows_together;
     if (begin < alone) dispatch_for_speed(FoursTask<Call>{call, normalized, begin, alone});
   }

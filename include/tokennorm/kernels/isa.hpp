@@ -172,8 +172,7 @@ struct Avx512 {
 };
 #endif
 
-/// Bytes of a vector at the chosen level, and whether the kernels there are made for speed.
-inline int vector_bytes() { return 16 << static_cast<int>(isa()); }
+/// Whether the kernels at the chosen level are made for speed.
 inline bool level_is_for_speed() { return Baseline::is_for_speed || isa() != Isa::baseline; }
 
 /// Runs the task at the chosen level; one that is only for speed is not compiled for a baseline

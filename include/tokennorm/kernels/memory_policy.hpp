@@ -3,7 +3,7 @@
 /// on it.
 #pragma once
 
-#include "tokennorm/kernels/arguments.hpp"
+#include "tokennorm/kernels/sums.hpp"
 #include "tokennorm/kernels/steering.hpp"
 
 #include <algorithm>
@@ -94,6 +94,12 @@ TOKENNORM_INLINE bool keeps_sums(const Call& call) {
       std::is_same_v<typename Call::Normalized, typename Call::Arithmetic>;
   return !results_stay_at_hand(call) &&
          (sum == nullptr || (are_streamed && !is_in(sum, call.x) && !is_in(sum, call.residual)));
+}
+
+/// Whether rows that are not narrow go in fours: results and what they are made from are in L2.
+template <class Call>
+TOKENNORM_INLINE bool is_grouped(const Call& call) {
+  return call.channels <= grouped_channels<typename Call::Arithmetic> && result_bytes(call) <= mib;
 }
 
 /// Whether narrow rows go one by one: prefetchers lose track of what goes on in so many places.

@@ -306,6 +306,28 @@ struct ReviseRowTask {
   }
 };
 
+template <class A, int N>
+struct SumsOfRows;
+
+/// The sums of a group of rows, one row after the other, in a function of its own.
+template <bool Centred, class A, int N, class Source>
+struct GroupSumsTask {
+  Group<Source, N> rows;
+  Index n;
+  SumsOfRows<A, N>& to;  // about its pivots
+
+  template <class Level>
+  TOKENNORM_INLINE void run() const {
+    for (int r = 0; r < N; ++r) {
+      Idle idle;
+      const RowSums<Level, Centred, A> row(rows.row[r], Absent{}, Prefetch{}, to.pivots[r], n,
+                                           idle);
+      if constexpr (Centred) to.sums[r] = row.sum().sum();
+      to.squares[r] = row.sum_of_squares().sum();
+    }
+  }
+};
+
 /// Where the caller wants them, the statistics of tokens from `token` on.
 template <class A, int N, class Norm>
 TOKENNORM_INLINE void store_statistics(const Norm& norm, const Moments<A, N>& moments, Index token,

@@ -88,35 +88,6 @@ TOKENNORM_INLINE void write_sums(const RowTotal<A, W> (&totals)[N], PreciseSum<A
   }
 }
 
-/// The lanes of a vector, summed up precisely; in the order of sums_of_four.
-template <int W>
-TOKENNORM_INLINE double precise_sum(const Lanes<float, W>& v) {
-  if constexpr (W == 16) {
-    const auto halves = lower_half(v) + upper_half(v);
-    return horizontal_sum(convert<double>(lower_half(halves) + upper_half(halves)));
-  } else {
-    return horizontal_sum(convert<double>(lower_half(v)) + convert<double>(upper_half(v)));
-  }
-}
-template <int W>
-TOKENNORM_INLINE Pair precise_sum(const Lanes<double, W>& v) {
-  return horizontal_sum(Pairs<W>{v, Lanes<double, W>(0.0)});
-}
-
-/// The same of a vector of each of some rows.
-template <class A, int W, std::size_t N>
-TOKENNORM_INLINE void precise_sums(const Lanes<A, W> (&v)[N], PreciseSum<A>* to) {
-  if constexpr (int{N} != rows_together) {
-    for (std::size_t r = 0; r < N; ++r) to[r] = precise_sum(v[r]);
-  } else if constexpr (std::is_same_v<A, float>) {
-    sums_of_four(v, to);
-  } else {
-    const Lanes<A, W> none(A(0));
-    const Pairs<W> pairs[] = {{v[0], none}, {v[1], none}, {v[2], none}, {v[3], none}};
-    sums_of_four(pairs, to);
-  }
-}
-
 /// A pivot is the mean of so many values: with half as many, one row of ordinary data in fifty
 /// would need a second sweep, with these one in a thousand.
 inline constexpr Index pivot_values = 32;
@@ -147,11 +118,15 @@ TOKENNORM_INLINE void first_means(const Group<Source, N>& source, Index channels
 inline constexpr int accumulators = 4;
 inline constexpr Index vectors_per_fold = 4;  // for each accumulator
 
-/// Narrow rows, of up to so many vectors, are swept together, four at once, each into one
-/// accumulator at a time.
-inline constexpr Index narrow_vectors = 16;  // two blocks of sums_together
-template <class Level, class A>
-inline constexpr Index narrow_channels = narrow_vectors* Level::template lanes<A>;
+/// Narrow rows are swept together, four at once, each into one accumulator at a time.
+template <class A>
+inline constexpr Index narrow_channels = Index{512} / Index{sizeof(A)};
+
+/// Rows of up to so many channels are swept one by one, but four of them are finished and
+/// normalized together where they are near. (Measured, with lanes of 32 and of 64 bytes: the
+/// results of longer ones are better written in turn with the sums of the next row.)
+template <class A>
+inline constexpr Index grouped_channels = Index{1792} / Index{sizeof(A)};
 
 /// Nothing to do meanwhile.
 struct Idle {
@@ -239,7 +214,8 @@ TOKENNORM_INLINE void sums_together(const Group<Source, N> source, const A* pivo
                                     PreciseSum<A>* sums, PreciseSum<A>* squares) {
   constexpr int width = Level::template lanes<A>;
   using V = Lanes<A, width>;
-  Array<V, N> pivot, sum, square;
+  Array<V, N> pivot;
+  Array<RowTotal<A, width>, N> total, total_square;
   TOKENNORM_UNROLL
   for (int r = 0; r < N; ++r) {
     if constexpr (Centred && N > 1) {
@@ -249,20 +225,14 @@ TOKENNORM_INLINE void sums_together(const Group<Source, N> source, const A* pivo
     } else if constexpr (Centred) {
       pivot[r] = V(pivots[r]);
     }
-    sum[r] = square[r] = V(A(0));
   }
-  // Added up for itself, a block has less rounding error. Two of them may be added up in the
-  // arithmetic type, more in a wider one.
-  constexpr Index block = narrow_vectors / 2 * width;
-  using BlockSum = std::conditional_t<Level::is_for_speed, V, RowTotal<A, width>>;
-  Array<BlockSum, N> sum_before, square_before;
-  if constexpr (Level::is_for_speed) {
+  constexpr Index block = 8 * width;
+  for (Index from = 0; from < n; from += block) {
+    Array<V, N> sum, square;
     TOKENNORM_UNROLL
-    for (int r = 0; r < N; ++r) sum_before[r] = square_before[r] = V(A(0));
-  }
-  for (Index from = 0, to = block;; from = to, to += block) {
+    for (int r = 0; r < N; ++r) sum[r] = square[r] = V(A(0));
     for_each_vector<width>(
-        from, std::min(n, to), [&](Index c, auto lanes) __attribute__((always_inline)) {
+        from, std::min(n, from + block), [&](Index c, auto lanes) __attribute__((always_inline)) {
           Array<V, N> x;
           TOKENNORM_UNROLL
           for (int r = 0; r < N; ++r) x[r] = get<A, width>(source.row[r], c, lanes);
@@ -272,34 +242,14 @@ TOKENNORM_INLINE void sums_together(const Group<Source, N> source, const A* pivo
             RowSums<Level, Centred, A>::accumulate(x[r], sum[r], square[r]);
           }
         });
-    if (Level::is_for_speed && to >= n) break;
     TOKENNORM_UNROLL
     for (int r = 0; r < N; ++r) {
-      if constexpr (Level::is_for_speed) {
-        sum_before[r] = sum[r];
-        square_before[r] = square[r];
-      } else {
-        if constexpr (Centred) sum_before[r].add(sum[r]);
-        square_before[r].add(square[r]);
-      }
-      sum[r] = square[r] = V(A(0));
+      if constexpr (Centred) total[r].add(sum[r]);
+      total_square[r].add(square[r]);
     }
-    if (to >= n) break;
   }
-  if constexpr (!Level::is_for_speed) {
-    if constexpr (Centred) write_sums(sum_before, sums);
-    write_sums(square_before, squares);
-  } else {
-    if (n > block) {
-      TOKENNORM_UNROLL
-      for (int r = 0; r < N; ++r) {
-        if constexpr (Centred) sum[r] += sum_before[r];
-        square[r] += square_before[r];
-      }
-    }
-    if constexpr (Centred) precise_sums(sum, sums);
-    precise_sums(square, squares);
-  }
+  if constexpr (Centred) write_sums(total, sums);
+  write_sums(total_square, squares);
 }
 
 }  // namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH
