@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/// The kernels of float, compiled once for a program instead of in each of its units.
+/// The kernels compiled once for a program, instead of in each of its units.
 ///
 ///     target_link_libraries(app PRIVATE tokennorm::compiled_kernels)
 ///
@@ -12,12 +12,15 @@
 ///     c++ -std=c++20 -O2 -DTOKENNORM_COMPILED_KERNELS -c app.cpp
 ///
 /// The others then leave to the linker what stands below: what LayerNorm and RMSNorm of float call
-/// on matrices of dynamic size, and their placements, in inference and in training. The rest they
-/// compile for themselves as ever: other scalars, a compile-time number of channels.
+/// on matrices of float of dynamic size, and their placements, in inference and in training. The
+/// rest they compile for themselves as ever: mixed scalars, a compile-time number of channels.
 ///
-/// So does a unit built with flags that change the kernels: -march or -mavx for AVX and above,
-/// -ffast-math, TOKENNORM_MAX_ISA. The compiled ones are those of a plain build: they choose the
-/// instruction set when they run.
+/// More scalars are one flag each, in all units, kernels.cpp too: TOKENNORM_COMPILED_BFLOAT16,
+/// TOKENNORM_COMPILED_HALF, TOKENNORM_COMPILED_DOUBLE.
+///
+/// A unit built with flags that change the kernels compiles its own too: -march or -mavx for AVX
+/// and above, -ffast-math, TOKENNORM_MAX_ISA. The compiled ones are those of a plain build: they
+/// choose the instruction set when they run.
 #pragma once
 
 #include "tokennorm/kernels/backward_columns.hpp"
@@ -35,18 +38,23 @@
 #define TOKENNORM_PLAIN_BUILD 0
 #endif
 
-#if defined(TOKENNORM_DEFINE_KERNELS) && !TOKENNORM_PLAIN_BUILD
+#if defined(TOKENNORM_DEFINE_KERNELS)
+#if !TOKENNORM_PLAIN_BUILD
 #error "tokennorm: compiled kernels are built without -mavx, -march, -ffast-math, TOKENNORM_MAX_ISA"
 #endif
-
-#if defined(TOKENNORM_DEFINE_KERNELS) || \
-    (defined(TOKENNORM_COMPILED_KERNELS) && TOKENNORM_PLAIN_BUILD)
-
-#if defined(TOKENNORM_DEFINE_KERNELS)
 #define TOKENNORM_COMPILED template
 #else
 #define TOKENNORM_COMPILED extern template
 #endif
+
+#if !defined(TOKENNORM_COMPILED_FLOAT) && \
+    (defined(TOKENNORM_DEFINE_KERNELS) || defined(TOKENNORM_COMPILED_KERNELS))
+#define TOKENNORM_COMPILED_FLOAT
+#endif
+
+#if TOKENNORM_PLAIN_BUILD &&                                                      \
+    (defined(TOKENNORM_COMPILED_FLOAT) || defined(TOKENNORM_COMPILED_BFLOAT16) || \
+     defined(TOKENNORM_COMPILED_HALF) || defined(TOKENNORM_COMPILED_DOUBLE))
 
 namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
 
@@ -56,77 +64,124 @@ static_assert(std::is_same_v<Index, std::ptrdiff_t>,
 
 namespace compiled {
 
-using Read = TokenView<const float>;
-using Written = TokenView<float>;
-using Sum = SumOfViews<float>;
+/// What kernels are given where tokens and parameters are of one scalar.
+template <class Scalar, bool Centred>
+struct Calls {
+  using A = Accumulator<Scalar>;
+  using Read = TokenView<const Scalar>;
+  using Written = TokenView<Scalar>;
+  using Unstored = NotStored<Scalar>;
+  using Added = AddedView<Scalar, A, Scalar, Scalar>;
+  using Sum = SumOfViews<Scalar>;
+  using Norm = NormArguments<Centred, Scalar, A>;
+  using Saved = NormArguments<Centred, Scalar, const A>;
 
-template <class Update, class Summed, class Streamed, class Normed, class Post, class Out,
-          class Pre>
-using Step =
-    ResidualStep<float, Eigen::Dynamic, Read, Update, Summed, Streamed, Normed, Post, Out, Pre>;
-template <class DY, class DSum, bool Centred>
-using Gradient = Backward<float, Eigen::Dynamic, Read, DY, DSum, Written,
-                          NormArguments<Centred, float, const float>>;
+  template <class Update, class Summed, class Normed, class Pre>
+  using Step =
+      ResidualStep<A, Eigen::Dynamic, Read, Update, Summed, Absent, Normed, Absent, Absent, Pre>;
+  template <class DY, class DSum>
+  using Gradient = Backward<A, Eigen::Dynamic, Read, DY, DSum, Written, Saved>;
 
-using Add = Step<Read, Written, Absent, Absent, Absent, Absent, Absent>;
+  // The steps with one norm, of which those with several are made.
+  using Add = Step<Read, Written, Absent, Absent>;
+  using Normalize = Step<Absent, Absent, Written, Norm>;
+  using NormalizeAdd = Step<Absent, Absent, Added, Norm>;
+  using AddNormalize = Step<Read, Written, Written, Norm>;
+  using AddUnstoredNormalize = Step<Read, Unstored, Written, Norm>;
 
-/// The steps with one norm, of which those with several are made.
-template <bool Centred>
-struct Steps {
-  using Norm = NormArguments<Centred, float, float>;
-  using Unstored = NotStored<float>;
-
-  using Added = AddedView<float, float, float, float>;
-
-  using Normalize = Step<Absent, Absent, Absent, Written, Absent, Absent, Norm>;
-  using NormalizeAdd = Step<Absent, Absent, Absent, Added, Absent, Absent, Norm>;
-  using AddNormalize = Step<Read, Written, Absent, Written, Absent, Absent, Norm>;
-  using AddUnstoredNormalize = Step<Read, Unstored, Absent, Written, Absent, Absent, Norm>;
-
-  using Backpropagate = Gradient<Read, Absent, Centred>;
-  using BackpropagateSum = Gradient<Read, Read, Centred>;
-  using BackpropagateOfSum = Gradient<Sum, Absent, Centred>;
-  using Saved = NormArguments<Centred, float, const float>;
+  using Backpropagate = Gradient<Read, Absent>;
+  using BackpropagateSum = Gradient<Read, Read>;
+  using BackpropagateOfSum = Gradient<Sum, Absent>;
 };
-using LayerNormSteps = Steps<true>;
-using RMSNormSteps = Steps<false>;
+template <class Scalar>
+using LayerNorm = Calls<Scalar, true>;
+template <class Scalar>
+using RMSNorm = Calls<Scalar, false>;
 
 }  // namespace compiled
 
-#define TOKENNORM_KERNEL(run, step) \
-  TOKENNORM_COMPILED void run(const compiled::step&, Index, Index) noexcept;
-#define TOKENNORM_PRECISE_SUMS(Steps, DY)                                                         \
-  TOKENNORM_COMPILED void take_precise_sums(const compiled::Read&, const compiled::DY&,           \
-                                            const compiled::Steps::Saved&, Index, Index, double*, \
-                                            double*, bool) noexcept;
-#define TOKENNORM_KERNELS(Steps)                                 \
-  TOKENNORM_PRECISE_SUMS(Steps, Read)                            \
-  TOKENNORM_PRECISE_SUMS(Steps, Sum)                             \
-  TOKENNORM_KERNEL(run_rows, Steps::Normalize)                   \
-  TOKENNORM_KERNEL(run_rows, Steps::NormalizeAdd)                \
-  TOKENNORM_KERNEL(run_rows, Steps::AddNormalize)                \
-  TOKENNORM_KERNEL(run_rows, Steps::AddUnstoredNormalize)        \
-  TOKENNORM_KERNEL(run_backward_rows, Steps::Backpropagate)      \
-  TOKENNORM_KERNEL(run_backward_rows, Steps::BackpropagateSum)   \
-  TOKENNORM_KERNEL(run_backward_rows, Steps::BackpropagateOfSum) \
-  TOKENNORM_KERNEL(run_columns, Steps::Normalize)                \
-  TOKENNORM_KERNEL(run_columns, Steps::AddNormalize)             \
-  TOKENNORM_KERNEL(run_columns, Steps::AddUnstoredNormalize)     \
-  TOKENNORM_KERNEL(run_backward_columns, Steps::Backpropagate)   \
-  TOKENNORM_KERNEL(run_backward_columns, Steps::BackpropagateSum)
+// The lists, each of which is a unit of tokennorm::compiled_kernels: see
+// cmake/compiled_kernels.cmake.
+#define TOKENNORM_KERNEL(run, Call) \
+  TOKENNORM_COMPILED void run(const compiled::Call&, Index, Index) noexcept;
 
-TOKENNORM_KERNEL(run_rows, Add)
-TOKENNORM_KERNELS(LayerNormSteps)
-TOKENNORM_KERNELS(RMSNormSteps)
-TOKENNORM_COMPILED void dispatch(const AddPartialsTask<float, float>&) noexcept;
+#define TOKENNORM_FORWARD_KERNELS(Norm, Scalar)                  \
+  TOKENNORM_KERNEL(run_rows, Norm<Scalar>::Normalize)            \
+  TOKENNORM_KERNEL(run_rows, Norm<Scalar>::NormalizeAdd)         \
+  TOKENNORM_KERNEL(run_rows, Norm<Scalar>::AddNormalize)         \
+  TOKENNORM_KERNEL(run_rows, Norm<Scalar>::AddUnstoredNormalize) \
+  TOKENNORM_KERNEL(run_columns, Norm<Scalar>::Normalize)         \
+  TOKENNORM_KERNEL(run_columns, Norm<Scalar>::AddNormalize)      \
+  TOKENNORM_KERNEL(run_columns, Norm<Scalar>::AddUnstoredNormalize)
+
+#define TOKENNORM_BACKWARD_KERNELS(Norm, Scalar)                        \
+  TOKENNORM_KERNEL(run_backward_rows, Norm<Scalar>::Backpropagate)      \
+  TOKENNORM_KERNEL(run_backward_rows, Norm<Scalar>::BackpropagateSum)   \
+  TOKENNORM_KERNEL(run_backward_rows, Norm<Scalar>::BackpropagateOfSum) \
+  TOKENNORM_KERNEL(run_backward_columns, Norm<Scalar>::Backpropagate)   \
+  TOKENNORM_KERNEL(run_backward_columns, Norm<Scalar>::BackpropagateSum)
+
+// What is left, and small: sums without a norm; where the arithmetic is float, gradients whose sums
+// float does not hold; and for each type of arithmetic, partial sums of gradients.
+#define TOKENNORM_SUM_KERNELS(Scalar) TOKENNORM_KERNEL(run_rows, LayerNorm<Scalar>::Add)
+
+#define TOKENNORM_PRECISE_SUMS(Norm, DY)                                                           \
+  TOKENNORM_COMPILED void take_precise_sums(                                                       \
+      const compiled::Norm::Read&, const compiled::Norm::DY&, const compiled::Norm::Saved&, Index, \
+      Index, double*, double*, bool) noexcept;
+#define TOKENNORM_PRECISE_KERNELS(Scalar)         \
+  TOKENNORM_PRECISE_SUMS(LayerNorm<Scalar>, Read) \
+  TOKENNORM_PRECISE_SUMS(LayerNorm<Scalar>, Sum)  \
+  TOKENNORM_PRECISE_SUMS(RMSNorm<Scalar>, Read)   \
+  TOKENNORM_PRECISE_SUMS(RMSNorm<Scalar>, Sum)
+
+#define TOKENNORM_GRADIENT_KERNELS(A) \
+  TOKENNORM_COMPILED void dispatch(const AddPartialsTask<A, A>&) noexcept;
+
+#define TOKENNORM_KERNELS(Scalar)               \
+  TOKENNORM_SUM_KERNELS(Scalar)                 \
+  TOKENNORM_FORWARD_KERNELS(LayerNorm, Scalar)  \
+  TOKENNORM_FORWARD_KERNELS(RMSNorm, Scalar)    \
+  TOKENNORM_BACKWARD_KERNELS(LayerNorm, Scalar) \
+  TOKENNORM_BACKWARD_KERNELS(RMSNorm, Scalar)
+
+#if defined(TOKENNORM_DEFINE_ONLY)
+TOKENNORM_DEFINE_ONLY
+#else
+#if defined(TOKENNORM_COMPILED_FLOAT)
+TOKENNORM_KERNELS(float)
+TOKENNORM_PRECISE_KERNELS(float)
+#endif
+#if defined(TOKENNORM_COMPILED_BFLOAT16)
+TOKENNORM_KERNELS(Eigen::bfloat16)
+TOKENNORM_PRECISE_KERNELS(Eigen::bfloat16)
+#endif
+#if defined(TOKENNORM_COMPILED_HALF)
+TOKENNORM_KERNELS(Eigen::half)
+TOKENNORM_PRECISE_KERNELS(Eigen::half)
+#endif
+#if defined(TOKENNORM_COMPILED_FLOAT) || defined(TOKENNORM_COMPILED_BFLOAT16) || \
+    defined(TOKENNORM_COMPILED_HALF)
+TOKENNORM_GRADIENT_KERNELS(float)
+#endif
+#if defined(TOKENNORM_COMPILED_DOUBLE)
+TOKENNORM_KERNELS(double)
+TOKENNORM_GRADIENT_KERNELS(double)
+#endif
+#endif
 
 #undef TOKENNORM_KERNELS
+#undef TOKENNORM_GRADIENT_KERNELS
+#undef TOKENNORM_PRECISE_KERNELS
 #undef TOKENNORM_PRECISE_SUMS
+#undef TOKENNORM_SUM_KERNELS
+#undef TOKENNORM_BACKWARD_KERNELS
+#undef TOKENNORM_FORWARD_KERNELS
 #undef TOKENNORM_KERNEL
-#undef TOKENNORM_COMPILED
 
 }  // namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH
 
 #endif
 
+#undef TOKENNORM_COMPILED
 #undef TOKENNORM_PLAIN_BUILD
