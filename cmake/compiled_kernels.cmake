@@ -3,6 +3,7 @@
 # package, which has no library in it: the source of the kernels are the headers.
 #
 #   set(TOKENNORM_COMPILED_SCALARS float bfloat16 half double)   # before; float where it is not set
+#   set(TOKENNORM_COMPILED_MAX_ISA 1)                            # for units with -DTOKENNORM_MAX_ISA=1
 if(TARGET tokennorm::compiled_kernels OR NOT CMAKE_CXX_COMPILER_LOADED)
   return()
 endif()
@@ -68,6 +69,12 @@ target_compile_options(tokennorm_compiled_kernels PRIVATE
   -O2 -fno-fast-math -UTOKENNORM_MAX_ISA $<$<CONFIG:Debug,RelWithDebInfo>:-g1>)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
   target_compile_options(tokennorm_compiled_kernels PRIVATE -march=x86-64 -mno-avx)
+endif()
+if(DEFINED TOKENNORM_COMPILED_MAX_ISA)
+  target_compile_definitions(tokennorm_compiled_kernels
+    PUBLIC TOKENNORM_COMPILED_MAX_ISA=${TOKENNORM_COMPILED_MAX_ISA})
+  target_compile_options(tokennorm_compiled_kernels
+    PRIVATE -DTOKENNORM_MAX_ISA=${TOKENNORM_COMPILED_MAX_ISA})
 endif()
 set_target_properties(tokennorm_compiled_kernels PROPERTIES
   POSITION_INDEPENDENT_CODE ON

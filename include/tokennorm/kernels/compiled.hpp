@@ -20,7 +20,8 @@
 ///
 /// A unit built with flags that change the kernels compiles its own too: -march or -mavx for AVX
 /// and above, -ffast-math, TOKENNORM_MAX_ISA. The compiled ones are those of a plain build: they
-/// choose the instruction set when they run.
+/// choose the instruction set when they run. (Unless TOKENNORM_COMPILED_MAX_ISA says that they,
+/// too, have this TOKENNORM_MAX_ISA, in all units.)
 #pragma once
 
 #include "tokennorm/kernels/backward_columns.hpp"
@@ -32,7 +33,10 @@
 #include <cstddef>
 #include <type_traits>
 
-#if !defined(__FAST_MATH__) && !defined(__AVX__) && TOKENNORM_MAX_ISA == 2
+#ifndef TOKENNORM_COMPILED_MAX_ISA
+#define TOKENNORM_COMPILED_MAX_ISA 2
+#endif
+#if !defined(__FAST_MATH__) && !defined(__AVX__) && TOKENNORM_MAX_ISA == TOKENNORM_COMPILED_MAX_ISA
 #define TOKENNORM_PLAIN_BUILD 1
 #else
 #define TOKENNORM_PLAIN_BUILD 0
