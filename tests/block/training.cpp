@@ -33,7 +33,7 @@ Gradients gradients_of(Block& block) {
 template <class Placement>
 class Training : public ::testing::Test {
  protected:
-  static auto make(Index channels) { return Placement::template make<double>(channels); }
+  static auto make(Index c) { return Placement::template make<double>(c); }
 
   static constexpr Index channels = 5;
   decltype(make(channels)) block_ = make(channels);
