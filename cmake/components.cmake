@@ -33,28 +33,3 @@ add_component(safetensors nlohmann_json::nlohmann_json
   checkpoint/safetensors.hpp
   checkpoint/safetensors_header.hpp
   checkpoint/shard_index.hpp)
-
-# The kernels of float as a static library, for programs of many units: built where something links
-# it. Plain and optimized whatever the flags of the project: it chooses the instruction set when it
-# runs.
-set(compiled_kernels "${PROJECT_BINARY_DIR}/compiled_kernels.cpp")
-file(CONFIGURE OUTPUT "${compiled_kernels}" CONTENT
-"#define TOKENNORM_DEFINE_KERNELS
-#include <tokennorm/kernels/compiled.hpp>
-")
-add_library(tokennorm_compiled_kernels STATIC "${compiled_kernels}")
-add_library(tokennorm::compiled_kernels ALIAS tokennorm_compiled_kernels)
-target_link_libraries(tokennorm_compiled_kernels PUBLIC tokennorm)
-target_compile_definitions(tokennorm_compiled_kernels INTERFACE TOKENNORM_COMPILED_KERNELS)
-target_compile_options(tokennorm_compiled_kernels PRIVATE -O2 -fno-fast-math -UTOKENNORM_MAX_ISA)
-if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
-  target_compile_options(tokennorm_compiled_kernels PRIVATE -march=x86-64 -mno-avx)
-endif()
-set_target_properties(tokennorm_compiled_kernels PROPERTIES
-  EXPORT_NAME compiled_kernels
-  POSITION_INDEPENDENT_CODE ON)
-if(TOKENNORM_INSTALL AND TOKENNORM_INSTALL_COMPILED_KERNELS)
-  list(APPEND tokennorm_components compiled_kernels)
-else()
-  set_target_properties(tokennorm_compiled_kernels PROPERTIES EXCLUDE_FROM_ALL TRUE)
-endif()

@@ -1,13 +1,7 @@
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
-# Under share/, whatever the architecture; only the compiled kernels, where they are asked for, are
-# of one.
-set(package_dir ${CMAKE_INSTALL_DATADIR}/cmake/tokennorm)
-set(architecture ARCH_INDEPENDENT)
-if(TOKENNORM_INSTALL_COMPILED_KERNELS)
-  set(architecture)
-endif()
+set(package_dir ${CMAKE_INSTALL_DATADIR}/cmake/tokennorm) # whatever the architecture
 
 install(TARGETS tokennorm EXPORT tokennorm-targets FILE_SET HEADERS)
 install(EXPORT tokennorm-targets NAMESPACE tokennorm:: DESTINATION ${package_dir})
@@ -21,11 +15,12 @@ configure_package_config_file(cmake/tokennorm-config.cmake.in tokennorm-config.c
   INSTALL_DESTINATION ${package_dir}
   NO_SET_AND_CHECK_MACRO)
 write_basic_package_version_file(tokennorm-config-version.cmake
-  COMPATIBILITY SameMinorVersion ${architecture})
+  COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
 install(
   FILES
     "${PROJECT_BINARY_DIR}/tokennorm-config.cmake"
     "${PROJECT_BINARY_DIR}/tokennorm-config-version.cmake"
+    cmake/compiled_kernels.cmake
   DESTINATION ${package_dir})
 
 configure_file(cmake/tokennorm.pc.in tokennorm.pc @ONLY)

@@ -9,6 +9,10 @@ set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 build=${BUILD_DIR:-$root/build-tests}
 
+# Where it was last measured, from a clean clone without a compiler cache.
+last_took="? s on ? (date: ?)"
+echo "tokennorm: all of this took $last_took" >&2
+
 . "$root/cmake/prepare.sh"
 install_packages g++ cmake ninja=ninja-build ccache pkg-config libeigen3-dev libgtest-dev \
   libcli11-dev nlohmann-json3-dev gnuplot=gnuplot-nox

@@ -21,7 +21,7 @@ X unchanged(const X& n) {
 /// h ← x + N₂(f(N₁(x))), y = h + N₄(f(N₃(h)))
 template <class Post, class Pre, class X, class F = X (*)(const X&)>
 void expect_bits_of_single_steps(const Post& post, const Pre& pre, const X& x, F f = unchanged<X>) {
-  const LayerNorm<float> plain(x.cols());
+  const LayerNorm<typename X::Scalar> plain(x.cols());
   const SandwichLN block(plain, f, post, pre, f, plain);
   const X h = x + post(f(plain(x)));
   const X y = h + plain(f(pre(h)));
@@ -73,7 +73,8 @@ TEST(FusedBits, UpdatesOfWhichSomeNeedTheWiderType) {
 TEST(FusedBits, Bfloat16) {
   for (const Index channels : {5, 64, 103, 300, 700}) {
     const auto x = random_normal<TokenMatrix<Eigen::bfloat16>>({67, channels}, Seed{7304}, 1, 2);
-    expect_bits_of_single_steps(LayerNorm<float>(channels), RMSNorm<float>(channels), x);
+    expect_bits_of_single_steps(LayerNorm<Eigen::bfloat16>(channels),
+                                RMSNorm<Eigen::bfloat16>(channels), x);
   }
 }
 
@@ -92,8 +93,8 @@ TYPED_TEST(FusedBitsOf, ATokenAloneHasTheBitsThatItHasInABatch) {
   for (const Index channels : {1, 5, 16, 64, 103, 129, 300, 700}) {
     Tokens x = random_normal<Tokens>({7, channels}, Seed{7305}, 1, 2);
     x(2, 0) = TypeParam(1e30f);
-    const LayerNorm<float> first(channels);
-    const RMSNorm<float> second(channels);
+    const LayerNorm<TypeParam> first(channels);
+    const RMSNorm<TypeParam> second(channels);
     const auto f = unchanged<Tokens>;
     expect_bits_of_the_batch(PreLN(first, f, second, f), x);
     expect_bits_of_the_batch(PostLN(f, first, f, second), x);

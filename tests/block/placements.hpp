@@ -1,99 +1,18 @@
 // SPDX-License-Identifier: MIT
-// Every placement behind one interface, so that each is compiled once for all tests. The sublayers
-// are a CausalMean and a Linear; LayerNorm and RMSNorm stand mixed.
+// Every placement, for typed tests. The sublayers are a CausalMean and a Linear; LayerNorm and
+// RMSNorm stand mixed.
 #pragma once
 
 #include "../norm/norm_kinds.hpp"
-#include "executors.hpp"
 #include "sublayers.hpp"
-#include <tokennorm/block/residual_stream.hpp>
+#include <tokennorm/block/stack.hpp>
 
 #include <gtest/gtest.h>
 
-#include <functional>
-#include <memory>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
 namespace tokennorm::test {
-
-template <class Scalar>
-class TestBlock {
- public:
-  using Tokens = TokenMatrix<Scalar>;
-  using VectorMap = Eigen::Map<Eigen::Matrix<Scalar, Eigen::Dynamic, 1>>;
-  using Visitor = std::function<void(const std::string&, VectorMap value, VectorMap gradient)>;
-
-  virtual ~TestBlock() = default;
-  virtual std::unique_ptr<TestBlock> clone() const = 0;
-  /// *this = other, which is of the same placement.
-  virtual void assign(const TestBlock& other) = 0;
-
-  virtual Tokens operator()(const Tokens& x) const = 0;
-  virtual void operator()(const Tokens& x, Tokens& y, Workspace<Scalar>& workspace) const = 0;
-  virtual void operator()(const Tokens& x, Tokens& y, Workspace<Scalar>& workspace,
-                          const TestExecutor& executor) const = 0;
-  virtual ExactMatrix exact(const ExactMatrix& x) const = 0;
-  virtual Tokens step_by_step(const Tokens& x) const = 0;
-
-  /// Training is compiled for double alone.
-  virtual Tokens forward(const Tokens& x) = 0;
-  virtual Tokens backward(const Tokens& dy) = 0;
-  virtual Tokens forward(const Tokens& x, const TestExecutor& executor) = 0;
-  virtual Tokens backward(const Tokens& dy, const TestExecutor& executor) = 0;
-  virtual void visit_parameters(const Visitor& visitor) = 0;
-  virtual void zero_gradients() = 0;
-};
-
-inline const std::vector<std::string>& placement_names() {
-  static const std::vector<std::string> names = {"PreLNResidual",
-                                                 "PostLNResidual",
-                                                 "SandwichLNResidual",
-                                                 "PreLN",
-                                                 "StackOfPreLN",
-                                                 "StackOfPreLNWithoutNorms",
-                                                 "PostLN",
-                                                 "StackOfPostLN",
-                                                 "SandwichLN",
-                                                 "StackOfSandwichLN"};
-  return names;
-}
-
-/// What a file does not know it leaves null.
-template <class Scalar>
-std::unique_ptr<TestBlock<Scalar>> make_residual(const std::string& placement, Index channels);
-template <class Scalar>
-std::unique_ptr<TestBlock<Scalar>> make_pre_ln(const std::string& placement, Index channels);
-template <class Scalar>
-std::unique_ptr<TestBlock<Scalar>> make_post_ln(const std::string& placement, Index channels);
-template <class Scalar>
-std::unique_ptr<TestBlock<Scalar>> make_sandwich_ln(const std::string& placement, Index channels);
-
-template <class Scalar>
-std::unique_ptr<TestBlock<Scalar>> make_block(const std::string& placement, Index channels) {
-  for (auto* const make :
-       {make_residual<Scalar>, make_pre_ln<Scalar>, make_post_ln<Scalar>, make_sandwich_ln<Scalar>})
-    if (auto block = make(placement, channels)) return block;
-  throw std::invalid_argument("no placement is called " + placement);
-}
-
-/// A test of every placement.
-class Placements : public ::testing::TestWithParam<std::string> {
- protected:
-  template <class Scalar = double>
-  static std::unique_ptr<TestBlock<Scalar>> make(Index channels) {
-    return make_block<Scalar>(GetParam(), channels);
-  }
-};
-
-/// Names a test after its placement.
-inline std::string placement_of(const ::testing::TestParamInfo<std::string>& test) {
-  return test.param;
-}
-
-#define TOKENNORM_TEST_EVERY_PLACEMENT(suite) \
-  INSTANTIATE_TEST_SUITE_P(Every, suite, ::testing::ValuesIn(placement_names()), placement_of)
 
 /// Norms with random parameters.
 template <class Scalar>
@@ -111,5 +30,112 @@ RMSNorm<Scalar> offset_norm(Index channels, Seed seed) {
   options.scale_offset = 1;
   return random_norm<Case<RMSKind, Scalar>>(channels, seed, options);
 }
+
+struct PreLNResidualPlacement {
+  static constexpr const char* name = "PreLNResidual";
+  template <class S>
+  static auto make(Index c) {
+    return PreLNResidual(layer_norm<S>(c, {1}), CausalMean<S>(c, {2}));
+  }
+};
+
+struct PostLNResidualPlacement {
+  static constexpr const char* name = "PostLNResidual";
+  template <class S>
+  static auto make(Index c) {
+    return PostLNResidual(CausalMean<S>(c, {3}), rms_norm<S>(c, {4}));
+  }
+};
+
+struct SandwichLNResidualPlacement {
+  static constexpr const char* name = "SandwichLNResidual";
+  template <class S>
+  static auto make(Index c) {
+    return SandwichLNResidual(layer_norm<S>(c, {5}), CausalMean<S>(c, {6}), offset_norm<S>(c, {7}));
+  }
+};
+
+struct PreLNPlacement {
+  static constexpr const char* name = "PreLN";
+  template <class S>
+  static auto make(Index c, std::uint64_t seed = 10) {
+    return PreLN(layer_norm<S>(c, {seed}), CausalMean<S>(c, {seed + 1}), rms_norm<S>(c, {seed + 2}),
+                 Linear<S>(c, {seed + 3}));
+  }
+};
+
+struct PostLNPlacement {
+  static constexpr const char* name = "PostLN";
+  template <class S>
+  static auto make(Index c, std::uint64_t seed = 110) {
+    return PostLN(CausalMean<S>(c, {seed}), layer_norm<S>(c, {seed + 1}), Linear<S>(c, {seed + 2}),
+                  rms_norm<S>(c, {seed + 3}));
+  }
+};
+
+struct SandwichLNPlacement {
+  static constexpr const char* name = "SandwichLN";
+  template <class S>
+  static auto make(Index c, std::uint64_t seed = 210) {
+    return SandwichLN(rms_norm<S>(c, {seed}), CausalMean<S>(c, {seed + 1}),
+                      offset_norm<S>(c, {seed + 2}), layer_norm<S>(c, {seed + 3}),
+                      Linear<S>(c, {seed + 4}), layer_norm<S>(c, {seed + 5}));
+  }
+};
+
+struct StackOfPreLNPlacement {
+  static constexpr const char* name = "StackOfPreLN";
+  template <class S>
+  static auto blocks(Index c) {
+    return std::vector{PreLNPlacement::make<S>(c, 20), PreLNPlacement::make<S>(c, 30),
+                       PreLNPlacement::make<S>(c, 40)};
+  }
+  template <class S>
+  static auto make(Index c) {
+    return Stack(layer_norm<S>(c, {51}), blocks<S>(c), rms_norm<S>(c, {52}));
+  }
+};
+
+struct StackOfPreLNWithoutNormsPlacement {
+  static constexpr const char* name = "StackOfPreLNWithoutNorms";
+  template <class S>
+  static auto make(Index c) {
+    return Stack(NoNorm{}, StackOfPreLNPlacement::blocks<S>(c), NoNorm{});
+  }
+};
+
+struct StackOfPostLNPlacement {
+  static constexpr const char* name = "StackOfPostLN";
+  template <class S>
+  static auto make(Index c) {
+    return Stack(layer_norm<S>(c, {121}),
+                 std::vector{PostLNPlacement::make<S>(c, 130), PostLNPlacement::make<S>(c, 140)},
+                 NoNorm{});
+  }
+};
+
+struct StackOfSandwichLNPlacement {
+  static constexpr const char* name = "StackOfSandwichLN";
+  template <class S>
+  static auto make(Index c) {
+    return Stack(
+        NoNorm{},
+        std::vector{SandwichLNPlacement::make<S>(c, 220), SandwichLNPlacement::make<S>(c, 230)},
+        rms_norm<S>(c, {241}));
+  }
+};
+
+using AllPlacements =
+    ::testing::Types<PreLNResidualPlacement, PostLNResidualPlacement, SandwichLNResidualPlacement,
+                     PreLNPlacement, StackOfPreLNPlacement, StackOfPreLNWithoutNormsPlacement,
+                     PostLNPlacement, StackOfPostLNPlacement, SandwichLNPlacement,
+                     StackOfSandwichLNPlacement>;
+
+struct PlacementName {
+  template <class Placement>
+  static std::string GetName(int) {
+    return Placement::name;
+  }
+};
 
 }  // namespace tokennorm::test

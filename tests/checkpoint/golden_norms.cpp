@@ -13,7 +13,7 @@
 //
 // and y and dx of half and bfloat16 are rounded once more. PyTorch forms x̂ as x·rstd − μ·rstd,
 // which costs it 4·2⁻⁵³·rstd·max|x| of x̂ on top, and shows where double meets a constant token.
-#include "../norm/compiled_norm.hpp"
+#include "../norm/norm_kinds.hpp"
 #include "../support/worst_case.hpp"
 #include <tokennorm/checkpoint/safetensors.hpp>
 
@@ -72,8 +72,8 @@ TYPED_TEST(GoldenNorm, IsPyTorchs) {
     SCOPED_TRACE(channels);
     const auto given = [&](const char* tensor) { return this->given(channels, tensor); };
     const auto expected = [&](const char* tensor) { return this->expected(channels, tensor); };
-    CompiledNorm<TypeParam> norm(channels, affine_options<typename TypeParam::Kind>(
-                                               std::stod(this->file_.metadata().at("epsilon"))));
+    typename TypeParam::Norm norm(channels, affine_options<typename TypeParam::Kind>(
+                                                std::stod(this->file_.metadata().at("epsilon"))));
     norm.scale() = given("scale").transpose();
     norm.shift() = given("shift").transpose();
     const auto x = given("x"), dy = given("dy");

@@ -10,7 +10,7 @@
 //   y             8·u·(|γ|·max(1, max|x̂|) + |β|)
 //   mean          2·u·max|x|, where 120 values are summed at most
 //   inv_std_dev   4·u relative
-#include "../norm/compiled_norm.hpp"
+#include "../norm/norm_kinds.hpp"
 #include <tokennorm/checkpoint/safetensors.hpp>
 
 #include <gtest/gtest.h>
@@ -64,7 +64,7 @@ void run_vector(const Safetensors& file, Worst& worst) {
 
   auto options = affine_options<Kind>(std::stod(metadata.at("epsilon")));
   options.shift = Kind::centred;
-  CompiledNorm<C> norm(channels, options);
+  typename C::Norm norm(channels, options);
   norm.scale() = tokens_of(file, "scale", channels).transpose();
   if (options.shift) norm.shift() = tokens_of(file, "bias", channels).transpose();
   const Rows x = tokens_of(file, "x", channels);

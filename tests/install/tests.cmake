@@ -23,31 +23,21 @@ function(add_consumer_test name)
 endfunction()
 
 add_consumer_test(find_package "-DCOMPONENTS=${components}" "-Dtokennorm_ROOT=${prefix}")
-add_consumer_test(add_subdirectory "-DCOMPONENTS=${components}"
-  "-DTOKENNORM_SOURCE_DIR=${PROJECT_SOURCE_DIR}")
-set_tests_properties(install.find_package PROPERTIES FIXTURES_REQUIRED installed)
+add_consumer_test(add_subdirectory "-DCOMPONENTS=${components},compiled_kernels"
+  "-DTOKENNORM_SOURCE_DIR=${PROJECT_SOURCE_DIR}" -DTOKENNORM_COMPILED_SCALARS=bfloat16
+  -DCMAKE_CXX_FLAGS=-DTOKENNORM_MAX_ISA=0 -DTOKENNORM_COMPILED_MAX_ISA=0) # for the sake of time
 
-# A package with the compiled kernels, under a prefix of its own; built in a project with flags that
-# these must not have.
-set(compiled "${CMAKE_CURRENT_BINARY_DIR}/compiled_kernels")
-set(flags -ffast-math -DTOKENNORM_MAX_ISA=0)
+# The compiled kernels in a debug build, and in a project with flags that these must not have.
+set(other_flags "-ffast-math -DTOKENNORM_MAX_ISA=0")
+set(plain_flags "-fno-fast-math -UTOKENNORM_MAX_ISA")
 if(CMAKE_SYSTEM_PROCESSOR STREQUAL x86_64)
-  list(APPEND flags -mavx2 -mfma)
+  string(APPEND other_flags " -mavx2 -mfma")
+  string(APPEND plain_flags " -mno-avx")
 endif()
-list(JOIN flags " " flags)
-add_test(NAME install.compiled_kernels_to_prefix
-  COMMAND ${CMAKE_CTEST_COMMAND} --build-and-test "${PROJECT_SOURCE_DIR}" "${compiled}"
-    --build-generator ${CMAKE_GENERATOR}
-    --build-target install
-    --build-options "-DCMAKE_CXX_COMPILER=${CMAKE_CXX_COMPILER}" "-DEigen3_DIR=${Eigen3_DIR}"
-      "-DCMAKE_INSTALL_PREFIX=${compiled}/prefix" -DTOKENNORM_INSTALL_COMPILED_KERNELS=ON
-      "-DCMAKE_CXX_FLAGS=${flags}"
-      -DTOKENNORM_BUILD_TESTS=OFF -DTOKENNORM_BUILD_EXAMPLES=OFF -DTOKENNORM_BUILD_BENCHMARKS=OFF)
-add_consumer_test(find_compiled_kernels -DCOMPONENTS=compiled_kernels
-  "-Dtokennorm_ROOT=${compiled}/prefix")
-set_tests_properties(install.compiled_kernels_to_prefix PROPERTIES
-  FIXTURES_SETUP compiled_kernels LABELS toolchain)
-set_tests_properties(install.find_compiled_kernels PROPERTIES FIXTURES_REQUIRED compiled_kernels)
+add_consumer_test(compiled_kernels -DCOMPONENTS=compiled_kernels "-Dtokennorm_ROOT=${prefix}"
+  -DCMAKE_BUILD_TYPE=Debug "-DCMAKE_CXX_FLAGS=${other_flags}" "-DPLAIN_FLAGS=${plain_flags}")
+set_tests_properties(install.find_package install.compiled_kernels
+  PROPERTIES FIXTURES_REQUIRED installed)
 
 find_program(PKG_CONFIG pkg-config)
 if(PKG_CONFIG)

@@ -4,7 +4,6 @@
 #include "../support/exact_bits.hpp"
 #include "../support/message_of.hpp"
 #include "../support/random_tokens.hpp"
-#include "compiled_norm.hpp"
 #include "norm_kinds.hpp"
 
 #include <gtest/gtest.h>
@@ -28,7 +27,7 @@ class Aliasing : public ::testing::Test {
 
   static constexpr Index token_count = 6;
   static constexpr Index channels = 18;
-  const CompiledNorm<TypedCase> norm_ = random_affine<TypedCase>(channels);
+  const typename TypedCase::Norm norm_ = random_norm<TypedCase>(channels);
   Buffer buffer_ = random_vector<Scalar>(1000, Seed{501});
 
   RowMap rows(Index offset, Index row_stride = channels, Index inner = 1,
@@ -74,7 +73,7 @@ TYPED_TEST_SUITE(Aliasing, FusedCases, CaseName);
 TYPED_TEST(Aliasing, OutputMayBeTheInput) {
   for (const Shape& shape : {Shape{1, 16}, Shape{5, 33}, Shape{9, 100}, Shape{4, 3}}) {
     SCOPED_TRACE(shape);
-    const auto norm = random_affine<TypeParam>(shape.channels);
+    const auto norm = random_norm<TypeParam>(shape.channels);
     const auto check = [&](auto x) {
       const auto expected = norm(x);
       typename TypeParam::Statistics stats;
@@ -108,7 +107,7 @@ TYPED_TEST(Aliasing, GradientMayOverwriteTheIncomingOneOrTheInput) {
   for (const Shape& shape :
        {Shape{1, 16}, Shape{5, 33}, Shape{9, 100}, Shape{4, 3}, Shape{2, 1601}, Shape{5, 301}}) {
     SCOPED_TRACE(shape);
-    const auto norm = random_affine<TypeParam>(shape.channels);
+    const auto norm = random_norm<TypeParam>(shape.channels);
     const auto check = [&](const auto& x, const auto& dy) {
       using Matrix = std::decay_t<decltype(x)>;
       Matrix y, expected, over_dy = dy, over_x = x;
@@ -184,7 +183,7 @@ TYPED_TEST(Aliasing, OverlapOfInputAndOutputIsRefused) {
 }
 
 TYPED_TEST(Aliasing, TransposeInPlaceIsRefused) {
-  const auto norm = random_affine<TypeParam>(7);
+  const auto norm = random_norm<TypeParam>(7);
   auto square = random_normal<typename TypeParam::RowMajor>({7, 7}, Seed{506});
   const auto before = square;
   EXPECT_THROW(norm(square, square.transpose()), std::invalid_argument);
@@ -231,9 +230,8 @@ TYPED_TEST(Aliasing, OverlapInNormalizeSumIsRefused) {
   this->expect_refused("y over residual", [&] { norm.normalize_sum(x, far, free, shifted); });
   this->expect_refused("y over update", [&] { norm.normalize_sum(far, x, free, shifted); });
   this->expect_refused("without sum, y over residual",
-                       [&] { norm.normalize_unstored_sum(x, far, shifted); });
-  this->expect_refused("without sum, y over update",
-                       [&] { norm.normalize_unstored_sum(far, x, shifted); });
+                       [&] { norm.normalize_sum(x, far, shifted); });
+  this->expect_refused("without sum, y over update", [&] { norm.normalize_sum(far, x, shifted); });
 }
 
 TYPED_TEST(Aliasing, OutputThatOverlapsItselfIsRefused) {
@@ -250,7 +248,7 @@ TYPED_TEST(Aliasing, OutputThatOverlapsItselfIsRefused) {
     this->expect_refused(what, [&] { norm.normalize(apart, view, stats); });
     this->expect_refused(what, [&] { norm.normalize_sum(apart, apart, view, free); });
     this->expect_refused(what, [&] { norm.normalize_sum(apart, apart, free, view); });
-    this->expect_refused(what, [&] { norm.normalize_unstored_sum(apart, apart, view); });
+    this->expect_refused(what, [&] { norm.normalize_sum(apart, apart, view); });
     this->expect_refused(what, [&] { norm.backpropagate(apart, stats, apart, view, g); });
     this->expect_refused(what, [&] { norm.backpropagate(apart, stats, view, view, g); });
     this->expect_refused(what,

@@ -3,7 +3,6 @@
 // statistics and the fused sum, in either storage order.
 #include "../support/allocation_counter.hpp"
 #include "../support/random_tokens.hpp"
-#include "compiled_norm.hpp"
 #include "norm_kinds.hpp"
 
 #include <gtest/gtest.h>
@@ -44,7 +43,7 @@ class Allocation : public ::testing::Test {
   template <class Matrix>
   void check(Shape shape) {
     SCOPED_TRACE(shape);
-    const auto norm = random_affine<TypedCase>(shape.channels);
+    const auto norm = random_norm<TypedCase>(shape.channels);
     Matrix x = random_normal<Matrix>(shape, Seed{1001});
     Matrix y(x.rows(), x.cols());
     typename TypedCase::Statistics stats;
@@ -67,14 +66,14 @@ class Allocation : public ::testing::Test {
   template <class Matrix>
   void check_sum(Shape shape) {
     SCOPED_TRACE(shape);
-    const auto norm = random_affine<TypedCase>(shape.channels);
+    const auto norm = random_norm<TypedCase>(shape.channels);
     const Matrix x = random_normal<Matrix>(shape, Seed{1001});
     const Matrix update = random_normal<Matrix>(shape, Seed{1002});
     Matrix y, sum;
     typename TypedCase::Statistics stats;
     expect_none("with a sum", [&] { norm.normalize_sum(x, update, sum, y); });
-    expect_none("without", [&] { norm.normalize_unstored_sum(x, update, y); });
-    expect_none("with statistics", [&] { norm.normalize_sum(x, update, sum, y, &stats); });
+    expect_none("without", [&] { norm.normalize_sum(x, update, y); });
+    expect_none("with statistics", [&] { norm.normalize_sum(x, update, sum, y, stats); });
   }
 };
 
@@ -105,7 +104,7 @@ TYPED_TEST(Allocation, RowsThatMustBeRedoneAllocateNothing) {
   x(1, 7) = finite<Scalar>(largest<Scalar>());
   x.row(2) *= finite<Scalar>(8 * smallest_normal<Scalar>());
   Matrix y(4, 100);
-  const CompiledNorm<TypeParam> norm(100, plain_options<typename TypeParam::Kind>(0));
+  const typename TypeParam::Norm norm(100, plain_options<typename TypeParam::Kind>(0));
   this->expect_none("inference", [&] { norm(x, y); });
 }
 

@@ -4,7 +4,7 @@
 
 #include "../support/hard_rows.hpp"
 #include "../support/random_tokens.hpp"
-#include "compiled_norm.hpp"
+#include "exact_step.hpp"
 #include "norm_kinds.hpp"
 
 #include <gtest/gtest.h>
@@ -34,8 +34,8 @@ TYPED_TEST(Backward, HardRowsAreWithinEightUnits) {
     const ExactMatrix exact_x = exact(x);
     for (const double epsilon : {0.0, 1e-5}) {
       if (epsilon > 0 && channels > 1000) continue;
-      const auto norm = random_affine<TypeParam>(channels, Seed{5},
-                                                 affine_options<typename TypeParam::Kind>(epsilon));
+      const auto norm = random_norm<TypeParam>(channels, Seed{5},
+                                               affine_options<typename TypeParam::Kind>(epsilon));
       for (const auto& [name, dy] : incoming_gradients<Tokens>(spec_of(norm.options()), exact_x)) {
         if (channels > 1000 && name != "offset" && name != "equal to the output") continue;
         const BackwardOracle expected = backward_oracle_of(norm, exact_x, exact(dy));
@@ -56,7 +56,7 @@ TYPED_TEST(Backward, ManyTokensDoNotSpoilParameterGradients) {
     for (Index t = 0; t < shape.tokens; ++t)
       x(t, c) = finite<typename TypeParam::Scalar>(to_exact(x(t, c)) + (c % 2 == 0 ? 2 : -2));
   const auto dy = random_normal<Tokens>(shape, Seed{32}, 1, 0.1);
-  const auto norm = random_affine<TypeParam>(shape.channels);
+  const auto norm = random_norm<TypeParam>(shape.channels);
   const BackwardOracle expected = backward_oracle_of(norm, exact(x), exact(dy));
   auto judge = BackwardAccuracy::of<typename TypeParam::Scalar>();
   const std::vector<std::string> names(static_cast<std::size_t>(shape.tokens), "one of many");
@@ -69,7 +69,7 @@ TYPED_TEST(Backward, AddsToParameterGradientsAndOverwritesDx) {
   const Shape shape{5, 33};
   const auto x = random_normal<typename TypeParam::RowMajor>(shape, Seed{41});
   const auto dy = random_normal<typename TypeParam::RowMajor>(shape, Seed{42});
-  const auto norm = random_affine<TypeParam>(shape.channels);
+  const auto norm = random_norm<TypeParam>(shape.channels);
   typename TypeParam::RowMajor y, once, twice;
   typename TypeParam::Statistics stats;
   typename TypeParam::Gradients single, both;
@@ -94,7 +94,7 @@ TYPED_TEST(Backward, NormWithoutScaleOrShiftHasNoSuchGradient) {
       auto options = affine_options<typename TypeParam::Kind>();
       options.scale = scale;
       options.shift = shift;
-      const auto norm = random_affine<TypeParam>(shape.channels, Seed{53}, options);
+      const auto norm = random_norm<TypeParam>(shape.channels, Seed{53}, options);
       const BackwardOracle expected = backward_oracle_of(norm, exact(x), exact(dy));
       for (const ExactStep& step : exact_steps_in_both_orders(norm, x, dy)) {
         EXPECT_EQ(step.scale.size(), scale ? shape.channels : 0);
@@ -166,7 +166,7 @@ TYPED_TEST(Backward, GradientThatIsZeroIsNotInfinite) {
   using Tokens = typename TypeParam::RowMajor;
   using Kind = typename TypeParam::Kind;
   const Index channels = Kind::centred ? 2 : 1, tokens = 46;
-  const CompiledNorm<TypeParam> norm(channels, plain_options<Kind>(0));
+  const typename TypeParam::Norm norm(channels, plain_options<Kind>(0));
   Tokens x(tokens, channels), dy(tokens, channels);
   Random random(Seed{71});
   const auto log_uniform = [&](long double low, long double high) {

@@ -10,7 +10,7 @@
 #pragma once
 
 #include "../support/worst_case.hpp"
-#include "compiled_norm.hpp"
+#include "exact_step.hpp"
 #include "norm_kinds.hpp"
 
 #include <gtest/gtest.h>

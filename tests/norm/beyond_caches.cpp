@@ -4,7 +4,6 @@
 // elsewhere. Steered or not, the bits are the same.
 #include "../support/exact_bits.hpp"
 #include "../support/steering.hpp"
-#include "compiled_norm.hpp"
 #include "norm_kinds.hpp"
 
 #include <gtest/gtest.h>
@@ -23,7 +22,7 @@ using Tokens = TokenMatrix<float>;
 template <class TypedCase>
 class BeyondCaches : public ::testing::Test {
  protected:
-  using Norm = CompiledNorm<TypedCase>;
+  using Norm = typename TypedCase::Norm;
   using Statistics = typename TypedCase::Statistics;
   using Gradients = typename TypedCase::Gradients;
   static constexpr Index piece = 100;
@@ -68,7 +67,7 @@ TYPED_TEST_SUITE(BeyondCaches, FloatCases, CaseName);
 TYPED_TEST(BeyondCaches, Norm) {
   for (const Index channels : this->widths) {
     SCOPED_TRACE(channels);
-    const auto norm = random_affine<TypeParam>(channels);
+    const auto norm = random_norm<TypeParam>(channels);
     const Tokens x = this->some_tokens(this->token_count(channels), channels, 1);
     const Tokens y = norm(x);
     this->for_each_piece(x.rows(),
@@ -81,7 +80,7 @@ using SumBeyondCaches = BeyondCaches<Case<LayerKind, float>>;
 TEST_F(SumBeyondCaches, SumAndNorm) {
   for (const Index channels : widths) {
     SCOPED_TRACE(channels);
-    const auto norm = random_affine<Case<LayerKind, float>>(channels);
+    const auto norm = random_norm<Case<LayerKind, float>>(channels);
     const Index tokens = token_count(channels);
     const Tokens residual = some_tokens(tokens, channels, 2);
     const Tokens update = some_tokens(tokens, channels, 3);
@@ -104,7 +103,7 @@ TYPED_TEST(BeyondCaches, Backward) {
   for (const auto& [channels, steers] : this->widths_both_ways()) {
     SCOPED_TRACE(channels);
     const Steering steering(steers);
-    const auto norm = random_affine<TypeParam>(channels);
+    const auto norm = random_norm<TypeParam>(channels);
     const Index tokens = this->token_count(channels);
     const Tokens x = this->some_tokens(tokens, channels, 4);
     const Tokens dy = this->some_tokens(tokens, channels, 5);
@@ -147,7 +146,7 @@ constexpr std::array<std::array<Index, 2>, 11> near_and_far{{{38, 64},
 TYPED_TEST(BeyondCaches, SteeredOrNot) {
   for (const auto [tokens, channels] : near_and_far) {
     SCOPED_TRACE(tokens);
-    const auto norm = random_affine<TypeParam>(channels);
+    const auto norm = random_norm<TypeParam>(channels);
     const Tokens x = this->some_tokens(tokens, channels, 6);
     const Tokens dy = this->some_tokens(tokens, channels, 7);
     Tokens y[2], dx[2];
@@ -168,7 +167,7 @@ TYPED_TEST(BeyondCaches, SteeredOrNot) {
 TEST_F(SumBeyondCaches, SteeredOrNot) {
   for (const auto [tokens, channels] : near_and_far) {
     SCOPED_TRACE(tokens);
-    const auto norm = random_affine<Case<LayerKind, float>>(channels);
+    const auto norm = random_norm<Case<LayerKind, float>>(channels);
     const Tokens residual = some_tokens(tokens, channels, 8);
     const Tokens update = some_tokens(tokens, channels, 9);
     Tokens sum[2], y[2];
@@ -187,7 +186,7 @@ TEST(BeyondCachesPartly, BackwardOfAPartialRMSNorm) {
   const Index channels = 1024, tokens = (Index{17} << 20) / channels;
   RMSNormOptions options;
   options.statistics_channels = 98;
-  const auto norm = random_affine<Partial>(channels, Seed{7}, options);
+  const auto norm = random_norm<Partial>(channels, Seed{7}, options);
   const Tokens x = Tokens::Constant(tokens, channels, 0.5f);
   Tokens y, dx, first_dx;
   Partial::Statistics stats, first_stats;

@@ -4,12 +4,12 @@
 #include "../support/edge_shapes.hpp"
 #include "../support/exact_bits.hpp"
 #include "../support/hard_rows.hpp"
-#include "compiled_norm.hpp"
 #include "norm_kinds.hpp"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <functional>
 #include <thread>
 #include <type_traits>
 #include <vector>
@@ -42,7 +42,7 @@ class BitIdentity : public ::testing::Test {
     Eigen::Matrix<typename TypedCase::Accum, Eigen::Dynamic, 1> mean, rstd;
   };
   template <class Matrix>
-  static Alone<Matrix> alone(const CompiledNorm<TypedCase>& norm, const Matrix& x,
+  static Alone<Matrix> alone(const typename TypedCase::Norm& norm, const Matrix& x,
                              const Matrix& dy) {
     Alone<Matrix> result{x, x, {}, {}};
     result.rstd.resize(x.rows());
@@ -66,7 +66,7 @@ class BitIdentity : public ::testing::Test {
   /// The same tokens as one batch, and parts of it, through views that start anywhere.
   template <class Matrix>
   void check_batches(Index channels) {
-    const auto norm = random_affine<TypedCase>(channels);
+    const auto norm = random_norm<TypedCase>(channels);
     const Index count = 35;
     const Matrix x = mixed_tokens(count, channels);
     const Matrix dy = random_normal<Matrix>({count, channels}, Seed{602});
@@ -95,7 +95,7 @@ class BitIdentity : public ::testing::Test {
 
   template <class Matrix>
   void check_misalignments(Index channels) {
-    const auto norm = random_affine<TypedCase>(channels);
+    const auto norm = random_norm<TypedCase>(channels);
     const Index count = 6;
     const Matrix x = mixed_tokens(count, channels);
     const Matrix dy = random_normal<Matrix>({count, channels}, Seed{603});
@@ -135,10 +135,9 @@ TYPED_TEST(BitIdentity, NegativeZeros) {
   using Matrix = typename TypeParam::RowMajor;
   const auto negative_zero = static_cast<typename TypeParam::Scalar>(-0.0f);
   const Index channels = 530;
-  auto negative_zeros = random_norm<TypeParam>(channels);
-  negative_zeros.scale().setConstant(negative_zero);
-  negative_zeros.shift().setConstant(negative_zero);
-  const CompiledNorm<TypeParam> norm = negative_zeros;
+  auto norm = random_norm<TypeParam>(channels);
+  norm.scale().setConstant(negative_zero);
+  norm.shift().setConstant(negative_zero);
   const Matrix x = random_normal<Matrix>({7, channels}, Seed{603}, 1);
   const Matrix y = norm(x);
   for (Index t = 0; t < x.rows(); ++t) {
@@ -170,7 +169,7 @@ TYPED_TEST(BitIdentity, CopiesOfATokenHaveTheSameGradientWhereItsSumsCancel) {
     const float large = std::is_same_v<S, Eigen::half> ? 0x1p14f : 0x1p60f;
     dy.col(0).setConstant(S(large));
     dy.col(2).setConstant(S(-large));
-    const CompiledNorm<TypeParam> norm(channels);
+    const typename TypeParam::Norm norm(channels);
     Matrix y, dx;
     typename TypeParam::Statistics stats;
     typename TypeParam::Gradients g;
@@ -193,7 +192,7 @@ TYPED_TEST(BitIdentity, InfinityOrNaNStaysInItsToken) {
   const Value nan = std::numeric_limits<Value>::quiet_NaN();
   const Value infinity = std::numeric_limits<Value>::infinity();
   const auto check = [&](auto x, Index channels) {
-    const auto norm = random_affine<TypeParam>(channels);
+    const auto norm = random_norm<TypeParam>(channels);
     const auto dy = random_normal<decltype(x)>({x.rows(), channels}, Seed{604});
     auto clean = x, clean_dx = x, y = x, dx = x;
     typename TypeParam::Statistics clean_stats;
@@ -230,6 +229,17 @@ TYPED_TEST(BitIdentity, InfinityOrNaNStaysInItsToken) {
 }
 
 // --- Executors -------------------------------------------------------------------------------
+
+/// Any executor.
+struct TestExecutor {
+  using Work = std::function<void(Index begin, Index end)>;
+  std::function<void(Index count, Index grain, const Work& work)> run;
+
+  template <class F>
+  void parallel_for(Index count, Index grain, F&& f) const {
+    run(count, grain, [&f](Index begin, Index end) { f(begin, end); });
+  }
+};
 
 /// Splits the work into pieces of a fixed size, last piece first.
 TestExecutor pieces(Index size) {
@@ -273,7 +283,7 @@ const std::vector<Shape> executor_shapes = {{1, 33},    {37, 5},    {150, 100},
 TYPED_TEST(BitIdentity, ExecutorsChangeNothingNotEvenParameterGradients) {
   const auto check = [&](const auto& x, const auto& dy) {
     using Matrix = std::decay_t<decltype(x)>;
-    const auto norm = random_affine<TypeParam>(x.cols());
+    const auto norm = random_norm<TypeParam>(x.cols());
     Matrix expected, expected_dx;
     typename TypeParam::Statistics expected_stats;
     typename TypeParam::Gradients expected_g;
@@ -283,12 +293,12 @@ TYPED_TEST(BitIdentity, ExecutorsChangeNothingNotEvenParameterGradients) {
       Matrix y, dx;
       typename TypeParam::Statistics stats;
       typename TypeParam::Gradients g;
-      norm(x, y, &executor);
+      norm(x, y, executor);
       EXPECT_TRUE(same_bits(y, expected));
-      norm.normalize(x, y, stats, &executor);
+      norm.normalize(x, y, stats, executor);
       EXPECT_TRUE(same_bits(y, expected));
       EXPECT_TRUE(same_bits(stats.rstd, expected_stats.rstd));
-      norm.backpropagate(x, stats, dy, dx, g, &executor);
+      norm.backpropagate(x, stats, dy, dx, g, executor);
       EXPECT_TRUE(same_bits(dx, expected_dx));
       EXPECT_TRUE(same_bits(g.scale, expected_g.scale));
       EXPECT_TRUE(same_bits(g.shift, expected_g.shift));
@@ -306,21 +316,21 @@ TYPED_TEST(BitIdentity, ExecutorsChangeNothingNotEvenParameterGradients) {
 TYPED_TEST(BitIdentity, ExecutorsChangeNothingInFusedSums) {
   const auto check = [&](const auto& x, const auto& dy) {
     using Matrix = std::decay_t<decltype(x)>;
-    const auto norm = random_affine<TypeParam>(x.cols());
+    const auto norm = random_norm<TypeParam>(x.cols());
     Matrix expected_sum, expected, expected_dx;
     typename TypeParam::Statistics stats;
     typename TypeParam::Gradients expected_g;
-    norm.normalize_sum(x, dy, expected_sum, expected, &stats);
+    norm.normalize_sum(x, dy, expected_sum, expected, stats);
     norm.backpropagate_sum(expected_sum, stats, dy, x, expected_dx, expected_g);
     for (const TestExecutor& executor : executors()) {
       Matrix sum, y, dx;
       typename TypeParam::Gradients g;
-      norm.normalize_sum(x, dy, sum, y, &stats, &executor);
+      norm.normalize_sum(x, dy, sum, y, stats, executor);
       EXPECT_TRUE(same_bits(sum, expected_sum));
       EXPECT_TRUE(same_bits(y, expected));
-      norm.normalize_unstored_sum(x, dy, y, nullptr, &executor);
+      norm.normalize_sum(x, dy, y, executor);
       EXPECT_TRUE(same_bits(y, expected));
-      norm.backpropagate_sum(sum, stats, dy, x, dx, g, &executor);
+      norm.backpropagate_sum(sum, stats, dy, x, dx, g, executor);
       EXPECT_TRUE(same_bits(dx, expected_dx));
       EXPECT_TRUE(same_bits(g.scale, expected_g.scale));
       EXPECT_TRUE(same_bits(g.shift, expected_g.shift));

@@ -7,7 +7,7 @@
 #include "../support/random_tokens.hpp"
 #include "../support/worst_case.hpp"
 #include "backward_accuracy.hpp"
-#include "compiled_norm.hpp"
+#include "exact_step.hpp"
 #include "forward_accuracy.hpp"
 #include "norm_kinds.hpp"
 
@@ -79,7 +79,7 @@ void expect_accuracy_in(bool flushes, long double most, Arguments... arguments) 
       if (epsilon > 0 && channels > 100) continue;
       auto options = plain_options<Kind>(epsilon);
       options.scale = options.shift = true;  // 1 and 0
-      const CompiledNorm<TypedCase> norm(channels, options);
+      const typename TypedCase::Norm norm(channels, options);
       const ForwardOracle expected = forward_oracle(spec_of(options), exact(x));
       const BackwardOracle gradients = backward_oracle_of(norm, exact(x), exact(dy));
       const typename TypedCase::ColMajor x_columns = x, dy_columns = dy;
@@ -137,7 +137,7 @@ TYPED_TEST(FloatingPointEnvironment, OrdinaryRowsRaiseNoInvalidOperation) {
     EXPECT_FALSE(std::fetestexcept(FE_INVALID)) << what << ": invalid operation";
     EXPECT_FALSE(std::fetestexcept(FE_DIVBYZERO)) << what << ": division by zero";
   };
-  const auto check = [&](auto x, const CompiledNorm<TypeParam>& norm) {
+  const auto check = [&](auto x, const typename TypeParam::Norm& norm) {
     using Matrix = decltype(x);
     const Shape shape{x.rows(), x.cols()};
     SCOPED_TRACE(shape);
@@ -154,8 +154,8 @@ TYPED_TEST(FloatingPointEnvironment, OrdinaryRowsRaiseNoInvalidOperation) {
       for (Index t = 1; t < tokens; t += 3) x.row(t).setConstant(Scalar(t % 2 == 0 ? 0.1f : -3.0f));
       for (const double epsilon : {0.0, 1e-5}) {
         SCOPED_TRACE(epsilon);
-        const CompiledNorm<TypeParam> norm =
-            random_affine<TypeParam>(channels, Seed{33}, affine_options<Kind>(epsilon));
+        const typename TypeParam::Norm norm =
+            random_norm<TypeParam>(channels, Seed{33}, affine_options<Kind>(epsilon));
         check(x, norm);
         check(typename TypeParam::ColMajor(x), norm);
         x.row(0).setZero();

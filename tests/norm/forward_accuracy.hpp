@@ -9,7 +9,6 @@
 #include "../support/edge_shapes.hpp"
 #include "../support/hard_rows.hpp"
 #include "../support/worst_case.hpp"
-#include "compiled_norm.hpp"
 #include "norm_kinds.hpp"
 
 #include <gtest/gtest.h>
@@ -61,7 +60,7 @@ void expect_forward_accuracy() {
     const auto x = stacked<typename C::RowMajor>(rows);
     for (const double epsilon : {0.0, 1e-12, 1e-5}) {
       if (epsilon > 0 && channels > 5000) continue;
-      const CompiledNorm<C> norm(channels, plain_options<Kind>(epsilon));
+      const typename C::Norm norm(channels, plain_options<Kind>(epsilon));
       const auto y = norm(x);
       const auto y_columns = norm(typename C::ColMajor(x));
       const Index few = 8;  // at a time, for the sake of memory
@@ -91,7 +90,7 @@ void expect_affine_accuracy() {
     for (const double offset : {0.0, 1.0}) {
       auto options = affine_options<Kind>();
       options.scale_offset = offset;
-      const auto norm = random_affine<C>(channels, Seed{3}, options);
+      const auto norm = random_norm<C>(channels, Seed{3}, options);
       const ForwardOracle expected = forward_oracle_of(norm, exact(x));
       const ExactVector factor =
           applied_scale(spec_of(options), exact_vector(norm.scale()), channels);
@@ -124,7 +123,7 @@ void expect_statistics_accuracy() {
     const auto rows = hard_rows<Scalar>(channels);
     const auto x = stacked<typename C::RowMajor>(rows);
     for (const double epsilon : {0.0, 1e-5}) {
-      const CompiledNorm<C> norm(channels, plain_options<Kind>(epsilon));
+      const typename C::Norm norm(channels, plain_options<Kind>(epsilon));
       const ForwardOracle expected = forward_oracle(spec_of(norm.options()), exact(x));
       typename C::RowMajor y;
       typename C::Statistics stats;

@@ -6,7 +6,6 @@
 #include "../support/hard_rows.hpp"
 #include "../support/steering.hpp"
 #include "../support/worst_case.hpp"
-#include "compiled_norm.hpp"
 #include "norm_kinds.hpp"
 
 #include <gtest/gtest.h>
@@ -50,7 +49,7 @@ template <class Matrix>
 template <class TypedCase>
 class FusedSum : public ::testing::Test {
  protected:
-  using Norm = CompiledNorm<TypedCase>;
+  using Norm = typename TypedCase::Norm;
 
   template <class Matrix>
   void check(const Norm& norm, const Matrix& residual, const Matrix& update) {
@@ -68,7 +67,7 @@ class FusedSum : public ::testing::Test {
       {
         Matrix sum_again, y_again;
         typename TypedCase::Statistics stats;
-        norm.normalize_sum(residual, update, sum_again, y_again, &stats);
+        norm.normalize_sum(residual, update, sum_again, y_again, stats);
         EXPECT_TRUE(same_bits(sum_again, sum));
         EXPECT_TRUE(same_bits(y_again, expected));
         EXPECT_TRUE(same_bits(stats.rstd, expected_stats.rstd));
@@ -76,13 +75,13 @@ class FusedSum : public ::testing::Test {
       }
       {
         Matrix from_unstored;
-        norm.normalize_unstored_sum(residual, update, from_unstored);
+        norm.normalize_sum(residual, update, from_unstored);
         EXPECT_TRUE(same_bits(from_unstored, expected));
       }
       {
         Matrix from_unstored;
         typename TypedCase::Statistics stats;
-        norm.normalize_unstored_sum(residual, update, from_unstored, &stats);
+        norm.normalize_sum(residual, update, from_unstored, stats);
         EXPECT_TRUE(same_bits(from_unstored, expected));
         EXPECT_TRUE(same_bits(stats.rstd, expected_stats.rstd));
       }
@@ -132,11 +131,11 @@ class FusedSum : public ::testing::Test {
       return Results{&u, &r};
     });
     run("without sum, y is residual", [&](Matrix& r, Matrix& u, Matrix&, Matrix&) {
-      norm.normalize_unstored_sum(r, u, r);
+      norm.normalize_sum(r, u, r);
       return Results{nullptr, &r};
     });
     run("without sum, y is update", [&](Matrix& r, Matrix& u, Matrix&, Matrix&) {
-      norm.normalize_unstored_sum(r, u, u);
+      norm.normalize_sum(r, u, u);
       return Results{nullptr, &u};
     });
   }
@@ -147,7 +146,7 @@ TYPED_TEST_SUITE(FusedSum, FusedCases, CaseName);
 TYPED_TEST(FusedSum, EqualsAdditionThenNormBitForBit) {
   for (const Shape& shape : edge_shapes()) {
     SCOPED_TRACE(shape);
-    const auto norm = random_affine<TypeParam>(shape.channels);
+    const auto norm = random_norm<TypeParam>(shape.channels);
     const auto residual = random_normal<typename TypeParam::RowMajor>(shape, Seed{121}, 1, 2);
     const auto update = random_normal<typename TypeParam::RowMajor>(shape, Seed{122});
     this->check(norm, residual, update);
@@ -163,8 +162,8 @@ TYPED_TEST(FusedSum, EqualsAdditionThenNormOnHardRows) {
     const typename TypeParam::RowMajor update =
         residual * typename TypeParam::Scalar(-0.25);  // never overflows
     for (const double epsilon : {0.0, 1e-5}) {
-      const CompiledNorm<TypeParam> norm(channels,
-                                         plain_options<typename TypeParam::Kind>(epsilon));
+      const typename TypeParam::Norm norm(channels,
+                                          plain_options<typename TypeParam::Kind>(epsilon));
       this->check(norm, residual, update);
       this->check(norm, typename TypeParam::ColMajor(residual),
                   typename TypeParam::ColMajor(update));
@@ -175,7 +174,7 @@ TYPED_TEST(FusedSum, EqualsAdditionThenNormOnHardRows) {
 TYPED_TEST(FusedSum, WorksInEveryPermittedAliasing) {
   for (const Shape& shape : {Shape{1, 16}, Shape{5, 33}, Shape{9, 100}, Shape{4, 5}}) {
     SCOPED_TRACE(shape);
-    const auto norm = random_affine<TypeParam>(shape.channels);
+    const auto norm = random_norm<TypeParam>(shape.channels);
     const auto residual = random_normal<typename TypeParam::RowMajor>(shape, Seed{131});
     const auto update = random_normal<typename TypeParam::RowMajor>(shape, Seed{132});
     this->check_aliases(norm, residual, update);
@@ -186,7 +185,7 @@ TYPED_TEST(FusedSum, WorksInEveryPermittedAliasing) {
 
 TYPED_TEST(FusedSum, ResidualMayBeAddedToItself) {
   using Matrix = typename TypeParam::RowMajor;
-  const auto norm = random_affine<TypeParam>(33);
+  const auto norm = random_norm<TypeParam>(33);
   Matrix x = random_normal<Matrix>({5, 33}, Seed{141});
   const Matrix doubled = rounded_sum(x, x);
   Matrix y;
@@ -201,7 +200,7 @@ TYPED_TEST(FusedSum, BackpropagateSumIsTheSumOfBothPaths) {
   using Matrix = typename TypeParam::RowMajor;
   for (const Shape& shape : edge_shapes()) {
     SCOPED_TRACE(shape);
-    const auto norm = random_affine<TypeParam>(shape.channels);
+    const auto norm = random_norm<TypeParam>(shape.channels);
     const auto sum = random_normal<Matrix>(shape, Seed{151}, 1, 2);
     const auto dy = random_normal<Matrix>(shape, Seed{152});
     const auto dsum = random_normal<Matrix>(shape, Seed{153});
@@ -240,7 +239,7 @@ TYPED_TEST(FusedSum, BackpropagateSumMayOverwriteAnIncomingGradient) {
   using Matrix = typename TypeParam::RowMajor;
   for (const Shape& shape : {Shape{1, 16}, Shape{5, 33}, Shape{9, 100}}) {
     SCOPED_TRACE(shape);
-    const auto norm = random_affine<TypeParam>(shape.channels);
+    const auto norm = random_norm<TypeParam>(shape.channels);
     const auto sum = random_normal<Matrix>(shape, Seed{161});
     const auto dy = random_normal<Matrix>(shape, Seed{162});
     const auto dsum = random_normal<Matrix>(shape, Seed{163});

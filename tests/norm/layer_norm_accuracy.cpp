@@ -51,7 +51,7 @@ void expect_searched_accuracy() {
   using C = Case<LayerKind, Scalar>;
   WorstCase worst;
   for (const Index channels : {64, 96, 128, 256}) {
-    const CompiledNorm<C> norm(channels, plain_options<LayerKind>(0));
+    const typename C::Norm norm(channels, plain_options<LayerKind>(0));
     Random random(Seed{static_cast<std::uint64_t>(channels)});
     typename C::RowMajor x(64, channels), found(1, channels);
     long double most = 0;

@@ -61,6 +61,10 @@ using AllCases =
 /// For what does not depend on the scalar: one of each kind, one of each width.
 using TwoCases = ::testing::Types<Case<LayerKind, float>, Case<RMSKind, Eigen::bfloat16>>;
 
+/// Each kind and each scalar, not each with each.
+using FusedCases = ::testing::Types<Case<LayerKind, float>, Case<RMSKind, double>,
+                                    Case<RMSKind, Eigen::half>, Case<LayerKind, Eigen::bfloat16>>;
+
 /// What the oracle must know of a norm.
 template <class Options>
 NormSpec spec_of(const Options& options) {

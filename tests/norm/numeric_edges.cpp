@@ -3,7 +3,7 @@
 #include "../support/edge_shapes.hpp"
 #include "../support/hard_rows.hpp"
 #include "../support/worst_case.hpp"
-#include "compiled_norm.hpp"
+#include "exact_step.hpp"
 #include "norm_kinds.hpp"
 
 #include <gtest/gtest.h>
@@ -41,7 +41,7 @@ TYPED_TEST(NumericEdges, RowWithoutSpreadAndEpsilonIsZeroWithoutGradient) {
     SCOPED_TRACE(channels);
     const auto x = this->rows_without_spread(channels);
     const auto dy = random_normal<typename TypeParam::RowMajor>({6, channels}, Seed{702});
-    const auto norm = random_affine<TypeParam>(channels, Seed{701}, affine_options<Kind>(0));
+    const auto norm = random_norm<TypeParam>(channels, Seed{701}, affine_options<Kind>(0));
     const ExactMatrix shift = exact_vector(norm.shift()).transpose();
     for (const ExactStep& step : exact_steps_in_both_orders(norm, x, dy)) {
       SCOPED_TRACE(step.order);
@@ -51,7 +51,7 @@ TYPED_TEST(NumericEdges, RowWithoutSpreadAndEpsilonIsZeroWithoutGradient) {
       EXPECT_TRUE(step.scale.isZero(0));
       EXPECT_FALSE(step.shift.hasNaN());
     }
-    const CompiledNorm<TypeParam> plain(channels, plain_options<Kind>(0));
+    const typename TypeParam::Norm plain(channels, plain_options<Kind>(0));
     EXPECT_TRUE(exact(plain(x)).isZero(0));
   }
 }
@@ -66,8 +66,7 @@ TYPED_TEST(NumericEdges, ConstantRowGivesTheShiftToWithinTheBound) {
     SCOPED_TRACE(channels);
     const auto x = this->rows_without_spread(channels);
     for (const double epsilon : {1e-12, 1e-5}) {
-      const auto norm =
-          random_affine<TypeParam>(channels, Seed{703}, affine_options<Kind>(epsilon));
+      const auto norm = random_norm<TypeParam>(channels, Seed{703}, affine_options<Kind>(epsilon));
       const ExactVector scale = exact_vector(norm.scale()), shift = exact_vector(norm.shift());
       for (const ExactStep& step : exact_steps_in_both_orders(norm, x, x))
         for (Index t = 0; t < x.rows(); ++t)
@@ -88,8 +87,8 @@ TYPED_TEST(NumericEdges, FiniteRowNeverGivesNaN) {
     const auto x = stacked<typename TypeParam::RowMajor>(rows);
     const auto dy = random_normal<typename TypeParam::RowMajor>({x.rows(), channels}, Seed{706});
     for (const double epsilon : {0.0, 1e-5}) {
-      const auto norm = random_affine<TypeParam>(channels, Seed{705},
-                                                 affine_options<typename TypeParam::Kind>(epsilon));
+      const auto norm = random_norm<TypeParam>(channels, Seed{705},
+                                               affine_options<typename TypeParam::Kind>(epsilon));
       for (const ExactStep& step : exact_steps_in_both_orders(norm, x, dy)) {
         EXPECT_FALSE(step.scale.hasNaN() || step.shift.hasNaN());
         for (Index t = 0; t < x.rows(); ++t) {
@@ -117,7 +116,7 @@ TYPED_TEST(NumericEdges, LargestIncomingGradientGivesNoNaN) {
       dy.data()[i] =
           finite<Value>(dy.data()[i] > Value(0) ? largest<Value>() / 2 : -largest<Value>() / 2);
     dy.row(0).setConstant(finite<Value>(largest<Value>()));
-    const CompiledNorm<TypeParam> norm(channels);
+    const typename TypeParam::Norm norm(channels);
     Tokens y, dx;
     typename TypeParam::Statistics stats;
     typename TypeParam::Gradients g;
@@ -131,7 +130,7 @@ TYPED_TEST(NumericEdges, OneChannelIsItsSignOrZero) {
   using Tokens = typename TypeParam::RowMajor;
   Tokens x(3, 1);
   x << typename TypeParam::Scalar(5), typename TypeParam::Scalar(-2), typename TypeParam::Scalar(0);
-  const CompiledNorm<TypeParam> norm(1, plain_options<typename TypeParam::Kind>(0));
+  const typename TypeParam::Norm norm(1, plain_options<typename TypeParam::Kind>(0));
   const ExactMatrix y = exact(norm(x));
   const long double one = TypeParam::Kind::centred ? 0 : 1;
   EXPECT_EQ(y(0, 0), one);

@@ -3,7 +3,6 @@
 #include "../support/exact_bits.hpp"
 #include "../support/random_tokens.hpp"
 #include "../support/worst_case.hpp"
-#include "compiled_norm.hpp"
 #include "norm_kinds.hpp"
 
 #include <gtest/gtest.h>
@@ -48,7 +47,7 @@ TYPED_TEST(Options, EveryCombinationMatchesTheOracle) {
           SCOPED_TRACE(::testing::Message()
                        << "scale " << scale << ", shift " << shift << ", scale offset " << offset
                        << ", epsilon " << epsilon);
-          const auto norm = random_affine<TypeParam>(33, Seed{202}, options);
+          const auto norm = random_norm<TypeParam>(33, Seed{202}, options);
           EXPECT_EQ(norm.scale().size(), scale ? 33 : 0);
           EXPECT_EQ(norm.shift().size(), shift ? 33 : 0);
           expect_matches_oracle(norm, x);
@@ -61,7 +60,7 @@ TYPED_TEST(Options, NewNormHasUnitFactorAndZeroShift) {
   for (const double offset : {0.0, 1.0, 0.25}) {
     auto options = affine_options<typename TypeParam::Kind>();
     options.scale_offset = offset;
-    const CompiledNorm<TypeParam> norm(9, options);
+    const typename TypeParam::Norm norm(9, options);
     ASSERT_EQ(norm.scale().size(), 9);
     ASSERT_EQ(norm.shift().size(), 9);
     for (Index c = 0; c < 9; ++c) {
@@ -72,7 +71,7 @@ TYPED_TEST(Options, NewNormHasUnitFactorAndZeroShift) {
 }
 
 TYPED_TEST(Options, ParametersAreWrittenThroughAccessors) {
-  CompiledNorm<TypeParam> norm(3, affine_options<typename TypeParam::Kind>());
+  typename TypeParam::Norm norm(3, affine_options<typename TypeParam::Kind>());
   using Vector = typename TypeParam::Vector;
   static_assert(std::is_same_v<decltype(norm.scale()), Vector&>);
   static_assert(std::is_same_v<decltype(std::as_const(norm).shift()), const Vector&>);
@@ -145,7 +144,7 @@ TEST(PartialRMSNorm, MatchesTheOracleForwardAndBackward) {
       using Partial = Case<RMSKind, float>;
       auto options = affine_options<RMSKind>();
       options.statistics_channels = counted;
-      const auto norm = random_affine<Partial>(channels, Seed{211}, options);
+      const auto norm = random_norm<Partial>(channels, Seed{211}, options);
       const auto x = random_normal<TokenMatrix<float>>({5, channels}, Seed{212}, 1);
       const auto dy = random_normal<TokenMatrix<float>>({5, channels}, Seed{213});
       expect_matches_oracle(norm, x);

@@ -37,7 +37,7 @@ TYPED_TEST(RMSNormAccuracy, PartialStatisticsAreWithinFourUnits) {
     for (const Index counted : {Index{1}, channels / 2, channels - 1, channels}) {
       auto options = plain_options<RMSKind>(1e-5);
       options.statistics_channels = counted;
-      const CompiledNorm<C> norm(channels, options);
+      const typename C::Norm norm(channels, options);
       const ForwardOracle expected = forward_oracle(spec_of(options), exact(x));
       const auto y = norm(x);
       for (Index t = 0; t < y.rows(); ++t) {

@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: MIT
-// What tokennorm::compiled_kernels has the kernels for: the calls of a norm of float on matrices of
-// dynamic size in either storage order, and its placements.
+// What tokennorm::compiled_kernels has the kernels for, of a scalar: the calls of a norm on
+// matrices of dynamic size in either storage order, and its placements.
 #include <tokennorm/tokennorm.hpp>
 
+#include <type_traits>
 #include <vector>
 
 namespace {
 
 using namespace tokennorm;
-using Tokens = TokenMatrix<float>;
+using Scalar = SCALAR;
+using Tokens = TokenMatrix<Scalar>;
+using Columns = Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic>;
+using Accum = std::conditional_t<std::is_same_v<Scalar, double>, double, float>;
 
 struct Identity {
   Tokens operator()(const Tokens& n) const { return n; }
@@ -18,8 +22,8 @@ struct Identity {
 
 template <class Norm, class X>
 void call_norm(const Norm& norm, const X& x, X& y, X& sum) {
-  TokenStatistics<float> stats;
-  NormGradients<float> gradients;
+  TokenStatistics<Accum> stats;
+  NormGradients<Accum> gradients;
   norm(x, y);
   norm.normalize(x, y, stats);
   norm.normalize_sum(x, x, y);
@@ -37,8 +41,8 @@ void call_block(Block block, const Tokens& x, Tokens& y) {
 }
 
 template <class Norm>
-void call_all(const Norm& norm, Tokens& x, Tokens& y, Tokens& z, Eigen::MatrixXf& a,
-              Eigen::MatrixXf& b, Eigen::MatrixXf& c) {
+void call_all(const Norm& norm, Tokens& x, Tokens& y, Tokens& z, Columns& a, Columns& b,
+              Columns& c) {
   call_norm(norm, x, y, z);
   call_norm(norm, a, b, c);
   const Identity f;
@@ -58,12 +62,11 @@ void call_all(const Norm& norm, Tokens& x, Tokens& y, Tokens& z, Eigen::MatrixXf
 
 }  // namespace
 
-void call_every_norm(Tokens& x, Tokens& y, Tokens& z, Eigen::MatrixXf& a, Eigen::MatrixXf& b,
-                     Eigen::MatrixXf& c) {
-  call_all(LayerNorm<float>(4), x, y, z, a, b, c);
-  call_all(RMSNorm<float>(4), x, y, z, a, b, c);
-  const LayerNorm<float> layer_norm(4);
-  const RMSNorm<float> rms_norm(4);
+void call_every_norm(Tokens& x, Tokens& y, Tokens& z, Columns& a, Columns& b, Columns& c) {
+  call_all(LayerNorm<Scalar>(4), x, y, z, a, b, c);
+  call_all(RMSNorm<Scalar>(4), x, y, z, a, b, c);
+  const LayerNorm<Scalar> layer_norm(4);
+  const RMSNorm<Scalar> rms_norm(4);
   const Identity f;
   call_block(PreLN(layer_norm, f, rms_norm, f), x, y);
   call_block(PostLN(f, rms_norm, f, layer_norm), x, y);

@@ -1,30 +1,15 @@
 // SPDX-License-Identifier: MIT
 // Prints what the bits of results come to, at each ISA level. Every build prints the same.
+#include "../../support/digest.hpp"
 #include <tokennorm/tokennorm.hpp>
 
-#include <cstdint>
-#include <cstdio>
 #include <random>
 #include <type_traits>
 
 namespace {
 
 using namespace tokennorm;
-
-/// FNV-1a, over the bytes of all that was added.
-class Digest {
- public:
-  template <class M>
-  void add(const M& m) {
-    const auto* bytes = reinterpret_cast<const unsigned char*>(m.data());
-    const auto size = static_cast<std::size_t>(m.size()) * sizeof(typename M::Scalar);
-    for (std::size_t i = 0; i < size; ++i) value_ = (value_ ^ bytes[i]) * 0x100000001b3u;
-  }
-  unsigned long long value() const { return value_; }
-
- private:
-  std::uint64_t value_ = 0xcbf29ce484222325u;
-};
+using test::Digest;
 
 template <class T>
 TokenMatrix<T> random_tokens(Index tokens, Index channels, unsigned seed) {
@@ -60,20 +45,16 @@ template <class Norm, class T>
 void print(const char* level, const char* what) {
   Digest digest;
   add_results<Norm, T>(digest);
-  std::printf("%s, %s: %016llx\n", level, what, digest.value());
+  digest.print(level, what);
 }
 
 }  // namespace
 
 int main() {
-  constexpr const char* levels[] = {"baseline", "avx2", "avx512"};
-  for (const Isa level : {Isa::baseline, Isa::avx2, Isa::avx512}) {
-    limit_isa(level);
-    if (isa() != level) continue;
-    const char* name = levels[static_cast<int>(level)];
-    print<LayerNorm<float>, float>(name, "LayerNorm of float");
-    print<LayerNorm<float>, Eigen::half>(name, "LayerNorm of half");
-    print<RMSNorm<float>, Eigen::bfloat16>(name, "RMSNorm of bfloat16");
-    print<RMSNorm<double>, double>(name, "RMSNorm of double");
-  }
+  test::print_every_level([](const char* level) {
+    print<LayerNorm<float>, float>(level, "LayerNorm of float");
+    print<LayerNorm<float>, Eigen::half>(level, "LayerNorm of half");
+    print<RMSNorm<float>, Eigen::bfloat16>(level, "RMSNorm of bfloat16");
+    print<RMSNorm<double>, double>(level, "RMSNorm of double");
+  });
 }
