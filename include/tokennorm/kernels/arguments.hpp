@@ -425,29 +425,6 @@ TOKENNORM_INLINE Ahead ahead(const AddedRow<RoundAs, A, Stream, Summed>& row) {
   return ahead(row.sum);
 }
 
-/// An operand that is read as the sum of two.
-template <class T>
-struct SumOfViews {
-  TokenView<const T> first, second;
-};
-
-template <class T>
-TOKENNORM_INLINE SumOfViews<T> in_registers(const SumOfViews<T>& sum) {
-  return {in_registers(sum.first), in_registers(sum.second)};
-}
-template <class T>
-TOKENNORM_INLINE auto column_of(const SumOfViews<T>& sum, Index token, Index count) {
-  using A = Accumulator<T>;
-  return Sum<T, A, Column<const T>, Column<const T>>{column_of(sum.first, token, count),
-                                                     column_of(sum.second, token, count), A(1)};
-}
-template <class T>
-TOKENNORM_INLINE auto row_of(const SumOfViews<T>& sum, Index token) {
-  using A = Accumulator<T>;
-  return Sum<T, A, Row<const T>, Row<const T>>{row_of(sum.first, token), row_of(sum.second, token),
-                                               A(1)};
-}
-
 /// Rows [token, token + N) of a view.
 template <int N, class View>
 TOKENNORM_INLINE auto rows_of(const View& view, Index token) {
@@ -472,17 +449,6 @@ TOKENNORM_INLINE auto group_of(const F& f) {
   }
 }
 
-template <int N, class T>
-TOKENNORM_INLINE auto rows_of(const SumOfViews<T>& sum, Index token) {
-  const auto first = rows_of<N>(sum.first, token), second = rows_of<N>(sum.second, token);
-  return group_of<N>([&](int r) __attribute__((always_inline)) {
-    auto row = row_of(sum, token);
-    row.stream = first.row[r];
-    row.update = second.row[r];
-    return row;
-  });
-}
-
 template <int N, class RoundAs, class A, class Stream, class Summed>
 TOKENNORM_INLINE auto rows_of(const AddedView<RoundAs, A, Stream, Summed>& view, Index token) {
   const auto streams = rows_of<N>(view.stream, token);
@@ -496,10 +462,6 @@ TOKENNORM_INLINE auto rows_of(const AddedView<RoundAs, A, Stream, Summed>& view,
 template <class T>
 TOKENNORM_INLINE bool is_in(const void* result, const TokenView<T>& view) {
   return result == static_cast<const void*>(view.data);
-}
-template <class T>
-TOKENNORM_INLINE bool is_in(const void* result, const SumOfViews<T>& sum) {
-  return is_in(result, sum.first) || is_in(result, sum.second);
 }
 TOKENNORM_INLINE bool is_in(const void*, Absent) { return false; }
 

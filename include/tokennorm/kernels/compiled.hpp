@@ -58,15 +58,13 @@ namespace compiled {
 
 using Read = TokenView<const float>;
 using Written = TokenView<float>;
-using Sum = SumOfViews<float>;
 
 template <class Update, class Summed, class Streamed, class Normed, class Post, class Out,
           class Pre>
 using Step =
     ResidualStep<float, Eigen::Dynamic, Read, Update, Summed, Streamed, Normed, Post, Out, Pre>;
-template <class DY, class DSum, bool Centred>
-using Gradient = Backward<float, Eigen::Dynamic, Read, DY, DSum, Written,
-                          NormArguments<Centred, float, const float>>;
+template <bool Centred>
+using Gradient = Backward<Centred, float, float, float, float, float, float>;
 
 using Add = Step<Read, Written, Absent, Absent, Absent, Absent, Absent>;
 
@@ -83,10 +81,7 @@ struct Steps {
   using AddNormalize = Step<Read, Written, Absent, Written, Absent, Absent, Norm>;
   using AddUnstoredNormalize = Step<Read, Unstored, Absent, Written, Absent, Absent, Norm>;
 
-  using Backpropagate = Gradient<Read, Absent, Centred>;
-  using BackpropagateSum = Gradient<Read, Read, Centred>;
-  using BackpropagateOfSum = Gradient<Sum, Absent, Centred>;
-  using Saved = NormArguments<Centred, float, const float>;
+  using Backpropagate = Gradient<Centred>;
 };
 using LayerNormSteps = Steps<true>;
 using RMSNormSteps = Steps<false>;
@@ -95,25 +90,20 @@ using RMSNormSteps = Steps<false>;
 
 #define TOKENNORM_KERNEL(run, step) \
   TOKENNORM_COMPILED void run(const compiled::step&, Index, Index) noexcept;
-#define TOKENNORM_PRECISE_SUMS(Steps, DY)                                                         \
-  TOKENNORM_COMPILED void take_precise_sums(const compiled::Read&, const compiled::DY&,           \
-                                            const compiled::Steps::Saved&, Index, Index, double*, \
-                                            double*, bool) noexcept;
-#define TOKENNORM_KERNELS(Steps)                                 \
-  TOKENNORM_PRECISE_SUMS(Steps, Read)                            \
-  TOKENNORM_PRECISE_SUMS(Steps, Sum)                             \
-  TOKENNORM_KERNEL(run_rows, Steps::Normalize)                   \
-  TOKENNORM_KERNEL(run_rows, Steps::NormalizeAdd)                \
-  TOKENNORM_KERNEL(run_rows, Steps::AddNormalize)                \
-  TOKENNORM_KERNEL(run_rows, Steps::AddUnstoredNormalize)        \
-  TOKENNORM_KERNEL(run_backward_rows, Steps::Backpropagate)      \
-  TOKENNORM_KERNEL(run_backward_rows, Steps::BackpropagateSum)   \
-  TOKENNORM_KERNEL(run_backward_rows, Steps::BackpropagateOfSum) \
-  TOKENNORM_KERNEL(run_columns, Steps::Normalize)                \
-  TOKENNORM_KERNEL(run_columns, Steps::AddNormalize)             \
-  TOKENNORM_KERNEL(run_columns, Steps::AddUnstoredNormalize)     \
-  TOKENNORM_KERNEL(run_backward_columns, Steps::Backpropagate)   \
-  TOKENNORM_KERNEL(run_backward_columns, Steps::BackpropagateSum)
+#define TOKENNORM_PRECISE_SUMS(step)                                                       \
+  TOKENNORM_COMPILED void backward::take_precise_sums(const compiled::step&, Index, Index, \
+                                                      double*, double*, bool) noexcept;
+#define TOKENNORM_KERNELS(Steps)                             \
+  TOKENNORM_PRECISE_SUMS(Steps::Backpropagate)               \
+  TOKENNORM_KERNEL(run_rows, Steps::Normalize)               \
+  TOKENNORM_KERNEL(run_rows, Steps::NormalizeAdd)            \
+  TOKENNORM_KERNEL(run_rows, Steps::AddNormalize)            \
+  TOKENNORM_KERNEL(run_rows, Steps::AddUnstoredNormalize)    \
+  TOKENNORM_KERNEL(run_backward_rows, Steps::Backpropagate)  \
+  TOKENNORM_KERNEL(run_columns, Steps::Normalize)            \
+  TOKENNORM_KERNEL(run_columns, Steps::AddNormalize)         \
+  TOKENNORM_KERNEL(run_columns, Steps::AddUnstoredNormalize) \
+  TOKENNORM_KERNEL(run_backward_columns, Steps::Backpropagate)
 
 TOKENNORM_KERNEL(run_rows, Add)
 TOKENNORM_KERNELS(LayerNormSteps)
