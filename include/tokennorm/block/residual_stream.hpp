@@ -126,13 +126,11 @@ struct StepNorm {
       for (const TokenMatrix<Scalar>* matrix : {&dy, &std::as_const(dx)}) {
         check_shape(norm.who(), "dy", view_of(*matrix), memory->x.rows(), norm.channels());
       }
-      const kernels::SumOfViews<Scalar> sum{as_const(view_of(dx)), view_of(dy)};
-      norm.template backward_with<Statistic>(
-          [](const auto& args, Index begin, Index end) {
-            kernels::run_backward_rows(args, begin, end);
-          },
-          as_const(view_of(memory->x)), memory->stats, sum, Absent{}, view_of(dx), norm.gradients(),
-          executor);
+      using Call =
+          typename NormType::template BackwardCall<Statistic, Scalar, Scalar, Scalar, Statistic>;
+      norm.template backward_with<Call>(kernels::run_backward_rows, as_const(view_of(memory->x)),
+                                        memory->stats, as_const(view_of(dx)), as_const(view_of(dy)),
+                                        {}, view_of(dx), norm.gradients(), executor);
     } else {
       dx += dy;
       backpropagate(dx, dx, executor);

@@ -48,81 +48,63 @@ class Scratch {
   T* data_;
 };
 
+/// to[c] = from[c] in double, or to[c] += from[c].
+template <class From>
+struct AddUpTask {
+  double* to;
+  const From* from;
+  Index count;
+  bool is_start;
+
+  template <class Level>
+  TOKENNORM_INLINE void run() const {
+    constexpr int W = Level::template lanes<double>;
+    const AddUpTask task = *this;  // a copy that the stores cannot change
+    Index c = 0;
+    for (; c + W <= task.count; c += W) {
+      auto v = load<double, W>(task.from + c);
+      if (!task.is_start) v += load<double, W>(static_cast<const double*>(task.to + c));
+      store(task.to + c, v);
+    }
+    for (; c < task.count; ++c) {
+      task.to[c] = static_cast<double>(task.from[c]) + (task.is_start ? 0.0 : task.to[c]);
+    }
+  }
+};
+
 /// Sums over the tokens of a chunk, one for each channel; in the memory of all chunks, a slot for
-/// each but for those that for_each_fold adds up.
+/// each but for those that for_each_fold adds up. One token after the other is added: the bits do
+/// not depend on how many are added before the sums go back to memory.
 template <class A>
 struct ChannelSums {
-  A* recent = nullptr;       // of up to tokens_per_fold tokens
+  A* recent = nullptr;       // of up to tokens_per_fold tokens, or null: not wanted
   double* total = nullptr;   // of all those of a chunk; unused if these are all tokens there are
   bool is_gradient = false;  // recent is what the sums are to be added to in the end
 
   TOKENNORM_INLINE bool wanted() const { return recent != nullptr; }
-  TOKENNORM_INLINE ChannelSums at(Index recent_slot, Index total_slot, Index channels) const {
+  ChannelSums at(Index recent_slot, Index total_slot, Index channels) const {
     if (!wanted()) return {};
     return {recent + recent_slot * channels, total + total_slot * channels, is_gradient};
   }
-  /// Whether nothing is there yet, at the first token of a fold or not.
-  TOKENNORM_INLINE bool is_empty(bool at_first) const {
-    return !wanted() || (at_first && !is_gradient);
-  }
-  /// What is there. One token after the other is added to it: the bits do not depend on how many
-  /// are added before it is put back.
-  template <int W>
-  TOKENNORM_INLINE Lanes<A, W> get(Index c, bool empty) const {
-    return empty ? Lanes<A, W>(A(0)) : load<A, W>(static_cast<const A*>(recent + c));
-  }
-  template <int W>
-  TOKENNORM_INLINE Lanes<A, W> get_first(Index c, Index n, bool empty) const {
-    return empty ? Lanes<A, W>(A(0)) : load_first<A, W>(static_cast<const A*>(recent + c), n);
-  }
-  template <int W>
-  TOKENNORM_INLINE void put(Index c, const Lanes<A, W>& v) const {
-    if (wanted()) store(recent + c, v);
-  }
-  template <int W>
-  TOKENNORM_INLINE void put_first(Index c, const Lanes<A, W>& v, Index n) const {
-    if (wanted()) store_first(recent + c, v, n);
+  /// At the first token of a fold.
+  TOKENNORM_INLINE void start(Index channels) const {
+    if (wanted() && !is_gradient) std::fill_n(recent, channels, A(0));
   }
   /// Of a type that may be wider: the product of a token may be beyond the range of A, and its sum
   /// with what is there within it.
   template <class Wide>
-  TOKENNORM_INLINE void add(Index c, Wide value, bool empty) const {
-    recent[c] = static_cast<A>(empty ? value : static_cast<Wide>(recent[c]) + value);
+  TOKENNORM_INLINE void add(Index c, Wide value) const {
+    if (wanted()) recent[c] = static_cast<A>(static_cast<Wide>(recent[c]) + value);
   }
   /// Moves what is recent to the total, which starts here or not.
-  template <class Level>
-  TOKENNORM_INLINE void fold(Index channels, bool start) const {
-    if (!wanted()) return;
-    if (start) {
-      add_up<Level, A, true>(total, recent, channels);
-    } else {
-      add_up<Level, A, false>(total, recent, channels);
-    }
+  void fold(Index channels, bool is_start) const {
+    if (wanted()) dispatch(AddUpTask<A>{total, recent, channels, is_start});
   }
   /// Adds the total of the chunk in slot 1 to that of those before it, in slot 0.
-  template <class Level>
-  TOKENNORM_INLINE void add_next(Index channels) const {
-    if (wanted()) add_up<Level, double, false>(total, total + channels, channels);
-  }
-
- private:
-  template <class Level, class From, bool start>
-  TOKENNORM_INLINE static void add_up(double* to, const From* from, Index channels) {
-    constexpr int W = Level::template lanes<double>;
-    Index c = 0;
-    for (; c + W <= channels; c += W) {
-      auto v = load<double, W>(from + c);
-      if constexpr (!start) v += load<double, W>(static_cast<const double*>(to + c));
-      store(to + c, v);
-    }
-    for (; c < channels; ++c) to[c] = static_cast<double>(from[c]) + (start ? 0.0 : to[c]);
+  void add_next(Index channels) const {
+    if (wanted()) dispatch(AddUpTask<double>{total, total + channels, channels, false});
   }
 };
-
-template <class A>
-TOKENNORM_INLINE ChannelSums<A> in_registers(const ChannelSums<A>& sums) {
-  return {in_register(sums.recent), in_register(sums.total), in_register(sums.is_gradient)};
-}
 
 /// What the kernels have found out about the sums of a call.
 struct SumsProgress {
@@ -139,11 +121,6 @@ TOKENNORM_INLINE Lanes<std::int64_t, W> are_finite(const Lanes<double, W>& numbe
 }
 TOKENNORM_INLINE bool is_finite(double number) {
   return are_finite(Lanes<double, 2>(number))[0] != 0;
-}
-/// Of all lanes.
-template <class A, int W>
-TOKENNORM_INLINE bool is_finite(const Lanes<A, W>& numbers) {
-  return is_finite(static_cast<double>(horizontal_sum(numbers)));
 }
 
 /// gradient[c] += the sum of the partial results, in their order. Sums that are not finite are left
@@ -176,7 +153,8 @@ struct AddPartialsTask {
         store(task.gradient + c, load<double, W>(static_cast<const G*>(task.gradient + c)) +
                                      bit_cast_lanes<V>(bit_cast_lanes<Bits>(sum) & is_added));
       }
-      for (int i = 0; i < W; ++i) {
+      TOKENNORM_UNROLL  // or GCC would keep it in memory, in the loop above as well
+          for (int i = 0; i < W; ++i) {
         if (added[i] == 0) *task.is_left_out = true;
       }
     }
@@ -227,22 +205,19 @@ class GradientSums {
   ChannelSums<A> shift() { return of(shift_, scale_ == nullptr ? 0 : size_of_one()); }
   SumsProgress* progress() { return &progress_; }
 
-  /// Adds the sums to the gradients. Those that are not finite are asked for again, in double:
-  /// again(scale sums, shift sums), each one for each channel.
-  template <class Again>
-  void finish(const Again& again) {
-    if (goes_straight() || tokens_ == 0) return;
+  /// Adds the sums to the gradients; says whether some were left out, which are not finite and are
+  /// to be taken again, in double.
+  [[nodiscard]] bool add_to_gradients() {
+    if (goes_straight() || tokens_ == 0) return false;
     bool is_left_out = false;
-    const auto scale_sums = partials(scale(), scale_, &is_left_out);
-    const auto shift_sums = partials(shift(), shift_, &is_left_out);
-    if (scale_ != nullptr) dispatch(scale_sums);
-    if (shift_ != nullptr) dispatch(shift_sums);
-    if (is_left_out) [[unlikely]] {
-      Scratch<double> precise(2 * channels_);
-      again(precise.data(), precise.data() + channels_);
-      if (scale_ != nullptr) add_left_out(scale_sums, precise.data());
-      if (shift_ != nullptr) add_left_out(shift_sums, precise.data() + channels_);
-    }
+    if (scale_ != nullptr) dispatch(partials(scale(), scale_, &is_left_out));
+    if (shift_ != nullptr) dispatch(partials(shift(), shift_, &is_left_out));
+    return is_left_out;
+  }
+  /// Those sums: of each channel for the scale, then of each for the shift.
+  void add_left_out(const double* precise) {
+    if (scale_ != nullptr) add_left_out(partials(scale(), scale_, nullptr), precise);
+    if (shift_ != nullptr) add_left_out(partials(shift(), shift_, nullptr), precise + channels_);
   }
 
  private:

@@ -11,9 +11,12 @@
 
 namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
 
-inline constexpr std::int64_t kib = 1 << 10, mib = 1 << 20;
+inline constexpr std::int64_t mib = 1 << 20;
 inline constexpr Index l1_bytes = 32 << 10;     // of the smallest first cache that counts
 inline constexpr Index most_at_hand = 8 << 10;  // of rows that leave room in it for others
+
+template <class View>
+using Element = std::remove_cvref_t<decltype(*View::data)>;
 
 /// Sums without a place of their own are kept in scratch if a row is not longer than this.
 inline constexpr Index longest_kept_sum = 4096;
@@ -82,6 +85,13 @@ TOKENNORM_INLINE MemoryPolicy memory_policy(const Call& call) {
       result_bytes(call), call.channels * Index{sizeof(*call.x.data)},
       2 * call.channels * Index{sizeof(typename Call::Arithmetic)}, results_stay_at_hand(call),
       call.adds_result, makes_sums, makes_sums && call.sum.data != nullptr});
+}
+
+/// Whether the rows kernel has a place for the sums of a call: the caller's, y, or scratch.
+template <class Call>
+TOKENNORM_INLINE bool has_place_for_sums(const Call& call) {
+  return !call.makes_sums() || call.sum.data != nullptr || Call::may_sum_in_y ||
+         call.channels <= longest_kept_sum;
 }
 
 /// Whether sums are kept in scratch until they are normalized, because the results are streamed:

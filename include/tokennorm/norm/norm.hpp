@@ -179,12 +179,17 @@ class Norm {
                            stats != nullptr ? stats->rstd.data() : nullptr);
   }
 
-  /// dx and the gradients by a kernel for the operands' strides. Nothing is checked.
-  template <class A, class Kernel, class X, class S, class DY, class DSum, class DX, class G,
-            class E>
-  void backward_with(const Kernel& kernel, const X& x, const TokenStatistics<S>& stats,
-                     const DY& dy, const DSum& dsum, const DX& dx, NormGradients<G>& gradients,
-                     E& executor) const;
+  /// What a backward kernel is given.
+  template <class A, class X, class DY, class DX, class S, class DSum = DX>
+  using BackwardCall = kernels::Backward<centred, A, X, DY, DX, Param, S, DSum>;
+
+  /// dx and the gradients by a kernel for the operands' strides. Nothing is checked; what is absent
+  /// is null.
+  template <class Call, class S, class G, class E>
+  void backward_with(typename Call::Kernel kernel, const decltype(Call::x)& x,
+                     const TokenStatistics<S>& stats, const decltype(Call::dy)& dy,
+                     const decltype(Call::dy)& dy_addend, const decltype(Call::dsum)& dsum,
+                     const decltype(Call::dx)& dx, NormGradients<G>& gradients, E& executor) const;
 
   /// Makes room for the statistics of so many tokens.
   template <class S>

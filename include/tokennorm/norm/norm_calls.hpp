@@ -18,49 +18,37 @@
 
 namespace tokennorm::detail {
 
-/// Whether the operands, by type and strides, all have contiguous channels; calls `rows` or
-/// `columns`, and instantiates only what their types leave possible.
+/// The layout of a call, whose kernel takes rows where all operands do.
 template <class... Operands>
-void choose_layout(bool contiguous, const auto& rows, const auto& columns) {
-  constexpr std::true_type now{};
-  if constexpr (((layout_of<Operands> == Layout::columns) || ...)) {
-    columns(now);
-  } else if constexpr (((layout_of<Operands> == Layout::rows) && ...)) {
-    rows(now);
-  } else {
-    if (contiguous) {
-      rows(now);
-    } else {
-      columns(now);
-    }
-  }
-}
-
-/// Runs a call over all its tokens. The operands are those whose layout counts.
-template <class... Operands, class Call, class E>
-void run_forward(const Call& call, bool contiguous, E& executor) {
-  const auto run = [&](const auto& kernel) {
-    executor.parallel_for(call.tokens, token_grain(call.channels),
-                          [&](Index begin, Index end) { kernel(call, begin, end); });
-  };
-  const auto rows = [&](auto) {
-    run([](const auto& c, Index begin, Index end) { kernels::normalize_rows(c, begin, end); });
-  };
-  const auto columns = [&](auto) {
-    run([](const auto& c, Index begin, Index end) { kernels::normalize_columns(c, begin, end); });
-  };
-  if constexpr (!Call::may_sum_in_y) {
-    if (call.makes_sums() && call.sum.data == nullptr &&
-        call.channels > kernels::longest_kept_sum) {
-      return columns(std::true_type{});
-    }
-  }
-  choose_layout<Operands...>(contiguous, rows, columns);
-}
+inline constexpr Layout common_layout = ((layout_of<Operands> == Layout::columns) || ...)
+                                            ? Layout::columns
+                                        : ((layout_of<Operands> == Layout::rows) && ...)
+                                            ? Layout::rows
+                                            : Layout::run_time;
 
 template <class... Views>
 bool all_contiguous(const Views&... views) {
   return ((views.channel_stride == 1) && ...);
+}
+
+/// Runs a call over all its tokens, by the kernel for the layout of its operands, of which no other
+/// is compiled than their types leave possible.
+template <class... Operands, class Call, class E>
+void run_forward(const Call& call, bool contiguous, E& executor) {
+  using Kernel = void (*)(const Call&, Index, Index) noexcept;
+  const Kernel kernel = [&]() -> Kernel {
+    constexpr Layout layout = common_layout<Operands...>;
+    if constexpr (!Call::may_sum_in_y) {
+      if (!kernels::has_place_for_sums(call)) return kernels::normalize_columns;
+    }
+    if constexpr (layout == Layout::rows) return kernels::normalize_rows;
+    if constexpr (layout == Layout::columns) return kernels::normalize_columns;
+    if constexpr (layout == Layout::run_time) {
+      return contiguous ? kernels::normalize_rows<Call> : kernels::normalize_columns<Call>;
+    }
+  }();
+  executor.parallel_for(call.tokens, token_grain(call.channels),
+                        [&](Index begin, Index end) { kernel(call, begin, end); });
 }
 
 // ---- forward ------------------------------------------------------------------------------------
@@ -221,7 +209,7 @@ void Norm<Kind, Param, Channels>::backward_call(const char* x_name, const X& x,
       check_shape(who(), "dsum", view, in.tokens, channels());
       return view;
     } else {
-      return kernels::Absent{};
+      return TokenView<const ScalarOf<DX>>{};
     }
   }();
   check_gradients(gradients);
@@ -241,31 +229,22 @@ void Norm<Kind, Param, Channels>::backward_call(const char* x_name, const X& x,
   using X0 = ScalarOf<X>;
   if constexpr (NativeScalar<X0>) {
     using A = Accumulator<X0, ScalarOf<DY>, ScalarOf<DX>>;
-    const auto run = [&](const auto& kernel) {
-      backward_with<A>(kernel, in, stats, out_gradient, skip, result, gradients, executor);
-    };
-    const auto rows = [&](auto) {
-      run([](const auto& args, Index begin, Index end) {
-        kernels::run_backward_rows(args, begin, end);
-      });
-    };
-    const auto columns = [&](auto) {
-      run([](const auto& args, Index begin, Index end) {
-        kernels::run_backward_columns(args, begin, end);
-      });
-    };
-    if constexpr (has_dsum) {
-      choose_layout<decltype(x_operand), decltype(dy_operand), decltype(dsum_operand), DX>(
-          all_contiguous(in, out_gradient, skip, result), rows, columns);
-    } else {
-      choose_layout<decltype(x_operand), decltype(dy_operand), DX>(
-          all_contiguous(in, out_gradient, result), rows, columns);
-    }
+    using Skip = std::conditional_t<has_dsum, decltype(dsum_operand), DX>;
+    using Call =
+        BackwardCall<A, X0, ScalarOf<DY>, ScalarOf<DX>, S, std::remove_cvref_t<ScalarOf<Skip>>>;
+    const auto kernel = [&]() -> typename Call::Kernel {
+      constexpr Layout layout = common_layout<decltype(x_operand), decltype(dy_operand), Skip, DX>;
+      if constexpr (layout == Layout::rows) return kernels::run_backward_rows;
+      if constexpr (layout == Layout::columns) return kernels::run_backward_columns;
+      if constexpr (layout == Layout::run_time) {
+        if (all_contiguous(in, out_gradient, skip, result)) return kernels::run_backward_rows;
+        return kernels::run_backward_columns;
+      }
+    }();
+    backward_with<Call>(kernel, in, stats, out_gradient, {}, skip, result, gradients, executor);
   } else {
     const auto norm = arguments_at<X0>(centred ? stats.mean.data() : nullptr, stats.rstd.data());
-    TokenView<const X0> skip_or_null;
-    if constexpr (has_dsum) skip_or_null = skip;
-    kernels::generic::backward(in, out_gradient, skip_or_null, result, norm,
+    kernels::generic::backward(in, out_gradient, skip, result, norm,
                                options_.scale ? gradients.scale.data() : nullptr,
                                options_.shift ? gradients.shift.data() : nullptr);
   }
@@ -274,26 +253,41 @@ void Norm<Kind, Param, Channels>::backward_call(const char* x_name, const X& x,
 /// Chunks are summed up each for itself and then in order, so that the gradients do not depend on
 /// how the executor divides them.
 template <class Kind, class Param, int Channels>
-template <class A, class Kernel, class X, class S, class DY, class DSum, class DX, class G, class E>
-void Norm<Kind, Param, Channels>::backward_with(const Kernel& kernel, const X& x,
-                                                const TokenStatistics<S>& stats, const DY& dy,
-                                                const DSum& dsum, const DX& dx,
-                                                NormGradients<G>& gradients, E& executor) const {
-  const auto norm = arguments_at<A>(centred ? stats.mean.data() : nullptr, stats.rstd.data());
-  const bool is_in_place = kernels::is_in(dx.data, x) || kernels::is_in(dx.data, dy);
-  kernels::GradientSums<A, G> sums(x.tokens, channels(),
-                                   options_.scale ? gradients.scale.data() : nullptr,
-                                   options_.shift ? gradients.shift.data() : nullptr, is_in_place);
-  const kernels::Backward<A, Channels, X, DY, DSum, DX, std::remove_const_t<decltype(norm)>>
-      arguments{{channels()}, x, dy, dsum, dx, norm, sums.scale(), sums.shift(), sums.progress()};
+template <class Call, class S, class G, class E>
+void Norm<Kind, Param, Channels>::backward_with(
+    typename Call::Kernel kernel, const decltype(Call::x)& x, const TokenStatistics<S>& stats,
+    const decltype(Call::dy)& dy, const decltype(Call::dy)& dy_addend,
+    const decltype(Call::dsum)& dsum, const decltype(Call::dx)& dx, NormGradients<G>& gradients,
+    E& executor) const {
+  using A = typename Call::A;
+  using kernels::in_registers;
+  const bool is_overwritten =
+      kernels::is_in(dx.data, x) || kernels::is_in(dx.data, dy) || dy_addend.data != nullptr;
+  kernels::GradientSums<A, G> sums(
+      x.tokens, channels(), options_.scale ? gradients.scale.data() : nullptr,
+      options_.shift ? gradients.shift.data() : nullptr, is_overwritten);
+  const Call call{channels(),
+                  in_registers(x),
+                  in_registers(dy),
+                  in_registers(dy_addend),
+                  in_registers(dsum),
+                  in_registers(dx),
+                  arguments_at<A>(centred ? stats.mean.data() : nullptr, stats.rstd.data()),
+                  sums.scale(),
+                  sums.shift(),
+                  sums.progress()};
   executor.parallel_for(kernels::chunk_count(x.tokens),
                         std::max<Index>(1, token_grain(channels()) / kernels::tokens_per_chunk),
-                        [&](Index begin, Index end) { kernel(arguments, begin, end); });
-  sums.finish([&]([[maybe_unused]] double* scale, [[maybe_unused]] double* shift) {
-    if constexpr (std::is_same_v<A, float>) {
-      kernels::take_precise_sums(x, dy, norm, 0, x.tokens, scale, shift, false);
+                        [&](Index begin, Index end) { kernel(call, begin, end); });
+  const bool is_left_out = sums.add_to_gradients();
+  if constexpr (std::is_same_v<A, float>) {
+    if (is_left_out) [[unlikely]] {
+      kernels::Scratch<double> precise(2 * channels());
+      kernels::backward::take_precise_sums(call, 0, x.tokens, precise.data(),
+                                           precise.data() + channels(), false);
+      sums.add_left_out(precise.data());
     }
-  });
+  }
 }
 
 // ---- module -------------------------------------------------------------------------------------
