@@ -217,7 +217,6 @@ class Norm {
   void backward_call(const char* x_name, const X& x, const TokenStatistics<S>& stats, const DY& dy,
                      const DSum& dsum, DX& dx, NormGradients<G>& gradients, E& executor) const;
 
-  kernels::Extent<Channels> extent() const { return {channels()}; }
   Index parameter_size(bool is_on) const { return is_on ? channels() : 0; }
   [[noreturn, gnu::cold, gnu::noinline]] void fail_parameters() const {
     if (const Index size = parameter_size(options_.scale); scale_.size() != size) {
