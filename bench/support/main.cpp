@@ -2,7 +2,7 @@
 // Google Benchmark's options, one of our own, and what the figures were made with.
 #include "support/cell.hpp"
 #include "support/suites.hpp"
-#include <tokennorm/kernels/isa.hpp>
+#include <tokennorm/kernels/simd/isa.hpp>
 
 #include <CLI/CLI.hpp>
 #include <benchmark/benchmark.h>

@@ -3,7 +3,7 @@
 // of a float's bits with each kind of remainder, and doubles at which rounding twice would show.
 #include "../support/scalars.hpp"
 #include "levels.hpp"
-#include <tokennorm/kernels/lanes.hpp>
+#include <tokennorm/kernels/simd/lanes.hpp>
 
 #include <Eigen/Core>
 #include <gtest/gtest.h>
@@ -70,16 +70,16 @@ bool becomes_zero(A value) {
 }
 
 template <class T_, class A_>
-struct Pair {
+struct DoubleDouble {
   using T = T_;  // in memory
   using A = A_;  // in arithmetic
 };
 
-template <class Pair>
+template <class DoubleDouble>
 class Conversions;
 
 template <class T, class A>
-class Conversions<Pair<T, A>> : public ::testing::Test {
+class Conversions<DoubleDouble<T, A>> : public ::testing::Test {
  protected:
   /// Rounded once, to nearest even; the value is representable in float.
   static T expected(A value) {
@@ -112,15 +112,16 @@ class Conversions<Pair<T, A>> : public ::testing::Test {
   }
 };
 
-using Pairs = ::testing::Types<Pair<Eigen::half, float>, Pair<Eigen::half, double>,
-                               Pair<Eigen::bfloat16, float>, Pair<Eigen::bfloat16, double>>;
+using DoubleDoubles =
+    ::testing::Types<DoubleDouble<Eigen::half, float>, DoubleDouble<Eigen::half, double>,
+                     DoubleDouble<Eigen::bfloat16, float>, DoubleDouble<Eigen::bfloat16, double>>;
 struct PairName {
   template <class P>
   static std::string GetName(int) {
     return scalar_name<typename P::T>() + "_and_" + scalar_name<typename P::A>();
   }
 };
-TYPED_TEST_SUITE(Conversions, Pairs, PairName);
+TYPED_TEST_SUITE(Conversions, DoubleDoubles, PairName);
 
 TYPED_TEST(Conversions, LoadEveryBitPatternAsEigenDoes) {
   using T = typename TypeParam::T;

@@ -2,7 +2,7 @@
 // Runs a test at every ISA level that the machine, or TOKENNORM_ISA, allows.
 #pragma once
 
-#include <tokennorm/kernels/isa.hpp>
+#include <tokennorm/kernels/simd/isa.hpp>
 
 #include <gtest/gtest.h>
 

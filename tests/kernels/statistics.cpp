@@ -2,8 +2,8 @@
 // From sums to what normalizes: a token alone has the bits that it has among four, in the type that
 // they are worked out in, where a difference would show in few results.
 #include "levels.hpp"
-#include <tokennorm/kernels/backward.hpp>
-#include <tokennorm/kernels/moments.hpp>
+#include <tokennorm/kernels/backward/call.hpp>
+#include <tokennorm/kernels/stages/statistics.hpp>
 
 #include <gtest/gtest.h>
 
@@ -56,8 +56,8 @@ std::uint64_t bits_of(double value) { return std::bit_cast<std::uint64_t>(value)
 template <bool Centred, class A>
 struct ForwardTask {
   const Sums<A>& sums;
-  Moments<A, tokens>& together;
-  Moments<A, 1>* alone;
+  Statistics<A, tokens>& together;
+  Statistics<A, 1>* alone;
 
   template <class Level>
   TOKENNORM_INLINE void run() const {
@@ -71,8 +71,8 @@ struct ForwardTask {
 
 template <bool Centred, class A>
 void compare_forward(const Sums<A>& sums) {
-  Moments<A, tokens> together{};
-  Moments<A, 1> alone[tokens]{};
+  Statistics<A, tokens> together{};
+  Statistics<A, 1> alone[tokens]{};
   dispatch(ForwardTask<Centred, A>{sums, together, alone});
   for (int i = 0; i < tokens; ++i) {
     ASSERT_EQ(bits_of(together.precise_rstd[i]), bits_of(alone[i].precise_rstd[0]));
@@ -108,7 +108,7 @@ void compare_backward(const Sums<A>& sums) {
   for (int i = 0; i < tokens; ++i) together.rstd[i] = alone[i].rstd[0] = 1;
   dispatch(BackwardTask<Centred, A>{sums, together, alone});
   for (int i = 0; i < tokens; ++i) {
-    ASSERT_EQ(together.is_slow(i), alone[i].is_slow(0));
+    ASSERT_EQ(together.needs_fallback(i), alone[i].needs_fallback(0));
     ASSERT_EQ(bits_of(together.mean_gx[i]), bits_of(alone[i].mean_gx[0]));
     ASSERT_EQ(bits_of(together.mean_g[i]), bits_of(alone[i].mean_g[0]));
     ASSERT_EQ(bits_of(together.offset[i]), bits_of(alone[i].offset[0]));

@@ -102,7 +102,7 @@ TEST_F(SumBeyondCaches, SumAndNorm) {
 TYPED_TEST(BeyondCaches, Backward) {
   for (const auto& [channels, steers] : this->widths_both_ways()) {
     SCOPED_TRACE(channels);
-    const Steering steering(steers);
+    const ManagedMemory steering(steers);
     const auto norm = random_norm<TypeParam>(channels);
     const Index tokens = this->token_count(channels);
     const Tokens x = this->some_tokens(tokens, channels, 4);
@@ -152,7 +152,7 @@ TYPED_TEST(BeyondCaches, SteeredOrNot) {
     Tokens y[2], dx[2];
     typename TypeParam::Gradients gradients[2];
     for (const bool steers : {false, true}) {
-      const Steering steering(steers);
+      const ManagedMemory steering(steers);
       typename TypeParam::Statistics stats;
       norm.normalize(x, y[steers], stats);
       norm.backpropagate(x, stats, dy, dx[steers], gradients[steers]);
@@ -172,7 +172,7 @@ TEST_F(SumBeyondCaches, SteeredOrNot) {
     const Tokens update = some_tokens(tokens, channels, 9);
     Tokens sum[2], y[2];
     for (const bool steers : {false, true}) {
-      const Steering steering(steers);
+      const ManagedMemory steering(steers);
       norm.normalize_sum(residual, update, sum[steers], y[steers]);
     }
     EXPECT_TRUE(same_bits(sum[0], sum[1]));
@@ -196,7 +196,7 @@ TEST(BeyondCachesPartly, BackwardOfAPartialRMSNorm) {
   norm.normalize(first, y, first_stats);
   norm.backpropagate(first, first_stats, first, first_dx, first_gradients);
   for (const bool steers : {false, true}) {
-    const Steering steering(steers);
+    const ManagedMemory steering(steers);
     norm.backpropagate(x, stats, x, dx, gradients);
     EXPECT_TRUE(same_bits(dx, first_dx.replicate(tokens, 1))) << steers;
   }

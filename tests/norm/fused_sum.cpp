@@ -55,7 +55,7 @@ class FusedSum : public ::testing::Test {
   void check(const Norm& norm, const Matrix& residual, const Matrix& update) {
     for (const bool steers : {false, true}) {
       SCOPED_TRACE(steers ? "steered" : "not steered");
-      const Steering steering(steers);
+      const ManagedMemory steering(steers);
       Matrix sum, y;
       norm.normalize_sum(residual, update, sum, y);
       EXPECT_TRUE(is_rounded_sum(sum, residual, update));
@@ -96,7 +96,7 @@ class FusedSum : public ::testing::Test {
       SCOPED_TRACE(what);
       for (const bool steers : {false, true}) {
         SCOPED_TRACE(steers ? "steered" : "not steered");
-        const Steering steering(steers);
+        const ManagedMemory steering(steers);
         Matrix r = residual, u = update, s, y;
         const auto [sum, result] = call(r, u, s, y);
         if (sum != nullptr) {

@@ -2,7 +2,7 @@
 // Bits of results, to be printed by programs that must all print the same.
 #pragma once
 
-#include <tokennorm/kernels/isa.hpp>
+#include <tokennorm/kernels/simd/isa.hpp>
 
 #include <cstddef>
 #include <cstdint>

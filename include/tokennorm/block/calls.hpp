@@ -14,7 +14,7 @@ namespace tokennorm::detail {
 /// it,
 ///     infer(stream, result, executor) const    the stream to its end, into the view `result`
 ///     train(h, buffers, executor)              h from input to output, remembering
-///     retrace(dh, buffers, executor)           dh from the output's gradient to the input's
+///     backward_pass(dh, buffers, executor)           dh from the output's gradient to the input's
 template <class Derived, class Param>
 class BlockCalls {
  public:
@@ -73,7 +73,7 @@ class BlockCalls {
     Derived::each_norm(derived(), [](const auto& step, NormPlace) { step.check_parameters(); });
   }
 
-  Remembered<Memory> memory_;
+  SavedForBackward<Memory> memory_;
 };
 
 /// Rows of a buffer into an operand of any kind and strides.
@@ -180,7 +180,7 @@ auto BlockCalls<Derived, Param>::backward(const DY& dy, E&& executor) {
   TokenMatrix<Param> dh;
   copy_tokens(operand, dh);
   memory_->forward = 0;  // used up, also where this throws half-way
-  derived().retrace(dh, memory_->buffers, executor);
+  derived().backward_pass(dh, memory_->buffers, executor);
   return as_operand<DY>(who, std::move(dh));
 }
 

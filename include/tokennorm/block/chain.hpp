@@ -157,9 +157,9 @@ class Chain
   }
   /// From dh and dn after `next` back to dh and dn after the input norm.
   template <class Next, class E>
-  void retrace_from(TokenMatrix<Param>& dh, TokenMatrix<Param>& dn, TrainingBuffers<Param>& buffers,
-                    StepNorm<Next>& next, E& executor) {
-    retrace_connection<sizeof...(Rest)>(dh, dn, buffers, next, executor);
+  void backward_from(TokenMatrix<Param>& dh, TokenMatrix<Param>& dn,
+                     TrainingBuffers<Param>& buffers, StepNorm<Next>& next, E& executor) {
+    backward_connection<sizeof...(Rest)>(dh, dn, buffers, next, executor);
   }
 
  private:
@@ -212,19 +212,19 @@ class Chain
     TokenMatrix<Param>& u = buffers.update;
     train_sublayer(who(), names(At).sublayer, c.sublayer, has_pre ? n : stream.h(), u);
     if constexpr (At + 1 == count) {
-      advance_remembering(stream, u, c.alpha, c.post, c.out, next, n, executor);
+      forward_step(stream, u, c.alpha, c.post, c.out, next, n, executor);
     } else {
-      advance_remembering(stream, u, c.alpha, c.post, c.out,
-                          connections_.template get<At + 1>().pre, n, executor);
+      forward_step(stream, u, c.alpha, c.post, c.out, connections_.template get<At + 1>().pre, n,
+                   executor);
       train_connection<At + 1>(stream, buffers, next, executor);
     }
   }
 
   template <std::size_t At, class Next, class E>
-  void retrace_connection(TokenMatrix<Param>& dh, TokenMatrix<Param>& dn,
-                          TrainingBuffers<Param>& buffers, StepNorm<Next>& next, E& executor) {
+  void backward_connection(TokenMatrix<Param>& dh, TokenMatrix<Param>& dn,
+                           TrainingBuffers<Param>& buffers, StepNorm<Next>& next, E& executor) {
     auto& c = connections_.template get<At>();
-    retreat(dh, dn, c.out, next, executor);
+    backward_step(dh, dn, c.out, next, executor);
     if constexpr (is_norm<typename std::remove_cvref_t<decltype(c)>::PostNorm>) {
       c.post.backpropagate(dh, buffers.update, executor);
       backpropagate_sublayer(who(), names(At).sublayer, c.sublayer, std::as_const(buffers.update),
@@ -233,7 +233,7 @@ class Chain
       backpropagate_sublayer(who(), names(At).sublayer, c.sublayer, dh, dn);
     }
     if (c.alpha != 1) dh *= Param(c.alpha);
-    if constexpr (At > 0) retrace_connection<At - 1>(dh, dn, buffers, c.pre, executor);
+    if constexpr (At > 0) backward_connection<At - 1>(dh, dn, buffers, c.pre, executor);
   }
 
   // ---- for BlockCalls
@@ -248,15 +248,15 @@ class Chain
   void train(TokenMatrix<Param>& h, TrainingBuffers<Param>& buffers, E& executor) {
     StepNorm<NoNorm> none;
     TrainingStream<Param> stream(h);
-    enter_remembering(stream, none, input_norm(), buffers.normed, executor);
+    enter_forward(stream, none, input_norm(), buffers.normed, executor);
     train_from(stream, buffers, none, executor);
   }
   template <class E>
-  void retrace(TokenMatrix<Param>& dh, TrainingBuffers<Param>& buffers, E& executor) {
+  void backward_pass(TokenMatrix<Param>& dh, TrainingBuffers<Param>& buffers, E& executor) {
     StepNorm<NoNorm> none;
     TokenMatrix<Param> dn;
-    retrace_from(dh, dn, buffers, none, executor);
-    retreat(dh, dn, none, input_norm(), executor);
+    backward_from(dh, dn, buffers, none, executor);
+    backward_step(dh, dn, none, input_norm(), executor);
   }
 
   ConnectionTuple<First, Rest...> connections_;

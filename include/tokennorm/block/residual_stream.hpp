@@ -103,7 +103,7 @@ struct StepNorm {
     return norm.template arguments<A>(static_cast<TokenStatistics<A>*>(nullptr));
   }
   /// For training: the statistics are kept.
-  auto remembering_arguments(Index tokens) {
+  auto saving_arguments(Index tokens) {
     NormType::size_statistics(memory->stats, tokens);
     return norm.template arguments<Statistic>(&memory->stats);
   }
@@ -138,7 +138,7 @@ struct StepNorm {
   }
 
   NormType norm;
-  Remembered<Memory> memory;
+  SavedForBackward<Memory> memory;
 };
 
 template <>
@@ -152,7 +152,7 @@ struct StepNorm<NoNorm> {
   NoNormArguments arguments() const {
     return {};
   }
-  NoNormArguments remembering_arguments(Index) { return {}; }
+  NoNormArguments saving_arguments(Index) { return {}; }
   [[no_unique_address]] NoNorm norm;
 };
 
@@ -254,9 +254,10 @@ void advance(Stream<S>& stream, const Update& update, double alpha, const StepNo
   } else if constexpr (has_next) {
     normed = shaped(workspace.normed, tokens, channels);
   }
-  run_step(ResidualStep{stream.h, u, alpha, post.template arguments<S>(), out.template arguments<S>(),
-                        next.template arguments<S>(), sum, stream_out, normed},
-           executor);
+  run_step(
+      ResidualStep{stream.h, u, alpha, post.template arguments<S>(), out.template arguments<S>(),
+                   next.template arguments<S>(), sum, stream_out, normed},
+      executor);
   if constexpr (!last && (has_out || is_present<Update>)) {
     stream.h = as_const(view_of(workspace.stream));
     stream.h_matrix = &workspace.stream;
@@ -314,9 +315,8 @@ class TrainingStream {
 /// a norm on the update takes the update's memory. `n` becomes the next sublayer's input where a
 /// norm stands before it.
 template <class S, class Update, class Post, class Out, class Next, class E>
-void advance_remembering(TrainingStream<S>& stream, Update& update, double alpha,
-                         StepNorm<Post>& post, StepNorm<Out>& out, StepNorm<Next>& next,
-                         TokenMatrix<S>& n, E& executor) {
+void forward_step(TrainingStream<S>& stream, Update& update, double alpha, StepNorm<Post>& post,
+                  StepNorm<Out>& out, StepNorm<Next>& next, TokenMatrix<S>& n, E& executor) {
   constexpr bool has_out = is_norm<Out>, has_next = is_norm<Next>;
   const Index tokens = stream.h().rows(), channels = stream.h().cols();
   TokenView<const S> u;
@@ -336,9 +336,8 @@ void advance_remembering(TrainingStream<S>& stream, Update& update, double alpha
   }
   if constexpr (has_out) stream_out = shaped(place, tokens, channels);
   if constexpr (has_next) normed = shaped(n, tokens, channels);
-  run_step(ResidualStep{h, u, alpha, post.remembering_arguments(tokens),
-                        out.remembering_arguments(tokens), next.remembering_arguments(tokens), sum,
-                        stream_out, normed},
+  run_step(ResidualStep{h, u, alpha, post.saving_arguments(tokens), out.saving_arguments(tokens),
+                        next.saving_arguments(tokens), sum, stream_out, normed},
            executor);
   stream.is_now_in(place);
 }
@@ -353,12 +352,12 @@ void enter(Stream<S>& stream, const StepNorm<Embedding>& embedding, const StepNo
 }
 
 template <class S, class Embedding, class First, class E>
-void enter_remembering(TrainingStream<S>& stream, StepNorm<Embedding>& embedding,
-                       StepNorm<First>& first, TokenMatrix<S>& n, E& executor) {
+void enter_forward(TrainingStream<S>& stream, StepNorm<Embedding>& embedding,
+                   StepNorm<First>& first, TokenMatrix<S>& n, E& executor) {
   StepNorm<NoNorm> none;
   if constexpr (is_norm<Embedding> || is_norm<First>) {
     constexpr Absent no_update;
-    advance_remembering(stream, no_update, 1, none, embedding, first, n, executor);
+    forward_step(stream, no_update, 1, none, embedding, first, n, executor);
   }
 }
 
@@ -366,8 +365,8 @@ void enter_remembering(TrainingStream<S>& stream, StepNorm<Embedding>& embedding
 /// In: dh, of the stream after it, and dn, of the next sublayer's input; one that is empty is zero.
 /// Out: dh, of the sum α·h + post(update).
 template <class S, class Out, class Next, class E>
-void retreat(TokenMatrix<S>& dh, const TokenMatrix<S>& dn, StepNorm<Out>& out, StepNorm<Next>& next,
-             E& executor) {
+void backward_step(TokenMatrix<S>& dh, const TokenMatrix<S>& dn, StepNorm<Out>& out,
+                   StepNorm<Next>& next, E& executor) {
   if constexpr (is_norm<Next>) {
     if (dh.size() == 0) {
       next.backpropagate(dn, dh, executor);

@@ -57,7 +57,7 @@ class Stack : public detail::BlockCalls<Stack<EmbeddingNorm, Block, FinalNorm>,
   template <class E>
   void train(TokenMatrix<Param>& h, detail::TrainingBuffers<Param>& buffers, E& executor);
   template <class E>
-  void retrace(TokenMatrix<Param>& dh, detail::TrainingBuffers<Param>& buffers, E& executor);
+  void backward_pass(TokenMatrix<Param>& dh, detail::TrainingBuffers<Param>& buffers, E& executor);
 
   detail::StepNorm<EmbeddingNorm> embedding_norm_;
   detail::StepNorm<FinalNorm> final_norm_;
@@ -122,8 +122,8 @@ void Stack<EmbeddingNorm, Block, FinalNorm>::train(TokenMatrix<Param>& h,
                                                    detail::TrainingBuffers<Param>& buffers,
                                                    E& executor) {
   detail::TrainingStream<Param> stream(h);
-  detail::enter_remembering(stream, embedding_norm_, blocks_.front().input_norm(), buffers.normed,
-                            executor);
+  detail::enter_forward(stream, embedding_norm_, blocks_.front().input_norm(), buffers.normed,
+                        executor);
   for (std::size_t i = 0; i + 1 < blocks_.size(); ++i) {
     blocks_[i].train_from(stream, buffers, blocks_[i + 1].input_norm(), executor);
   }
@@ -133,16 +133,16 @@ void Stack<EmbeddingNorm, Block, FinalNorm>::train(TokenMatrix<Param>& h,
 
 template <class EmbeddingNorm, class Block, class FinalNorm>
 template <class E>
-void Stack<EmbeddingNorm, Block, FinalNorm>::retrace(TokenMatrix<Param>& dh,
-                                                     detail::TrainingBuffers<Param>& buffers,
-                                                     E& executor) {
+void Stack<EmbeddingNorm, Block, FinalNorm>::backward_pass(TokenMatrix<Param>& dh,
+                                                           detail::TrainingBuffers<Param>& buffers,
+                                                           E& executor) {
   TokenMatrix<Param> dn;
   if constexpr (detail::is_norm<FinalNorm>) dh.swap(dn);  // nothing reads the stream but that norm
-  blocks_.back().retrace_from(dh, dn, buffers, final_norm_, executor);
+  blocks_.back().backward_from(dh, dn, buffers, final_norm_, executor);
   for (std::size_t i = blocks_.size() - 1; i > 0; --i) {
-    blocks_[i - 1].retrace_from(dh, dn, buffers, blocks_[i].input_norm(), executor);
+    blocks_[i - 1].backward_from(dh, dn, buffers, blocks_[i].input_norm(), executor);
   }
-  detail::retreat(dh, dn, embedding_norm_, blocks_.front().input_norm(), executor);
+  detail::backward_step(dh, dn, embedding_norm_, blocks_.front().input_norm(), executor);
 }
 
 }  // namespace tokennorm

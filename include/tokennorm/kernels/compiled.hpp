@@ -24,11 +24,11 @@
 /// too, have this TOKENNORM_MAX_ISA, in all units.)
 #pragma once
 
-#include "tokennorm/kernels/backward_columns.hpp"
-#include "tokennorm/kernels/backward_rows.hpp"
-#include "tokennorm/kernels/channel_sums.hpp"
-#include "tokennorm/kernels/forward_columns.hpp"
-#include "tokennorm/kernels/forward.hpp"
+#include "tokennorm/kernels/backward/channel_sums.hpp"
+#include "tokennorm/kernels/backward/rows.hpp"
+#include "tokennorm/kernels/forward/rows.hpp"
+#include "tokennorm/kernels/strided/backward.hpp"
+#include "tokennorm/kernels/strided/forward.hpp"
 
 #include <cstddef>
 #include <type_traits>
@@ -60,7 +60,7 @@
     (defined(TOKENNORM_COMPILED_FLOAT) || defined(TOKENNORM_COMPILED_BFLOAT16) || \
      defined(TOKENNORM_COMPILED_HALF) || defined(TOKENNORM_COMPILED_DOUBLE))
 
-namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
+TOKENNORM_BEGIN_KERNELS
 
 static_assert(std::is_same_v<Index, std::ptrdiff_t>,
               "tokennorm: compiled kernels take Eigen's own index type; leave "
@@ -89,7 +89,7 @@ using RMSNorm = Calls<Scalar, false>;
 
 #define TOKENNORM_FORWARD_KERNELS(Norm, Scalar)           \
   TOKENNORM_KERNEL(normalize_rows, Norm<Scalar>::Forward) \
-  TOKENNORM_KERNEL(normalize_columns, Norm<Scalar>::Forward)
+  TOKENNORM_KERNEL(normalize_strided, Norm<Scalar>::Forward)
 
 #define TOKENNORM_BACKWARD_KERNELS(Norm, Scalar)              \
   TOKENNORM_KERNEL(run_backward_rows, Norm<Scalar>::Backward) \
@@ -97,10 +97,10 @@ using RMSNorm = Calls<Scalar, false>;
 
 // What is left, and small: sums without a norm; where the arithmetic is float, gradients whose sums
 // float does not hold; and for each type of arithmetic, partial sums of gradients.
-#define TOKENNORM_SUM_KERNELS(Scalar)                                                        \
-  TOKENNORM_COMPILED void add_rows(const TokenView<const Scalar>&,                           \
-                                   const TokenView<const Scalar>&, compiled::Calls<Scalar, true>::A, \
-                                   const TokenView<Scalar>&, Index, Index) noexcept;
+#define TOKENNORM_SUM_KERNELS(Scalar)                                                              \
+  TOKENNORM_COMPILED void add_rows(const TokenView<const Scalar>&, const TokenView<const Scalar>&, \
+                                   compiled::Calls<Scalar, true>::A, const TokenView<Scalar>&,     \
+                                   Index, Index) noexcept;
 
 #define TOKENNORM_PRECISE_SUMS(Call)                                                       \
   TOKENNORM_COMPILED void backward::take_precise_sums(const compiled::Call&, Index, Index, \
@@ -153,7 +153,7 @@ TOKENNORM_GRADIENT_KERNELS(double)
 #undef TOKENNORM_FORWARD_KERNELS
 #undef TOKENNORM_KERNEL
 
-}  // namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH
+TOKENNORM_END_KERNELS
 
 #endif
 

@@ -3,13 +3,47 @@
 /// on it.
 #pragma once
 
-#include "tokennorm/kernels/sums.hpp"
-#include "tokennorm/kernels/steering.hpp"
+#include "tokennorm/kernels/operands.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 
-namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
+namespace tokennorm::detail {
+
+/// Whether the kernels manage what goes to and from memory: rows that are far away are prefetched
+/// and read while others are written, stores to several places are kept apart, and dx is stored
+/// past the caches. Intel's processors are faster by up to a third; in AMD's (Zen 4) it gets in the
+/// way of their own prefetchers and costs as much. The bits are the same (but for -ffast-math,
+/// which reorders the sums of gradients).
+inline bool machine_manages_memory() {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  return !__builtin_cpu_is("amd");
+#else
+  return true;
+#endif
+}
+
+/// 1 or 0, or −1 before it is first asked for; tests set it.
+inline constinit std::atomic<int> chosen_memory_policy{-1};
+
+[[gnu::cold, gnu::noinline]] inline int choose_memory_policy() {
+  const int steers = machine_manages_memory();
+  chosen_memory_policy.store(steers, std::memory_order_relaxed);
+  return steers;
+}
+
+TOKENNORM_INLINE bool manages_memory() {
+  int steers = chosen_memory_policy.load(std::memory_order_relaxed);
+  if (steers < 0) [[unlikely]]
+    steers = choose_memory_policy();
+  return steers != 0;
+}
+
+}  // namespace tokennorm::detail
+
+TOKENNORM_BEGIN_KERNELS
 
 inline constexpr std::int64_t mib = 1 << 20;
 inline constexpr Index l1_bytes = 32 << 10;     // of the smallest first cache that counts
@@ -50,7 +84,7 @@ inline bool is_streamed(std::int64_t result_bytes) { return result_bytes >= 64 *
 
 inline MemoryPolicy memory_policy(const Traffic& traffic) {
   const bool in_cache = is_in_cache(traffic.result_bytes) || traffic.stays_at_hand;
-  const bool prefetches = !in_cache && detail::steers_memory();
+  const bool prefetches = !in_cache && detail::manages_memory();
   const Index rows = traffic.makes_sums ? 5 : traffic.adds_result ? 4 : 3;
   const Index operands = traffic.makes_sums ? 2 : 1;
 
@@ -81,10 +115,10 @@ TOKENNORM_INLINE bool results_stay_at_hand(const Call& call) {
 template <class Call>
 TOKENNORM_INLINE MemoryPolicy memory_policy(const Call& call) {
   const bool makes_sums = call.makes_sums();
-  return memory_policy(Traffic{
-      result_bytes(call), call.channels * Index{sizeof(*call.x.data)},
-      2 * call.channels * Index{sizeof(typename Call::Arithmetic)}, results_stay_at_hand(call),
-      call.adds_result, makes_sums, makes_sums && call.sum.data != nullptr});
+  return memory_policy(Traffic{result_bytes(call), call.channels * Index{sizeof(*call.x.data)},
+                               2 * call.channels * Index{sizeof(typename Call::Arithmetic)},
+                               results_stay_at_hand(call), call.adds_result, makes_sums,
+                               makes_sums && call.sum.data != nullptr});
 }
 
 /// Whether the rows kernel has a place for the sums of a call: the caller's, y, or scratch.
@@ -106,6 +140,12 @@ TOKENNORM_INLINE bool keeps_sums(const Call& call) {
          (sum == nullptr || (are_streamed && !is_in(sum, call.x) && !is_in(sum, call.residual)));
 }
 
+/// Rows of up to so many channels are swept one by one, but four of them are finished and
+/// normalized together where they are near. (Measured, with lanes of 32 and of 64 bytes: the
+/// results of longer ones are better written pipelined with the sums of the next row.)
+template <class A>
+inline constexpr Index grouped_channels = Index{1792} / Index{sizeof(A)};
+
 /// Whether rows that are not narrow go in fours: results and what they are made from are in L2.
 template <class Call>
 TOKENNORM_INLINE bool is_grouped(const Call& call) {
@@ -119,10 +159,9 @@ template <class Call>
 TOKENNORM_INLINE bool is_too_far_for_fours(const Call& call) {
   constexpr Index shortest = 256, longest = 512, element = sizeof(*call.x.data);
   const Index row = call.channels * element;
-  const Index operands =
-      2 + Index{call.residual.data != nullptr} + Index{call.sum.data != nullptr};
+  const Index operands = 2 + Index{call.residual.data != nullptr} + Index{call.sum.data != nullptr};
   return element > 2 && row >= shortest &&
          operands * call.tokens * row * std::min(row, longest) >= 16 * mib * longest;
 }
 
-}  // namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH
+TOKENNORM_END_KERNELS

@@ -5,10 +5,10 @@
 
 #include "tokennorm/core/executor.hpp"
 #include "tokennorm/core/operands.hpp"
-#include "tokennorm/core/remembered.hpp"
-#include "tokennorm/kernels/arguments.hpp"
-#include "tokennorm/kernels/generic.hpp"
-#include "tokennorm/kernels/moments.hpp"
+#include "tokennorm/core/saved_for_backward.hpp"
+#include "tokennorm/kernels/generic/norms.hpp"
+#include "tokennorm/kernels/operands.hpp"
+#include "tokennorm/kernels/stages/statistics.hpp"
 #include "tokennorm/norm/parameters.hpp"
 
 #include <bit>
@@ -295,7 +295,7 @@ class Norm {
   Options options_;
   Vector scale_, shift_;
   NormGradients<GradientScalar> gradients_;
-  Remembered<Memory> memory_;
+  SavedForBackward<Memory> memory_;
 };
 
 /// Whether a number is 0 or more, and finite. In terms of bits, whose order is that of the numbers,

@@ -3,13 +3,13 @@
 /// layout, and hands tokens to the executor.
 #pragma once
 
-#include "tokennorm/kernels/backward.hpp"
-#include "tokennorm/kernels/backward_columns.hpp"
-#include "tokennorm/kernels/backward_rows.hpp"
+#include "tokennorm/kernels/backward/call.hpp"
+#include "tokennorm/kernels/backward/rows.hpp"
 #include "tokennorm/kernels/compiled.hpp"
-#include "tokennorm/kernels/forward_columns.hpp"
-#include "tokennorm/kernels/forward.hpp"
-#include "tokennorm/kernels/generic.hpp"
+#include "tokennorm/kernels/forward/rows.hpp"
+#include "tokennorm/kernels/generic/norms.hpp"
+#include "tokennorm/kernels/strided/backward.hpp"
+#include "tokennorm/kernels/strided/forward.hpp"
 #include "tokennorm/norm/norm.hpp"
 
 #include <algorithm>
@@ -39,12 +39,12 @@ void run_forward(const Call& call, bool contiguous, E& executor) {
   const Kernel kernel = [&]() -> Kernel {
     constexpr Layout layout = common_layout<Operands...>;
     if constexpr (!Call::may_sum_in_y) {
-      if (!kernels::has_place_for_sums(call)) return kernels::normalize_columns;
+      if (!kernels::has_place_for_sums(call)) return kernels::normalize_strided;
     }
     if constexpr (layout == Layout::rows) return kernels::normalize_rows;
-    if constexpr (layout == Layout::columns) return kernels::normalize_columns;
+    if constexpr (layout == Layout::columns) return kernels::normalize_strided;
     if constexpr (layout == Layout::run_time) {
-      return contiguous ? kernels::normalize_rows<Call> : kernels::normalize_columns<Call>;
+      return contiguous ? kernels::normalize_rows<Call> : kernels::normalize_strided<Call>;
     }
   }();
   executor.parallel_for(call.tokens, token_grain(call.channels),
@@ -93,14 +93,10 @@ void Norm<Kind, Param, Channels>::forward_call(const X& x, Y& y, TokenStatistics
   if constexpr (NativeScalar<A>) {
     using X0 = ScalarOf<X>;
     const kernels::Forward<centred, A, X0, X0, X0, ScalarOf<Y>, Param, S> call{
-        in.tokens,
-        channels(),
-        in,
-        kernels::Operand<const X0>::none_beside(in),
-        A(1),
-        kernels::Operand<X0>::none_beside(in),
-        pre,
-        out};
+        in.tokens, channels(),
+        in,        kernels::Operand<const X0>::none_beside(in),
+        A(1),      kernels::Operand<X0>::none_beside(in),
+        pre,       out};
     run_forward<decltype(operand), Y>(call, all_contiguous(in, out), executor);
   } else {
     executor.parallel_for(in.tokens, token_grain(channels()), [&](Index begin, Index end) {

@@ -4,7 +4,7 @@
 /// the bits do not depend on the number of threads.
 #pragma once
 
-#include "tokennorm/kernels/arguments.hpp"
+#include "tokennorm/kernels/operands.hpp"
 
 #include <algorithm>
 #include <cstddef>
@@ -13,7 +13,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
+TOKENNORM_BEGIN_KERNELS
 
 /// Tokens whose parameter gradients make one partial result; the partial results are added in the
 /// wider type. Within a chunk the rounding of equal terms must not add up either: every few tokens
@@ -254,4 +254,4 @@ class GradientSums {
   Scratch<double> total_;
 };
 
-}  // namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH
+TOKENNORM_END_KERNELS

@@ -7,7 +7,7 @@
 /// kernel.
 #pragma once
 
-#include "tokennorm/kernels/isa.hpp"
+#include "tokennorm/kernels/simd/isa.hpp"
 
 #include <cmath>
 #include <type_traits>
@@ -22,7 +22,7 @@
 #define TOKENNORM_TARGET_BUILTINS 1
 #endif
 
-namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
+TOKENNORM_BEGIN_KERNELS
 
 template <class A, int Bytes>
 inline constexpr bool has_masked_access = false;
@@ -364,4 +364,4 @@ TOKENNORM_INLINE void sign_bits(unsigned& bits, const Double2& v) {
 #endif
 }
 
-}  // namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH
+TOKENNORM_END_KERNELS

@@ -1,171 +1,15 @@
 // SPDX-License-Identifier: MIT
-/// The forward kernel of tokens whose channels are contiguous. A call is data: what is absent is
-/// null. Each row is read once from memory, normalized while it is in L1 or L2, and its result is
-/// written once.
-///
-///     s = α·residual + x,   y = N(s)                 without a residual: y = N(x)
-///     y = α·residual + N(x)                          where the result is added
-///
-/// A sum is stored on the way, where it is wanted or else where the results will go, so that they
-/// are always made from plain rows. Its bits are those of the same steps done one by one.
+/// The forward kernel of tokens whose channels are contiguous. Each row is read once from memory,
+/// normalized while it is in L1 or L2, and its result is written once.
 #pragma once
 
-#include "tokennorm/kernels/results.hpp"
+#include "tokennorm/kernels/forward/stages.hpp"
 #include "tokennorm/kernels/memory_policy.hpp"
 
 #include <algorithm>
-#include <cstdint>
 #include <type_traits>
 
-namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
-
-/// A norm of tokens. S is what a sum is rounded to, stored or not; without one, or where the result
-/// is added, it is X: then a norm alone and a norm of a sum are one kernel.
-template <bool Centred, class A, class X, class H, class S, class Y, class Param, class Statistic>
-struct Forward {
-  static constexpr bool centred = Centred;
-  using Arithmetic = A;
-  using Input = X;
-  using Stream = H;
-  using Normalized = S;
-  using Output = Y;
-  using Norm = NormArguments<Centred, Param, Statistic>;
-  static constexpr bool may_be_plain = std::is_same_v<X, S>;
-  static constexpr bool may_sum_in_y = std::is_same_v<S, Y>;
-
-  Index tokens, channels;
-  Operand<const X> x;
-  Operand<const H> residual;  // null: none
-  A alpha;
-  Operand<S> sum;  // null: not wanted
-  Norm norm;
-  Operand<Y> y;
-  bool adds_result = false;   // to the residual
-  bool is_read_next = false;  // y, at once: it is to stay in a cache
-
-  TOKENNORM_INLINE bool makes_sums() const { return residual.data != nullptr && !adds_result; }
-  TOKENNORM_INLINE Index counted() const { return statistics_count(norm, channels); }
-};
-
-/// A copy that no store can change, and of which no load waits for a store.
-template <class Call>
-TOKENNORM_INLINE Call copy_of(const Call& call) {
-  return {in_register(call.tokens),    in_register(call.channels), in_registers(call.x),
-          in_registers(call.residual), in_register(call.alpha),    in_registers(call.sum),
-          in_registers(call.norm),     in_registers(call.y),       call.adds_result,
-          call.is_read_next};
-}
-
-/// A single row; its results alone where its statistics are there.
-template <class Call>
-struct RowTask {
-  const Call& call;
-  const Operand<typename Call::Normalized>& normalized;
-  Index row;
-  const Moments<typename Call::Arithmetic, 1>* statistics = nullptr;
-
-  template <class Level>
-  TOKENNORM_INLINE void run() const;
-};
-
-/// The stages of the work on rows, N at a time: pivots, sums, statistics, results. What is
-/// normalized are the rows of x, or the place where their sums are stored.
-template <class Level, class Call, int N>
-struct RowStages {
-  using A = typename Call::Arithmetic;
-  using S = typename Call::Normalized;
-  using Writer = RowWriter<Level, A, Call>;
-
-  const Call& call;
-  const Affine<Level, A, typename Call::Norm::Param>& affine;
-  Operand<S> normalized;
-  // The same as the caller has them, for calls: what a call is given must be in memory.
-  const Call& call_in_memory;
-  const Operand<S>& normalized_in_memory;
-  bool makes_sums = call.makes_sums();
-
-  /// The sums of a row about its pivot. What is made of two is stored on the way.
-  template <class Meanwhile>
-  TOKENNORM_INLINE void take_sums(Index t, const Prefetch& results, SumsOfRows<A, 1>& sums,
-                                  Meanwhile& meanwhile) const {
-    if (makes_sums) {
-      const auto source = sum_row<S>(call.alpha, call.residual, call.x, t);
-      const Row<S> sink = row_of(normalized, t);
-      take_sums_of(source, sink, results, sums, meanwhile);
-      if (const Index n = call.counted(); n < call.channels) [[unlikely]]
-        store_row<Level, A>(source, sink, n, call.channels);
-    } else if constexpr (Call::may_be_plain) {
-      take_sums_of(row_of(call.x, t), Absent{}, results, sums, meanwhile);
-    }
-  }
-  /// The same of narrow rows, once their pivots are taken.
-  TOKENNORM_INLINE void take_narrow_sums(Index t, SumsOfRows<A, N>& sums) const {
-    if (N > 1 && call.channels > narrow_channels<A>) {
-      SumsOfRows<A, N> in_memory = sums;
-      Level::call(GroupSumsTask<Call::centred, A, N, Row<const S>>{rows(t), call.counted(),
-                                                                   in_memory});
-      sums = in_memory;
-      return;
-    }
-    sums_together<Level, Call::centred, A>(rows(t), sums.pivots, call.counted(), sums.sums,
-                                           sums.squares);
-  }
-  TOKENNORM_INLINE void take_narrow_pivots(Index t, A* pivots) const {
-    if (makes_sums) {
-      for (Index r = t; r < t + N; ++r) {
-        store_row<Level, A>(sum_row<S>(call.alpha, call.residual, call.x, r),
-                            row_of(normalized, r), 0, call.channels);
-      }
-    }
-    if constexpr (Call::centred) first_means<Level>(rows(t), call.channels, pivots);
-  }
-
-  TOKENNORM_INLINE void finish_sums(const SumsOfRows<A, N>& sums, Index t,
-                                    Moments<A, N>& moments) const {
-    sums.template finish<Level, Call::centred>(rows(t), call.counted(), call.norm.epsilon, moments);
-    store_statistics(call.norm, moments, t);
-  }
-
-  TOKENNORM_INLINE void start(Writer& writer, const Moments<A, 1>& moments, Index t,
-                              bool pipelined) const {
-    writer.start(row_of(as_const(normalized), t), moments, affine, row_of(call.y, t),
-                 call.channels, pipelined);
-  }
-  /// Whether results are made one by one, in a function of its own.
-  TOKENNORM_INLINE bool is_rare(const Moments<A, N>& moments) const {
-    return moments.slow != 0 || call.adds_result;
-  }
-  TOKENNORM_INLINE void write_one_by_one(const Moments<A, N>& moments, Index t) const {
-    for (int r = 0; r < N; ++r) {
-      Moments<A, 1> of_row{};
-      of_row.copy(0, moments, r);
-      Level::call(RowTask<Call>{call_in_memory, normalized_in_memory, t + r, &of_row});
-    }
-  }
-  TOKENNORM_INLINE void write(const Moments<A, N>& moments, Index t) const {
-    if (N > 1 && is_rare(moments)) [[unlikely]]
-      return write_one_by_one(moments, t);
-    write_rows<Level, Call::centred, A>(rows(t), moments, affine, rows_of<N>(call.y, t),
-                                        call.channels);
-  }
-
- private:
-  TOKENNORM_INLINE auto rows(Index t) const {
-    return rows_of<N>(Operand<const S>(normalized.data, normalized.token_stride, 1), t);
-  }
-  template <class Source, class Sink, class Meanwhile>
-  TOKENNORM_INLINE void take_sums_of(const Source& source, const Sink& sink,
-                                     const Prefetch& results, SumsOfRows<A, 1>& sums,
-                                     Meanwhile& meanwhile) const {
-    if constexpr (Call::centred) {
-      first_means<Level>(Group<Source, 1>{{source}}, call.channels, sums.pivots);
-    }
-    const RowSums<Level, Call::centred, A> row(source, sink, results, sums.pivots[0],
-                                               call.counted(), meanwhile);
-    if constexpr (Call::centred) sums.sums[0] = row.sum().sum();
-    sums.squares[0] = row.sum_of_squares().sum();
-  }
-};
+TOKENNORM_BEGIN_KERNELS
 
 // ---- orders of work -----------------------------------------------------------------------------
 // From the sums of a row to its root and quotient there is nothing to do but wait; meanwhile other
@@ -178,7 +22,7 @@ TOKENNORM_INLINE void RowTask<Call>::run() const {
   using A = typename Call::Arithmetic;
   const Affine<Level, A, typename Call::Norm::Param> affine(call.norm);
   const RowStages<Level, Call, 1> stages{call, affine, normalized, call, normalized};
-  Moments<A, 1> moments;
+  Statistics<A, 1> moments;
   if (statistics == nullptr) [[likely]] {
     SumsOfRows<A, 1> sums;
     if (!Level::is_for_speed || call.channels <= narrow_channels<A>) {
@@ -225,9 +69,10 @@ struct FoursTask {
     constexpr int N = rows_together;
     const Call call = copy_of(arguments);
     const Affine<Level, A, typename Call::Norm::Param> affine(call.norm);
-    const RowStages<Level, Call, N> stages{call, affine, in_registers(normalized), arguments, normalized};
+    const RowStages<Level, Call, N> stages{call, affine, in_registers(normalized), arguments,
+                                           normalized};
     SumsOfRows<A, N> sums;
-    Moments<A, N> moments;
+    Statistics<A, N> moments;
     alignas(32) Array<A, N> next_pivots = {};
     stages.take_narrow_pivots(begin, next_pivots);
     for (Index t = begin;; t += N) {
@@ -262,7 +107,7 @@ struct RowsTask {
     const Affine<Level, A, typename Call::Norm::Param> affine(call.norm);
     const Stages stages{call, affine, in_registers(normalized), arguments, normalized};
     SumsOfRows<A, 1> sums;
-    Moments<A, 1> moments{};
+    Statistics<A, 1> moments{};
     bool is_pending = false;  // the row before, with its moments
     for (Index t = begin; t < end || is_pending;) {
       const bool takes = t < end && (policy.overlaps || !is_pending);
@@ -297,8 +142,8 @@ struct RowsTask {
  private:
   /// A sum that is at hand goes to where it belongs.
   template <class Level, class A, class S>
-  TOKENNORM_INLINE static void stream_sum(const Operand<S>& at_hand, const Operand<S>& sum,
-                                          Index t, Index channels) {
+  TOKENNORM_INLINE static void stream_sum(const Operand<S>& at_hand, const Operand<S>& sum, Index t,
+                                          Index channels) {
     stream_row<Level, A>(row_of(as_const(at_hand), t), row_of(sum, t), channels);
   }
 };
@@ -377,4 +222,4 @@ void add_rows(const TokenView<const H>& residual, const TokenView<const X>& x, A
   dispatch(AddRowsTask<A, H, X, S>{residual, x, sum, sum.channels, alpha, begin, end});
 }
 
-}  // namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH
+TOKENNORM_END_KERNELS

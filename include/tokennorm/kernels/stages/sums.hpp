@@ -6,14 +6,14 @@
 /// Error    of a sum of squares over any number of channels: the rounding of a few additions
 #pragma once
 
-#include "tokennorm/kernels/arguments.hpp"
-#include "tokennorm/kernels/pairs.hpp"
+#include "tokennorm/kernels/operands.hpp"
+#include "tokennorm/kernels/simd/double_double.hpp"
 
 #include <algorithm>
 #include <cstddef>
 #include <type_traits>
 
-namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
+TOKENNORM_BEGIN_KERNELS
 
 /// Sums of lanes over many channels: a handful of vectors is added up in the arithmetic type, then
 /// folded into a wider or compensated total, so that the error does not grow with their number.
@@ -46,9 +46,9 @@ class Total<double, W> {
     low_ += rounding_error(high_, v, next);
     high_ = next;
   }
-  TOKENNORM_INLINE void write(Pair* to) const { store(to, lanes()); }
-  TOKENNORM_INLINE Pair sum() const { return horizontal_sum(lanes()); }
-  TOKENNORM_INLINE Pairs<W> lanes() const { return {high_, low_}; }
+  TOKENNORM_INLINE void write(DoubleDouble* to) const { store(to, lanes()); }
+  TOKENNORM_INLINE DoubleDouble sum() const { return horizontal_sum(lanes()); }
+  TOKENNORM_INLINE DoubleDoubles<W> lanes() const { return {high_, low_}; }
 
  private:
   Lanes<double, W> high_{0.0}, low_{0.0};
@@ -73,7 +73,7 @@ class RowTotal<float, W> {
 
 /// What a sum over a row is finished in, as it is in memory.
 template <class A>
-using PreciseSum = std::conditional_t<std::is_same_v<A, float>, double, Pair>;
+using PreciseSum = std::conditional_t<std::is_same_v<A, float>, double, DoubleDouble>;
 
 /// The totals of some rows.
 template <class A, int W, std::size_t N>
@@ -101,10 +101,11 @@ TOKENNORM_INLINE void first_means(const Group<Source, N>& source, Index channels
   Array<Lanes<A, width>, N> sums;
   TOKENNORM_UNROLL
   for (int r = 0; r < N; ++r) sums[r] = Lanes<A, width>(A(0));
-  for_each_vector<width>(0, n, [&](Index c, auto lanes) __attribute__((always_inline)) {
-    TOKENNORM_UNROLL
-    for (int r = 0; r < N; ++r) sums[r] += get<A, width>(source.row[r], c, lanes);
-  });
+  for_each_vector<width>(
+      0, n, [&](Index c, auto lanes) __attribute__((always_inline)) {
+        TOKENNORM_UNROLL
+        for (int r = 0; r < N; ++r) sums[r] += get<A, width>(source.row[r], c, lanes);
+      });
   if constexpr (N == 1) {
     pivots[0] = opaque(horizontal_sum(sums[0]) * inverse_count);
   } else if constexpr (std::is_same_v<A, float>) {
@@ -121,12 +122,6 @@ inline constexpr Index vectors_per_fold = 4;  // for each accumulator
 /// Narrow rows are swept together, four at once, each into one accumulator at a time.
 template <class A>
 inline constexpr Index narrow_channels = Index{512} / Index{sizeof(A)};
-
-/// Rows of up to so many channels are swept one by one, but four of them are finished and
-/// normalized together where they are near. (Measured, with lanes of 32 and of 64 bytes: the
-/// results of longer ones are better written in turn with the sums of the next row.)
-template <class A>
-inline constexpr Index grouped_channels = Index{1792} / Index{sizeof(A)};
 
 /// Nothing to do meanwhile.
 struct Idle {
@@ -252,4 +247,4 @@ TOKENNORM_INLINE void sums_together(const Group<Source, N> source, const A* pivo
   write_sums(total_square, squares);
 }
 
-}  // namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH
+TOKENNORM_END_KERNELS

@@ -4,19 +4,19 @@
 /// equations are those of backward.hpp.
 #pragma once
 
-#include "tokennorm/kernels/backward_fallback.hpp"
+#include "tokennorm/kernels/backward/fallback.hpp"
 
 #include <algorithm>
 #include <cstddef>
 #include <type_traits>
 
-namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
+TOKENNORM_BEGIN_KERNELS
 
 namespace backward {
 
 /// Tokens [first, last), as many at a time as there are lanes.
 template <class Arguments>
-struct ColumnsTask {
+struct StridedTask {
   using A = typename Arguments::A;
   using Norm = typename Arguments::Norm;
   const Arguments& args;
@@ -39,7 +39,7 @@ struct ColumnsTask {
       } else {
         // One by one, so that the results of the others do not depend on it.
         for (Index i = t; i < t + count; ++i) {
-          Level::call(ColumnsTask{args, i, i + 1, scale_sums, shift_sums});
+          Level::call(StridedTask{args, i, i + 1, scale_sums, shift_sums});
         }
       }
     }
@@ -123,7 +123,7 @@ struct ColumnsTask {
 template <bool Centred, class A, class... Types>
 void run_backward_columns(const Backward<Centred, A, Types...>& call, Index begin,
                           Index end) noexcept {
-  using Task = backward::ColumnsTask<Backward<Centred, A, Types...>>;
+  using Task = backward::StridedTask<Backward<Centred, A, Types...>>;
   backward::for_each_fold(call, begin, end,
                           [&](Index first, Index last, const ChannelSums<A>& scale_sums,
                               const ChannelSums<A>& shift_sums) {
@@ -131,4 +131,4 @@ void run_backward_columns(const Backward<Centred, A, Types...>& call, Index begi
                           });
 }
 
-}  // namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH
+TOKENNORM_END_KERNELS

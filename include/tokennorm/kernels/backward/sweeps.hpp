@@ -4,12 +4,12 @@
 /// time is not compiled. The equations are those of backward.hpp.
 #pragma once
 
-#include "tokennorm/kernels/backward.hpp"
+#include "tokennorm/kernels/backward/call.hpp"
 
 #include <algorithm>
 #include <type_traits>
 
-namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
+TOKENNORM_BEGIN_KERNELS
 
 namespace backward {
 
@@ -205,4 +205,4 @@ struct Sweeps {
 
 }  // namespace backward
 
-}  // namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH
+TOKENNORM_END_KERNELS

@@ -8,16 +8,18 @@
 namespace tokennorm::detail {
 
 template <class T>
-class Remembered {
+class SavedForBackward {
  public:
-  Remembered() = default;
-  Remembered(const Remembered&) {}
-  Remembered(Remembered&& other) noexcept : value_(std::move(other.value_)) { other.value_ = T{}; }
-  Remembered& operator=(const Remembered& other) {
+  SavedForBackward() = default;
+  SavedForBackward(const SavedForBackward&) {}
+  SavedForBackward(SavedForBackward&& other) noexcept : value_(std::move(other.value_)) {
+    other.value_ = T{};
+  }
+  SavedForBackward& operator=(const SavedForBackward& other) {
     if (this != &other) value_ = T{};
     return *this;
   }
-  Remembered& operator=(Remembered&& other) noexcept {
+  SavedForBackward& operator=(SavedForBackward&& other) noexcept {
     if (this != &other) {
       value_ = std::move(other.value_);
       other.value_ = T{};

@@ -4,15 +4,15 @@
 /// before they touch memory.
 #pragma once
 
-#include "tokennorm/kernels/backward_fallback.hpp"
-#include "tokennorm/kernels/backward_sweeps.hpp"
-#include "tokennorm/kernels/steering.hpp"
+#include "tokennorm/kernels/backward/fallback.hpp"
+#include "tokennorm/kernels/backward/sweeps.hpp"
+#include "tokennorm/kernels/memory_policy.hpp"
 
 #include <algorithm>
 #include <cstdint>
 #include <type_traits>
 
-namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
+TOKENNORM_BEGIN_KERNELS
 
 namespace backward {
 
@@ -34,7 +34,7 @@ struct Order {
     constexpr Index kib = 1024, line = 64, first_cache = 32 * kib;
     const Index row = args.channels * Index{sizeof(A)};
     const bool is_long = row > 6 * kib;  // all that belongs to it does not fit into the first cache
-    const bool steers = detail::steers_memory();
+    const bool steers = detail::manages_memory();
     const std::int64_t bytes = bytes_of(args.x);
     const bool is_far = bytes >= (steers ? 512 : 4096) * kib;
     const Index shortest_pipelined = (bytes < 2048 * kib ? 2 : 1) * kib;
@@ -234,4 +234,4 @@ void run_backward_rows(const Backward<Centred, A, Types...>& call, Index begin,
   backward::for_each_fold(call, begin, end, run_fold);
 }
 
-}  // namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH
+TOKENNORM_END_KERNELS

@@ -13,7 +13,7 @@
 ///          Variance", eq. 2.3 (with the correction term)
 #pragma once
 
-#include "tokennorm/kernels/sums.hpp"
+#include "tokennorm/kernels/stages/sums.hpp"
 
 #include <algorithm>
 #include <bit>
@@ -21,28 +21,28 @@
 #include <cstdint>
 #include <limits>
 
-namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
+TOKENNORM_BEGIN_KERNELS
 
 /// The statistics of N tokens:  x̂ = (x − center)·rstd + correction.  For the tokens whose bit is
 /// set in `slow` the arithmetic type does not do, and x̂ = ((x − center) − rest)·wide_rstd.
 template <class A, int N>
-struct Moments {
+struct Statistics {
   Array<A, N> center, correction, rstd;
   Array<double, N> precise_rstd, mean;  // what the caller is told
   Array<Precise<A>, N> rest, wide_rstd;
   unsigned slow = 0;
 
-  TOKENNORM_INLINE bool is_slow(int token) const { return ((slow >> token) & 1u) != 0; }
+  TOKENNORM_INLINE bool needs_fallback(int token) const { return ((slow >> token) & 1u) != 0; }
   /// Token `to` becomes what token `from` is in `other`.
   template <int M>
-  TOKENNORM_INLINE void copy(int to, const Moments<A, M>& other, int from) {
+  TOKENNORM_INLINE void copy(int to, const Statistics<A, M>& other, int from) {
     center[to] = other.center[from];
     correction[to] = other.correction[from];
     rstd[to] = other.rstd[from];
     precise_rstd[to] = other.precise_rstd[from];
     mean[to] = other.mean[from];
     slow &= ~(1u << to);
-    if (!other.is_slow(from)) return;
+    if (!other.needs_fallback(from)) return;
     rest[to] = other.rest[from];
     wide_rstd[to] = other.wide_rstd[from];
     slow |= 1u << to;
@@ -78,7 +78,7 @@ struct TokenLanes {
       return load<double, width>(from);
     }
   }
-  TOKENNORM_INLINE static Pairs<width> get(const Pair* from) {
+  TOKENNORM_INLINE static DoubleDoubles<width> get(const DoubleDouble* from) {
     if constexpr (N == 1) {
       return {V(from->high), V(from->low)};
     } else {
@@ -127,7 +127,7 @@ struct TokenLanes {
 /// token i do not carry them.
 template <class Level, bool Centred, int N>
 TOKENNORM_INLINE unsigned finish(const float* pivots, const double* sums, const double* squares,
-                                 Index n, double epsilon, Moments<float, N>& moments) {
+                                 Index n, double epsilon, Statistics<float, N>& moments) {
   using T = TokenLanes<Level, N>;
   using V = typename T::V;
   const V inverse_count(1 / static_cast<double>(n)), added(epsilon), one(1.0);
@@ -171,29 +171,30 @@ TOKENNORM_INLINE unsigned finish(const float* pivots, const double* sums, const 
 }
 
 template <class Level, bool Centred, int N>
-TOKENNORM_INLINE unsigned finish(const double* pivots, const Pair* sums, const Pair* squares,
-                                 Index n, double epsilon, Moments<double, N>& moments) {
+TOKENNORM_INLINE unsigned finish(const double* pivots, const DoubleDouble* sums,
+                                 const DoubleDouble* squares, Index n, double epsilon,
+                                 Statistics<double, N>& moments) {
   using T = TokenLanes<Level, N>;
   using V = typename T::V;
   const auto inverse_count = reciprocal<Level, T::width>(static_cast<double>(n));
-  const Pairs<T::width> added{V(epsilon), V(0.0)};
+  const DoubleDoubles<T::width> added{V(epsilon), V(0.0)};
   unsigned bad = 0;
   TOKENNORM_UNROLL
   for (int i = 0; i < N; i += T::width) {
     const auto mean_square = product<Level>(T::get(squares + i), inverse_count);
     auto radicand = mean_square + added;
-    Pairs<T::width> delta{V(0.0), V(0.0)};
+    DoubleDoubles<T::width> delta{V(0.0), V(0.0)};
     if constexpr (Centred) {
       delta = product<Level>(T::get(sums + i), inverse_count);
       radicand = radicand + -product<Level>(delta, delta);
     }
     // As for float.
-    const V rstd = reciprocal_root<Level>(
-        Pairs<T::width>{T::no_less_than(radicand.high, Limits<double>::smallest), radicand.low});
+    const V rstd = reciprocal_root<Level>(DoubleDoubles<T::width>{
+        T::no_less_than(radicand.high, Limits<double>::smallest), radicand.low});
     T::put(moments.precise_rstd + i, rstd);
     T::put(moments.rstd + i, rstd);
     if constexpr (Centred) {
-      const auto center = exact_sum(T::get(pivots + i), delta.high);
+      const auto center = two_sum(T::get(pivots + i), delta.high);
       const V rest = center.low + delta.low;
       T::put(moments.mean + i, center.high + rest);
       T::put(moments.center + i, center.high);
@@ -215,7 +216,7 @@ TOKENNORM_INLINE unsigned finish(const double* pivots, const Pair* sums, const P
 /// x − μ of a slow token, in the wider type. The mean is kept in two parts: in one, even a wide
 /// type would lose the deviations of a row whose values differ by a unit in the last place.
 template <class A, int N>
-TOKENNORM_INLINE Precise<A> deviation(A x, const Moments<A, N>& moments, int token) {
+TOKENNORM_INLINE Precise<A> deviation(A x, const Statistics<A, N>& moments, int token) {
   using P = Precise<A>;
   return guarded(guarded(static_cast<P>(x) - static_cast<P>(moments.center[token])) -
                  moments.rest[token]);
@@ -231,11 +232,11 @@ constexpr BitsOf<A> magnitude_bits(A a) {
 /// Mean, then variance, in the wider type, in which no finite row overflows or underflows; in
 /// blocks, so that the rounding of the sums does not grow with C.
 template <bool Centred, class A, class Source>
-struct PreciseMomentsTask {
+struct FallbackStatisticsTask {
   Source source;
   Index n;
   double epsilon;
-  Moments<A, 1>& moments;
+  Statistics<A, 1>& moments;
 
   template <class Level>
   TOKENNORM_INLINE void run() const {
@@ -292,7 +293,7 @@ struct ReviseRowTask {
   A center;
   Index n;
   double epsilon;
-  Moments<A, 1>& moments;
+  Statistics<A, 1>& moments;
 
   template <class Level>
   TOKENNORM_INLINE void run() const {
@@ -302,7 +303,7 @@ struct ReviseRowTask {
       const PreciseSum<A> sum = sums.sum().sum(), squares = sums.sum_of_squares().sum();
       if (finish<Level, Centred>(&center, &sum, &squares, n, epsilon, moments) == 0) return;
     }
-    Level::call(PreciseMomentsTask<Centred, A, Source>{source, n, epsilon, moments});
+    Level::call(FallbackStatisticsTask<Centred, A, Source>{source, n, epsilon, moments});
   }
 };
 
@@ -330,8 +331,8 @@ struct GroupSumsTask {
 
 /// Where the caller wants them, the statistics of tokens from `token` on.
 template <class A, int N, class Norm>
-TOKENNORM_INLINE void store_statistics(const Norm& norm, const Moments<A, N>& moments, Index token,
-                                       int count = N) {
+TOKENNORM_INLINE void store_statistics(const Norm& norm, const Statistics<A, N>& moments,
+                                       Index token, int count = N) {
   using S = std::remove_cvref_t<decltype(*norm.rstd)>;
   if (norm.rstd == nullptr) return;
   for (int i = 0; i < count; ++i) {
@@ -349,14 +350,14 @@ struct SumsOfRows {
   /// The statistics; rows are read again where their sums do not carry them.
   template <class Level, bool Centred, class T>
   TOKENNORM_INLINE void finish(const Group<Row<const T>, N>& rows, Index n, double epsilon,
-                               Moments<A, N>& moments) const {
+                               Statistics<A, N>& moments) const {
     moments.slow = 0;
     const unsigned bad =
         kernels::finish<Level, Centred>(pivots, sums, squares, n, epsilon, moments);
     if (bad != 0) [[unlikely]] {
       for (int r = 0; r < N; ++r) {
         if (((bad >> r) & 1u) == 0) continue;
-        Moments<A, 1> revised{};
+        Statistics<A, 1> revised{};
         Baseline::call(ReviseRowTask<Centred, A, Row<const T>>{rows.row[r], moments.center[r], n,
                                                                epsilon, revised});
         moments.copy(r, revised, 0);
@@ -365,4 +366,4 @@ struct SumsOfRows {
   }
 };
 
-}  // namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH
+TOKENNORM_END_KERNELS

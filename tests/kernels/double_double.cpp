@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Pairs of doubles, against integers and numbers of more digits: sums and products of doubles are
-// exact, of pairs within their bound, and a root is rounded once.
+// DoubleDoubles of doubles, against integers and numbers of more digits: sums and products of
+// doubles are exact, of pairs within their bound, and a root is rounded once.
 #include "levels.hpp"
-#include <tokennorm/kernels/pairs.hpp>
+#include <tokennorm/kernels/simd/double_double.hpp>
 
 #include <gtest/gtest.h>
 
@@ -15,7 +15,7 @@ namespace {
 
 constexpr int width = 2;  // which every level has
 using V = Lanes<double, width>;
-using P = Pairs<width>;
+using P = DoubleDoubles<width>;
 
 #if defined(__x86_64__)
 __extension__ typedef __float128 Wide;
@@ -50,13 +50,13 @@ struct CompareTask {
     const double a = random_integer(random), b = random_integer(random);
     const auto integer = [](double value) { return static_cast<WideInteger>(value); };
 
-    const P product_of_doubles = exact_product<Level>(V(a), V(b));
+    const P product_of_doubles = two_product<Level>(V(a), V(b));
     EXPECT_TRUE(integer(product_of_doubles.high[0]) + integer(product_of_doubles.low[0]) ==
                 integer(a) * integer(b))
         << a << " * " << b;
 
     const double far = std::ldexp(b, static_cast<int>(random() % 40));
-    const P sum_of_doubles = exact_sum(V(a), V(far));
+    const P sum_of_doubles = two_sum(V(a), V(far));
     EXPECT_TRUE(integer(sum_of_doubles.high[0]) + integer(sum_of_doubles.low[0]) ==
                 integer(a) + integer(far))
         << a << " + " << far;
@@ -66,7 +66,7 @@ struct CompareTask {
     expect_near(product<Level>(p, q), exact, 4 * unit * (exact < 0 ? -exact : exact), "p * q");
     const auto larger = static_cast<Wide>(std::fmax(std::fabs(p.high[0]), std::fabs(q.high[0])));
     expect_near(p + q, wide(p) + wide(q), 4 * unit * larger, "p + q");
-    const Pair scalar = p[0] + q[0];
+    const DoubleDouble scalar = p[0] + q[0];
     expect_near({V(scalar.high), V(scalar.low)}, wide(p) + wide(q), 4 * unit * larger, "p + q");
 
     const double n = 1 + std::fabs(a);
@@ -91,14 +91,14 @@ struct RootTask {
   }
 };
 
-TEST(Pairs, KeepWhatDoublesLose) {
+TEST(DoubleDoubles, KeepWhatDoublesLose) {
   test::at_every_level([] {
     std::mt19937_64 random(7);
     for (int i = 0; i < 20000 && !testing::Test::HasFailure(); ++i) dispatch(CompareTask{random});
   });
 }
 
-TEST(Pairs, RoundARootOnce) {
+TEST(DoubleDoubles, RoundARootOnce) {
   test::at_every_level([] {
     std::mt19937_64 random(11);
     for (int i = 0; i < 20000 && !testing::Test::HasFailure(); ++i) dispatch(RootTask{random});
@@ -109,9 +109,9 @@ struct MemoryTask {
   template <class Level>
   TOKENNORM_INLINE void run() const {
     constexpr int lanes = Level::template lanes<double>;
-    alignas(64) Array<Pair, lanes> from, to;
+    alignas(64) Array<DoubleDouble, lanes> from, to;
     for (int i = 0; i < lanes; ++i) from[i] = {static_cast<double>(i), -0.5 * i};
-    const auto pairs = load<lanes>(static_cast<const Pair*>(from));
+    const auto pairs = load<lanes>(static_cast<const DoubleDouble*>(from));
     store(to, pairs);
     for (int i = 0; i < lanes; ++i) {
       EXPECT_EQ(pairs[i].high, i);
@@ -122,7 +122,7 @@ struct MemoryTask {
   }
 };
 
-TEST(Pairs, StandSideBySideInMemory) {
+TEST(DoubleDoubles, StandSideBySideInMemory) {
   test::at_every_level([] { dispatch(MemoryTask{}); });
 }
 

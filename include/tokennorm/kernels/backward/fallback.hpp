@@ -4,7 +4,7 @@
 /// Rare, any strides, at the baseline. The equations are those of backward.hpp.
 #pragma once
 
-#include "tokennorm/kernels/backward.hpp"
+#include "tokennorm/kernels/backward/call.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -12,7 +12,7 @@
 #include <limits>
 #include <type_traits>
 
-namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
+TOKENNORM_BEGIN_KERNELS
 
 namespace backward {
 
@@ -33,9 +33,9 @@ struct FallbackTask {
     const auto x = column_of(args.x, token, 1);
     const auto gradient = args.gradient();
     const auto dx = column_of(args.dx, token, 1);
-    Moments<A, 1> moments;
-    PreciseMomentsTask<Norm::centred, A, std::remove_const_t<decltype(x)>>{x, n, args.norm.epsilon,
-                                                                           moments}
+    Statistics<A, 1> moments;
+    FallbackStatisticsTask<Norm::centred, A, std::remove_const_t<decltype(x)>>{
+        x, n, args.norm.epsilon, moments}
         .template run<Level>();
     const P rstd = moments.wide_rstd[0];
     P mean_g = 0, mean_gx = 0, size_g = 0, size_gx = 0;
@@ -107,8 +107,8 @@ void take_precise_sums(const Arguments& args, Index first, Index last, double* s
     const auto x = column_of(args.x, t, 1);
     const auto dy = column_of(args.gradient(), t, 1);
     using Token = std::remove_const_t<decltype(x)>;
-    Moments<float, 1> moments;
-    Baseline::call(PreciseMomentsTask<Arguments::Norm::centred, float, Token>{
+    Statistics<float, 1> moments;
+    Baseline::call(FallbackStatisticsTask<Arguments::Norm::centred, float, Token>{
         x, n, args.norm.epsilon, moments});
     for (Index c = 0; c < args.channels; ++c) {
       const auto out = static_cast<double>(dy.template at<float>(c));
@@ -216,4 +216,4 @@ void for_each_fold(const Arguments& args, Index begin, Index end, const auto& f)
 
 }  // namespace backward
 
-}  // namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH
+TOKENNORM_END_KERNELS

@@ -15,14 +15,14 @@
 /// Source   Ba, Kiros, Hinton 2016, arXiv:1607.06450, eq. 4, differentiated
 #pragma once
 
-#include "tokennorm/kernels/channel_sums.hpp"
+#include "tokennorm/kernels/backward/channel_sums.hpp"
 #include "tokennorm/kernels/memory_policy.hpp"
-#include "tokennorm/kernels/results.hpp"
+#include "tokennorm/kernels/stages/results.hpp"
 
 #include <cstddef>
 #include <type_traits>
 
-namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
+TOKENNORM_BEGIN_KERNELS
 
 /// A call. DSum is DX where there is no dsum, so that such calls share the kernel of those that
 /// have one.
@@ -39,7 +39,7 @@ struct Backward {
   TokenView<const DY> dy;
   TokenView<const DY> dy_addend;  // or null. Otherwise dy + dy_addend, rounded to DY, stands for
                                   // dy: it is stored in dx, of that scalar and not x or dsum
-  TokenView<const DSum> dsum;  // or null
+  TokenView<const DSum> dsum;     // or null
   TokenView<DX> dx;
   Norm norm;                  // mean and rstd are read
   ChannelSums<A> scale_sums;  // Σ dy·x̂, chunks × channels, if wanted
@@ -72,7 +72,7 @@ struct Tokens {
   alignas(alignment) Array<A, N> mean_gx;  // Σ g·x̂, by the number of channels that are counted
   unsigned slow = 0;
 
-  TOKENNORM_INLINE bool is_slow(int token) const { return ((slow >> token) & 1u) != 0; }
+  TOKENNORM_INLINE bool needs_fallback(int token) const { return ((slow >> token) & 1u) != 0; }
 
   template <class Norm>
   TOKENNORM_INLINE void read(const Norm& norm, Index token, int count) {
@@ -107,7 +107,7 @@ class MinusMean {
 
  private:
   using V = typename T::V;
-  std::conditional_t<std::is_same_v<A, float>, V, Pairs<T::width>> factor_;
+  std::conditional_t<std::is_same_v<A, float>, V, DoubleDoubles<T::width>> factor_;
 };
 
 /// From the sums over rows of x̂' = (x − mean)·rstd, g and g·x̂'. Slow are the tokens of which sums
@@ -140,4 +140,4 @@ TOKENNORM_INLINE void finish(const PreciseSum<A>* sums_x, const PreciseSum<A>* s
 
 }  // namespace backward
 
-}  // namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH
+TOKENNORM_END_KERNELS

@@ -8,26 +8,26 @@
 ///          exact sum: Knuth, "The Art of Computer Programming", vol. 2, 4.2.2, theorem B
 #pragma once
 
-#include "tokennorm/kernels/lanes.hpp"
+#include "tokennorm/kernels/simd/memory.hpp"
 
 #include <utility>
 
-namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
+TOKENNORM_BEGIN_KERNELS
 
 /// One of them, as it is in memory.
-struct Pair {
+struct DoubleDouble {
   double high, low;
 };
 
 /// W of them. They are not normalized: `low` may be some units of `high`.
 template <int W>
-struct Pairs {
+struct DoubleDoubles {
   using V = Lanes<double, W>;
   static constexpr int width = W;
 
   V high, low;
 
-  TOKENNORM_INLINE Pair operator[](int lane) const { return {high[lane], low[lane]}; }
+  TOKENNORM_INLINE DoubleDouble operator[](int lane) const { return {high[lane], low[lane]}; }
   /// The nearest doubles, or nearly.
   TOKENNORM_INLINE V rounded() const { return high + low; }
 };
@@ -40,22 +40,22 @@ TOKENNORM_INLINE V rounding_error(const V& a, const V& b, const V& sum) {
 }
 
 template <int W>
-TOKENNORM_INLINE Pairs<W> exact_sum(const Lanes<double, W>& a, const Lanes<double, W>& b) {
+TOKENNORM_INLINE DoubleDoubles<W> two_sum(const Lanes<double, W>& a, const Lanes<double, W>& b) {
   const auto sum = opaque(a + b);
   return {sum, rounding_error(a, b, sum)};
 }
 
 template <int W>
-TOKENNORM_INLINE Pairs<W> operator+(const Pairs<W>& a, const Pairs<W>& b) {
-  const Pairs<W> sum = exact_sum(a.high, b.high);
+TOKENNORM_INLINE DoubleDoubles<W> operator+(const DoubleDoubles<W>& a, const DoubleDoubles<W>& b) {
+  const DoubleDoubles<W> sum = two_sum(a.high, b.high);
   return {sum.high, opaque(a.low + b.low) + sum.low};
 }
-TOKENNORM_INLINE Pair operator+(const Pair& a, const Pair& b) {
+TOKENNORM_INLINE DoubleDouble operator+(const DoubleDouble& a, const DoubleDouble& b) {
   const double sum = opaque(a.high + b.high);
   return {sum, opaque(a.low + b.low) + rounding_error(a.high, b.high, sum)};
 }
 template <int W>
-TOKENNORM_INLINE Pairs<W> operator-(const Pairs<W>& a) {
+TOKENNORM_INLINE DoubleDoubles<W> operator-(const DoubleDoubles<W>& a) {
   using V = Lanes<double, W>;
   return {V(-a.high.native), V(-a.low.native)};
 }
@@ -90,37 +90,38 @@ TOKENNORM_INLINE Lanes<double, W> product_error(const Lanes<double, W>& a,
 }
 
 template <class Level, int W>
-TOKENNORM_INLINE Pairs<W> exact_product(const Lanes<double, W>& a, const Lanes<double, W>& b) {
+TOKENNORM_INLINE DoubleDoubles<W> two_product(const Lanes<double, W>& a,
+                                              const Lanes<double, W>& b) {
   const auto product = opaque(a * b);
   return {product, product_error<Level>(a, b, product)};
 }
 
 template <class Level, int W>
-TOKENNORM_INLINE Pairs<W> product(const Pairs<W>& a, const Pairs<W>& b) {
-  const Pairs<W> upper = exact_product<Level>(a.high, b.high);
+TOKENNORM_INLINE DoubleDoubles<W> product(const DoubleDoubles<W>& a, const DoubleDoubles<W>& b) {
+  const DoubleDoubles<W> upper = two_product<Level>(a.high, b.high);
   return {upper.high, upper.low + opaque(opaque(a.high * b.low) + opaque(a.low * b.high))};
 }
 
 /// 1/a of a double.
 template <class Level, int W>
-TOKENNORM_INLINE Pairs<W> reciprocal(double a) {
+TOKENNORM_INLINE DoubleDoubles<W> reciprocal(double a) {
   using V = Lanes<double, W>;
   const V quotient(1 / a);
-  const Pairs<W> back = exact_product<Level>(V(a), quotient);
+  const DoubleDoubles<W> back = two_product<Level>(V(a), quotient);
   return {quotient, opaque(opaque(V(1.0) - back.high) - back.low) * quotient};
 }
 
 /// 1/√a, rounded: an approximation and a step of Newton's from it, with the residual in pairs.
 template <class Level, int W>
-TOKENNORM_INLINE Lanes<double, W> reciprocal_root(const Pairs<W>& a) {
+TOKENNORM_INLINE Lanes<double, W> reciprocal_root(const DoubleDoubles<W>& a) {
   using V = Lanes<double, W>;
   const V high = opaque(a.rounded()), low = opaque(a.high - high) + a.low, one(1.0);
   V root = high;
   square_root(root.native);
   // A quotient that does not wait for the root.
   const V approximate = opaque(V(root.native * (one.native / high.native)));
-  const Pairs<W> square = exact_product<Level>(approximate, approximate);
-  const Pairs<W> unity = exact_product<Level>(high, square.high);
+  const DoubleDoubles<W> square = two_product<Level>(approximate, approximate);
+  const DoubleDoubles<W> unity = two_product<Level>(high, square.high);
   const V rest = opaque(opaque(high * square.low) + opaque(low * square.high));
   const V residual = opaque(opaque(opaque(one - unity.high) - unity.low) - rest);
   return approximate + opaque(opaque(approximate * V(0.5)) * residual);
@@ -129,36 +130,39 @@ TOKENNORM_INLINE Lanes<double, W> reciprocal_root(const Pairs<W>& a) {
 // ---- lanes of them, as of numbers ---------------------------------------------------------------
 
 template <int W>
-TOKENNORM_INLINE Pairs<W / 2> lower_half(const Pairs<W>& v) {
+TOKENNORM_INLINE DoubleDoubles<W / 2> lower_half(const DoubleDoubles<W>& v) {
   return {lower_half(v.high), lower_half(v.low)};
 }
 template <int W>
-TOKENNORM_INLINE Pairs<W / 2> upper_half(const Pairs<W>& v) {
+TOKENNORM_INLINE DoubleDoubles<W / 2> upper_half(const DoubleDoubles<W>& v) {
   return {upper_half(v.high), upper_half(v.low)};
 }
 template <int... Lane, int W>
-TOKENNORM_INLINE Pairs<int{sizeof...(Lane)}> shuffle(const Pairs<W>& a, const Pairs<W>& b) {
+TOKENNORM_INLINE DoubleDoubles<int{sizeof...(Lane)}> shuffle(const DoubleDoubles<W>& a,
+                                                             const DoubleDoubles<W>& b) {
   return {shuffle<Lane...>(a.high, b.high), shuffle<Lane...>(a.low, b.low)};
 }
 
 template <int W, int... Lane>
-TOKENNORM_INLINE Pairs<W> load(const Pair* from, std::integer_sequence<int, Lane...>) {
+TOKENNORM_INLINE DoubleDoubles<W> load(const DoubleDouble* from,
+                                       std::integer_sequence<int, Lane...>) {
   const auto first = load_raw<double, W>(from), second = load_raw<double, W>(from + W / 2);
   return {shuffle<2 * Lane...>(first, second), shuffle<2 * Lane + 1 ...>(first, second)};
 }
 template <int W>
-TOKENNORM_INLINE Pairs<W> load(const Pair* from) {
+TOKENNORM_INLINE DoubleDoubles<W> load(const DoubleDouble* from) {
   return load<W>(from, std::make_integer_sequence<int, W>{});
 }
 
 template <int W, int... Lane>
-TOKENNORM_INLINE void store(Pair* to, const Pairs<W>& v, std::integer_sequence<int, Lane...>) {
+TOKENNORM_INLINE void store(DoubleDouble* to, const DoubleDoubles<W>& v,
+                            std::integer_sequence<int, Lane...>) {
   store_raw(to, shuffle<Lane / 2 + Lane % 2 * W...>(v.high, v.low));
   store_raw(to + W / 2, shuffle<W / 2 + Lane / 2 + Lane % 2 * W...>(v.high, v.low));
 }
 template <int W>
-TOKENNORM_INLINE void store(Pair* to, const Pairs<W>& v) {
+TOKENNORM_INLINE void store(DoubleDouble* to, const DoubleDoubles<W>& v) {
   store(to, v, std::make_integer_sequence<int, W>{});
 }
 
-}  // namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH
+TOKENNORM_END_KERNELS

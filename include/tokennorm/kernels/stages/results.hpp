@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: MIT
-/// The last stage: y = x̂·(o + γ) + β with x̂ = (x − center)·rstd + correction, of one row, or of four
-/// at once so that γ and β are loaded once. Where the result is added to a residual stream h, what
-/// is stored is α·h + y.
+/// The last stage: y = x̂·(o + γ) + β with x̂ = (x − center)·rstd + correction, of one row, or of
+/// four at once so that γ and β are loaded once. Where the result is added to a residual stream h,
+/// what is stored is α·h + y.
 #pragma once
 
-#include "tokennorm/kernels/moments.hpp"
+#include "tokennorm/kernels/affine.hpp"
+#include "tokennorm/kernels/stages/statistics.hpp"
 
 #include <algorithm>
 #include <type_traits>
 
-namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
+TOKENNORM_BEGIN_KERNELS
 
 /// x̂ of one row, in lanes.
 template <class Level, bool Centred, class A>
@@ -18,7 +19,7 @@ class RowNormalizer {
   using V = Lanes<A, Level::template lanes<A>>;
 
   template <int N>
-  TOKENNORM_INLINE void set(const Moments<A, N>& moments, int row) {
+  TOKENNORM_INLINE void set(const Statistics<A, N>& moments, int row) {
     rstd_ = V(moments.rstd[row]);
     if constexpr (Centred) {
       center_ = V(moments.center[row]);
@@ -40,7 +41,7 @@ class RowNormalizer {
 
 /// x̂·(o + γ) + β of one value of a token that is redone in the wider type.
 template <class A, int N, class Affine>
-TOKENNORM_INLINE A precise_result(A x, const Moments<A, N>& moments, int token,
+TOKENNORM_INLINE A precise_result(A x, const Statistics<A, N>& moments, int token,
                                   const Affine& affine, Index c) {
   using P = Precise<A>;
   const P normalized = deviation(x, moments, token) * moments.wide_rstd[token];
@@ -52,9 +53,10 @@ TOKENNORM_INLINE A precise_result(A x, const Moments<A, N>& moments, int token,
 template <class Level, class A, class Source, class Row>
 TOKENNORM_INLINE void store_row(const Source source, const Row row, Index begin, Index end) {
   constexpr int width = Level::template lanes<A>;
-  for_each_vector<width>(begin, end, [&](Index c, auto n) __attribute__((always_inline)) {
-    put(row, c, get<A, width>(source, c, n), n);
-  });
+  for_each_vector<width>(
+      begin, end, [&](Index c, auto n) __attribute__((always_inline)) {
+        put(row, c, get<A, width>(source, c, n), n);
+      });
 }
 
 /// Copies a row past the caches.
@@ -78,13 +80,12 @@ class RowWriter {
   using To = Row<typename Call::Output>;
 
   /// Nothing to write.
-  TOKENNORM_INLINE RowWriter() { normalizer_.set(Moments<A, 1>{}, 0); }
+  TOKENNORM_INLINE RowWriter() { normalizer_.set(Statistics<A, 1>{}, 0); }
 
   /// Takes the row; next() writes of it where that is `pipelined` (and not if it has a shift that
   /// norms of this kind hardly ever have).
-  TOKENNORM_INLINE void start(const From& from, const Moments<A, 1>& moments,
-                              const Scaling& affine, const To& to, Index channels,
-                              bool pipelined) {
+  TOKENNORM_INLINE void start(const From& from, const Statistics<A, 1>& moments,
+                              const Scaling& affine, const To& to, Index channels, bool pipelined) {
     from_ = from;
     to_ = to;
     channels_ = channels;
@@ -114,11 +115,12 @@ class RowWriter {
     } else {  // two loads for a store, not three
       while (c_ + step <= channels_) write_four_vectors<false>(streaming);
     }
-    for_each_vector<width>(c_, channels_, [&](Index c, auto n) __attribute__((always_inline)) {
-      const V x = get<A, width>(from_, c, n);
-      put(to_, c, multiply_add(normalizer_(x), at_.scale_of(n), at_.shift_of(n)), n);
-      at_.advance();
-    });
+    for_each_vector<width>(
+        c_, channels_, [&](Index c, auto n) __attribute__((always_inline)) {
+          const V x = get<A, width>(from_, c, n);
+          put(to_, c, multiply_add(normalizer_(x), at_.scale_of(n), at_.shift_of(n)), n);
+          at_.advance();
+        });
   }
 
  private:
@@ -161,7 +163,7 @@ class RowWriter {
 
 /// The results of a group of rows.
 template <class Level, bool Centred, class A, int N, class From, class To, class Affine>
-TOKENNORM_INLINE void write_rows(const Group<From, N> from, const Moments<A, N>& moments,
+TOKENNORM_INLINE void write_rows(const Group<From, N> from, const Statistics<A, N>& moments,
                                  const Affine affine, const Group<To, N> to, Index channels) {
   constexpr int width = Level::template lanes<A>;
   using V = Lanes<A, width>;
@@ -169,17 +171,18 @@ TOKENNORM_INLINE void write_rows(const Group<From, N> from, const Moments<A, N>&
   TOKENNORM_UNROLL
   for (int r = 0; r < N; ++r) normalizer[r].set(moments, r);
   auto at = affine.begin();
-  for_each_vector<width>(0, channels, [&](Index c, auto n) __attribute__((always_inline)) {
-    const V scale = at.scale_of(n), shift = at.shift_of(n);
-    Array<V, N> x;
-    TOKENNORM_UNROLL
-    for (int r = 0; r < N; ++r) x[r] = get<A, width>(from.row[r], c, n);
-    TOKENNORM_UNROLL
-    for (int r = 0; r < N; ++r) x[r] = multiply_add(normalizer[r](x[r]), scale, shift);
-    TOKENNORM_UNROLL
-    for (int r = 0; r < N; ++r) put(to.row[r], c, x[r], n);
-    at.advance();
-  });
+  for_each_vector<width>(
+      0, channels, [&](Index c, auto n) __attribute__((always_inline)) {
+        const V scale = at.scale_of(n), shift = at.shift_of(n);
+        Array<V, N> x;
+        TOKENNORM_UNROLL
+        for (int r = 0; r < N; ++r) x[r] = get<A, width>(from.row[r], c, n);
+        TOKENNORM_UNROLL
+        for (int r = 0; r < N; ++r) x[r] = multiply_add(normalizer[r](x[r]), scale, shift);
+        TOKENNORM_UNROLL
+        for (int r = 0; r < N; ++r) put(to.row[r], c, x[r], n);
+        at.advance();
+      });
 }
 
 /// α·h + y, with y rounded as if it were stored.
@@ -191,17 +194,18 @@ TOKENNORM_INLINE Lanes<A, W> added(const Call& call, const Lanes<A, W>& h, const
 /// The results of a row, added to the residual.
 template <class Level, class Call, class From, class Affine, class A>
 TOKENNORM_INLINE void write_added_row(const Call& call, const From& from, Index row,
-                                      const Moments<A, 1>& moments, const Affine affine) {
+                                      const Statistics<A, 1>& moments, const Affine affine) {
   constexpr int width = Level::template lanes<A>;
   RowNormalizer<Level, Call::centred, A> normalizer;
   normalizer.set(moments, 0);
   const auto h = row_of(call.residual, row);
   const auto to = row_of(call.y, row);
-  for_each_vector<width>(0, call.channels, [&](Index c, auto n) __attribute__((always_inline)) {
-    const auto y = multiply_add(normalizer(get<A, width>(from, c, n)), affine.scale_of(c, n),
-                                affine.shift_of(c, n));
-    put(to, c, added(call, get<A, width>(h, c, n), y), n);
-  });
+  for_each_vector<width>(
+      0, call.channels, [&](Index c, auto n) __attribute__((always_inline)) {
+        const auto y = multiply_add(normalizer(get<A, width>(from, c, n)), affine.scale_of(c, n),
+                                    affine.shift_of(c, n));
+        put(to, c, added(call, get<A, width>(h, c, n), y), n);
+      });
 }
 
 /// The results of a row that is redone in the wider type.
@@ -211,7 +215,7 @@ struct FallbackResultsTask {
   const Call& call;
   const Operand<typename Call::Normalized>& normalized;
   Index row;
-  const Moments<A, 1>& moments;
+  const Statistics<A, 1>& moments;
 
   template <class Level>
   TOKENNORM_INLINE void run() const {
@@ -231,4 +235,4 @@ struct FallbackResultsTask {
   }
 };
 
-}  // namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH
+TOKENNORM_END_KERNELS

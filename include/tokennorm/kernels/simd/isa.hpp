@@ -54,6 +54,11 @@
   TOKENNORM_BUILT_FOR(TOKENNORM_VERSION_MAJOR, TOKENNORM_VERSION_MINOR, TOKENNORM_VERSION_PATCH, \
                       TOKENNORM_MACHINE)
 
+/// Opens and closes the kernels' namespace.
+#define TOKENNORM_BEGIN_KERNELS \
+  namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
+#define TOKENNORM_END_KERNELS }
+
 namespace tokennorm {
 
 /// Instruction set levels, in ascending order.
@@ -126,7 +131,9 @@ inline void limit_isa(Isa level) {
                            std::memory_order_relaxed);
 }
 
-namespace kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
+}  // namespace tokennorm
+
+TOKENNORM_BEGIN_KERNELS
 
 /// An ISA level as the kernels see it: how many lanes a register has, and a function compiled for
 /// it. `call(task)` runs `task.template run<Level>()`, which must be TOKENNORM_INLINE, and is
@@ -195,5 +202,4 @@ void dispatch_for_speed(const Task& task) noexcept {
   dispatch<Task, true>(task);
 }
 
-}  // namespace kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH
-}  // namespace tokennorm
+TOKENNORM_END_KERNELS

@@ -5,21 +5,22 @@
 /// normalize.hpp; a token's result does not depend on the tokens in the other lanes.
 #pragma once
 
-#include "tokennorm/kernels/forward.hpp"
+#include "tokennorm/kernels/forward/call.hpp"
+#include "tokennorm/kernels/stages/results.hpp"
 
-namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH {
+TOKENNORM_BEGIN_KERNELS
 
 /// The statistics of a vector of tokens.
 template <class Level, bool Centred, class A>
-class ColumnMoments {
+class StridedStatistics {
  public:
   static constexpr int width = Level::template lanes<A>;
   using V = Lanes<A, width>;
 
   /// Channels are stored into `sink` on the way where there is one, and read from `again` then.
   template <class Source, class S>
-  TOKENNORM_INLINE ColumnMoments(const Source& source, const Column<S>& sink, const Source& again,
-                                 int count, Index n, double epsilon)
+  TOKENNORM_INLINE StridedStatistics(const Source& source, const Column<S>& sink,
+                                     const Source& again, int count, Index n, double epsilon)
       : count_(count) {
     V pivot(A(0));
     if constexpr (Centred) {
@@ -33,7 +34,7 @@ class ColumnMoments {
     }
   }
 
-  const Moments<A, width>& moments() const { return moments_; }
+  const Statistics<A, width>& moments() const { return moments_; }
 
   TOKENNORM_INLINE V normalized(const V& x) const {
     if constexpr (Centred) {
@@ -51,7 +52,7 @@ class ColumnMoments {
     store(xs, x);
     store(ys, y);
     for (int i = 0; i < count_; ++i) {
-      if (moments_.is_slow(i)) ys[i] = precise_result(xs[i], moments_, i, affine, c);
+      if (moments_.needs_fallback(i)) ys[i] = precise_result(xs[i], moments_, i, affine, c);
     }
     y = get(ys);
   }
@@ -61,7 +62,7 @@ class ColumnMoments {
   /// means, then the wider type.
   template <class Source, class S>
   struct ReviseTask {
-    ColumnMoments& columns;
+    StridedStatistics& columns;
     const Source& again;
     unsigned bad;
     Index n;
@@ -71,7 +72,7 @@ class ColumnMoments {
     TOKENNORM_INLINE void run() const {
       unsigned still_bad = bad;
       if constexpr (Centred) {
-        Moments<A, width> revised{};
+        Statistics<A, width> revised{};
         still_bad &=
             columns.sweep(again, Column<S>{}, get(columns.moments_.center), n, epsilon, revised);
         for (int i = 0; i < columns.count_; ++i) {
@@ -82,8 +83,8 @@ class ColumnMoments {
       for (int i = 0; i < columns.count_; ++i) {
         if ((still_bad >> i & 1u) == 0) continue;
         const auto token = again.one(i);
-        Moments<A, 1> revised{};
-        const PreciseMomentsTask<Centred, A, Source> task{token, n, epsilon, revised};
+        Statistics<A, 1> revised{};
+        const FallbackStatisticsTask<Centred, A, Source> task{token, n, epsilon, revised};
         if constexpr (Source::same_at_every_level) {
           Baseline::call(task);
         } else {
@@ -97,8 +98,7 @@ class ColumnMoments {
   /// Sums about the pivot, and what follows from them; the tokens for which nothing does.
   template <class Source, class S>
   TOKENNORM_INLINE unsigned sweep(const Source& source, const Column<S>& sink, const V& pivot,
-                                  Index n,
-                                  double epsilon, Moments<A, width>& moments) const {
+                                  Index n, double epsilon, Statistics<A, width>& moments) const {
     Total<A, width> sum, squares;
     for (Index begin = 0; begin < n; begin += vectors_per_fold) {
       const Index end = std::min(n, begin + vectors_per_fold);
@@ -127,7 +127,7 @@ class ColumnMoments {
   }
 
   int count_;
-  Moments<A, width> moments_;
+  Statistics<A, width> moments_;
 };
 
 /// Some tokens of a call at one channel: x or the sum, computed or, once it is stored, read.
@@ -163,7 +163,7 @@ struct ColumnSource {
 
 /// Tokens [begin, end) of a call.
 template <class Call>
-struct ColumnsTask {
+struct StridedTask {
   const Call& call;
   Index begin, end;
 
@@ -186,8 +186,8 @@ struct ColumnsTask {
       }
       auto again = source;
       again.stored = {sum.data, sum.token_stride, sum.channel_stride, sum.count};
-      const ColumnMoments<Level, Call::centred, A> columns(source, sum, again, count,
-                                                           call.counted(), call.norm.epsilon);
+      const StridedStatistics<Level, Call::centred, A> columns(source, sum, again, count,
+                                                               call.counted(), call.norm.epsilon);
       if (sum.data != nullptr) {
         for (Index c = call.counted(); c < call.channels; ++c)
           sum.put(c, source.template get<A, width>(c));
@@ -211,8 +211,8 @@ struct ColumnsTask {
 
 /// Tokens [begin, end) of a call, whatever their strides.
 template <class Call>
-void normalize_columns(const Call& call, Index begin, Index end) noexcept {
-  dispatch(ColumnsTask<Call>{call, begin, end});
+void normalize_strided(const Call& call, Index begin, Index end) noexcept {
+  dispatch(StridedTask<Call>{call, begin, end});
 }
 
-}  // namespace tokennorm::kernels::inline TOKENNORM_KERNELS_TARGET::inline TOKENNORM_KERNELS_MATH
+TOKENNORM_END_KERNELS
