@@ -9,7 +9,7 @@
 #pragma once
 
 #include <tokennorm/core/executor.hpp>
-#include <tokennorm/kernels/simd/lanes.hpp>
+#include <tokennorm/kernels/simd/memory.hpp>
 
 #include <type_traits>
 

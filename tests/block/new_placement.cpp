@@ -103,7 +103,6 @@ template <class Scalar>
 class ResidualStep : public ::testing::Test {
  protected:
   using Matrix = TokenMatrix<Scalar>;
-  using A = AccumOf<Scalar>;
 
   /// h ← α·h + post(update), h ← out(h), n ← pre(h), in place or apart.
   static void check(Shape shape, bool in_place) {
@@ -120,12 +119,15 @@ class ResidualStep : public ::testing::Test {
     Matrix sum(h.rows(), h.cols()), streamed(h.rows(), h.cols()), normed(h.rows(), h.cols());
     Matrix& to_stream = in_place ? stream : streamed;
     Matrix& to_normed = in_place ? given : normed;
-    const auto step = kernels::residual_step(
-        kernels::Extent<Eigen::Dynamic>{shape.channels}, detail::as_const(detail::view_of(stream)),
-        detail::as_const(detail::view_of(given)), static_cast<A>(alpha),
-        post.template arguments<Scalar>(), out.template arguments<Scalar>(),
-        pre.template arguments<Scalar>(), detail::view_of(sum), detail::view_of(to_stream),
-        detail::view_of(to_normed));
+    const detail::ResidualStep step{detail::as_const(detail::view_of(stream)),
+                                    detail::as_const(detail::view_of(given)),
+                                    alpha,
+                                    post.template arguments<Scalar>(),
+                                    out.template arguments<Scalar>(),
+                                    pre.template arguments<Scalar>(),
+                                    detail::view_of(sum),
+                                    detail::view_of(to_stream),
+                                    detail::view_of(to_normed)};
     const TestExecutor executor{Division::odd_pieces_backwards};
     detail::run_step(step, executor);
 

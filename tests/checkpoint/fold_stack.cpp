@@ -134,7 +134,7 @@ template <class AnyStack>
 ExactMatrix exact_stack(const AnyStack& stack, const ExactMatrix& x) {
   ExactMatrix h = exact_norm(stack.embedding_norm(), x);
   for (const auto& block : stack.blocks()) {
-    block.each([&](const auto& connection, const auto&) {
+    detail::Internals::each(block, [&](const auto& connection, const auto&) {
       const auto& sublayer = detail::unwrap(connection.sublayer);
       h += exact_norm(connection.post.norm, sublayer(exact_norm(connection.pre.norm, h)));
     });

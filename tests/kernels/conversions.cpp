@@ -3,7 +3,7 @@
 // of a float's bits with each kind of remainder, and doubles at which rounding twice would show.
 #include "../support/scalars.hpp"
 #include "levels.hpp"
-#include <tokennorm/kernels/simd/lanes.hpp>
+#include <tokennorm/kernels/simd/memory.hpp>
 
 #include <Eigen/Core>
 #include <gtest/gtest.h>

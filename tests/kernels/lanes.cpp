@@ -2,7 +2,7 @@
 // The first n lanes of a register, sums over its lanes, and rounding to what is stored.
 #include "../support/scalars.hpp"
 #include "levels.hpp"
-#include <tokennorm/kernels/simd/lanes.hpp>
+#include <tokennorm/kernels/simd/memory.hpp>
 
 #include <Eigen/Core>
 #include <gtest/gtest.h>

@@ -3,7 +3,7 @@
 // those of the same tokens a few at a time, bit for bit: what else is right of those is tested
 // elsewhere. Steered or not, the bits are the same.
 #include "../support/exact_bits.hpp"
-#include "../support/steering.hpp"
+#include "../support/memory_policy.hpp"
 #include "norm_kinds.hpp"
 
 #include <gtest/gtest.h>

@@ -4,7 +4,7 @@
 #include "../support/edge_shapes.hpp"
 #include "../support/exact_bits.hpp"
 #include "../support/hard_rows.hpp"
-#include "../support/steering.hpp"
+#include "../support/memory_policy.hpp"
 #include "../support/worst_case.hpp"
 #include "norm_kinds.hpp"
 

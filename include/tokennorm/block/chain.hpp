@@ -9,7 +9,12 @@
 #include <type_traits>
 #include <utility>
 
-namespace tokennorm::detail {
+namespace tokennorm {
+
+template <class EmbeddingNorm, class Block, class FinalNorm>
+class Stack;
+
+namespace detail {
 
 /// What the parts of a connection are called, in errors and in visit_parameters.
 struct ConnectionNames {
@@ -87,9 +92,6 @@ class Chain
   /// Those of the first norm.
   Index channels() const { return some_norm(connections_.first).channels(); }
 
-  /// "PreLN(768)"
-  Who who() const { return {Kind::name, channels()}; }
-
   template <class Visitor>
   void visit_parameters(Visitor&& visitor) {
     PartsVisitor visit(visitor);
@@ -109,8 +111,24 @@ class Chain
     });
   }
 
-  // ---- for Stack, which runs many chains as one, and checkpoint/: not part of the public API
-  // ------
+  template <std::size_t At>
+  auto& connection() {
+    return connections_.template get<At>();
+  }
+  template <std::size_t At>
+  const auto& connection() const {
+    return connections_.template get<At>();
+  }
+
+ private:
+  friend BlockCalls<Chain, Param>;
+  friend struct Internals;
+  template <class, class, class>
+  friend class tokennorm::Stack;  // runs many chains as one
+  static constexpr std::size_t count = 1 + sizeof...(Rest);
+
+  /// "PreLN(768)"
+  Who who() const { return {Kind::name, channels()}; }
 
   /// f(connection, names) for each connection.
   template <class F>
@@ -121,15 +139,6 @@ class Chain
   void each(const F& f) const {
     connections_.each(f, Kind::names.data());
   }
-  template <std::size_t At>
-  auto& connection() {
-    return connections_.template get<At>();
-  }
-  template <std::size_t At>
-  const auto& connection() const {
-    return connections_.template get<At>();
-  }
-
   /// f(StepNorm, NormPlace) for each norm, or NoNorm; self is const or not. `block` is the chain's
   /// number in a stack.
   template <class Self, class F>
@@ -162,10 +171,6 @@ class Chain
     backward_connection<sizeof...(Rest)>(dh, dn, buffers, next, executor);
   }
 
- private:
-  friend BlockCalls<Chain, Param>;
-  static constexpr std::size_t count = 1 + sizeof...(Rest);
-
   template <class Connection>
   static constexpr bool trains_in_param =
       trains_in<typename Connection::PreNorm, Param>&& trains_in<
@@ -197,8 +202,8 @@ class Chain
     if constexpr (At + 1 == count) {
       advance(stream, u, c.alpha, c.post, c.out, next, result, executor);
     } else {
-      advance(stream, u, c.alpha, c.post, c.out, connections_.template get<At + 1>().pre,
-              kernels::Absent{}, executor);
+      advance(stream, u, c.alpha, c.post, c.out, connections_.template get<At + 1>().pre, Absent{},
+              executor);
       infer_connection<At + 1>(stream, next, result, executor);
     }
   }
@@ -262,4 +267,5 @@ class Chain
   ConnectionTuple<First, Rest...> connections_;
 };
 
-}  // namespace tokennorm::detail
+}  // namespace detail
+}  // namespace tokennorm

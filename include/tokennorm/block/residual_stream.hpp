@@ -38,9 +38,6 @@ struct Workspace {
 
 namespace detail {
 
-using kernels::Absent;
-using kernels::is_present;
-
 /// Tells one forward pass from every other. A norm in a stack is reached by the stack's forward and
 /// by its block's own: a backward asks whether what it remembers is of the same pass. 0 is none.
 using ForwardId = std::uint64_t;
@@ -83,11 +80,11 @@ struct StepNorm {
     if (norm.channels() != who.channels) [[unlikely]]
       fail_norm_channels(who, place, norm.channels());
   }
-  void check_parameters() const { norm.check_parameters(); }
+  void check_parameters() const { Internals::check_parameters(norm); }
   /// Fails where the block's output stands in the parameters.
   template <class T>
   void check_output(const TokenView<T>& y) const {
-    norm.check_output(y);
+    Internals::check_output(norm, y);
   }
   /// Fails unless this can go back from that forward; gives the gradients their size.
   void check_backward(Who who, ForwardId forward) {
@@ -100,12 +97,12 @@ struct StepNorm {
   template <class Activation>
   auto arguments() const {
     using A = Accumulator<Activation>;
-    return norm.template arguments<A>(static_cast<TokenStatistics<A>*>(nullptr));
+    return Internals::arguments<A>(norm, static_cast<TokenStatistics<A>*>(nullptr));
   }
   /// For training: the statistics are kept.
   auto saving_arguments(Index tokens) {
-    NormType::size_statistics(memory->stats, tokens);
-    return norm.template arguments<Statistic>(&memory->stats);
+    Internals::size_statistics(norm, memory->stats, tokens);
+    return Internals::arguments<Statistic>(norm, &memory->stats);
   }
 
   /// dx = dskip + the gradient of dy through the norm.
@@ -121,20 +118,8 @@ struct StepNorm {
   /// dx = the gradient of dx + dy through the norm.
   template <class E>
   void backpropagate_with(const TokenMatrix<Scalar>& dy, TokenMatrix<Scalar>& dx, E& executor) {
-    if constexpr (NativeScalar<Scalar>) {
-      norm.check_parameters();
-      for (const TokenMatrix<Scalar>* matrix : {&dy, &std::as_const(dx)}) {
-        check_shape(norm.who(), "dy", view_of(*matrix), memory->x.rows(), norm.channels());
-      }
-      using Call =
-          typename NormType::template BackwardCall<Statistic, Scalar, Scalar, Scalar, Statistic>;
-      norm.template backward_with<Call>(kernels::run_backward_rows, as_const(view_of(memory->x)),
-                                        memory->stats, as_const(view_of(dx)), as_const(view_of(dy)),
-                                        {}, view_of(dx), norm.gradients(), executor);
-    } else {
-      dx += dy;
-      backpropagate(dx, dx, executor);
-    }
+    Internals::backpropagate_with(norm, memory->x, memory->stats, dy, dx, norm.gradients(),
+                                  executor);
   }
 
   NormType norm;

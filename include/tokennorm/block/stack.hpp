@@ -31,7 +31,6 @@ class Stack : public detail::BlockCalls<Stack<EmbeddingNorm, Block, FinalNorm>,
 
   /// Those of the first block.
   Index channels() const { return blocks_.empty() ? 0 : blocks_.front().channels(); }
-  detail::Who who() const { return {"Stack", channels()}; }
 
   EmbeddingNorm& embedding_norm() { return embedding_norm_.norm; }
   const EmbeddingNorm& embedding_norm() const { return embedding_norm_.norm; }
@@ -46,6 +45,9 @@ class Stack : public detail::BlockCalls<Stack<EmbeddingNorm, Block, FinalNorm>,
 
  private:
   friend detail::BlockCalls<Stack, Param>;
+  friend struct detail::Internals;
+
+  detail::Who who() const { return {"Stack", channels()}; }
 
   /// f(StepNorm, NormPlace) for each norm, or NoNorm; self is const or not. Fails if there is no
   /// block.
@@ -111,7 +113,7 @@ void Stack<EmbeddingNorm, Block, FinalNorm>::infer(detail::Stream<S>& stream, co
                                                    E& executor) const {
   detail::enter(stream, embedding_norm_, blocks_.front().input_norm(), executor);
   for (std::size_t i = 0; i + 1 < blocks_.size(); ++i) {
-    blocks_[i].infer_from(stream, blocks_[i + 1].input_norm(), kernels::Absent{}, executor);
+    blocks_[i].infer_from(stream, blocks_[i + 1].input_norm(), detail::Absent{}, executor);
   }
   blocks_.back().infer_from(stream, final_norm_, result, executor);
 }

@@ -99,7 +99,7 @@ void fold_norm(Norm& norm, Readers&&... readers) {
                 "tokennorm: fold_norm: there is no reader to fold the norm into. Give all linear "
                 "maps that read its result: fold_norm(norm, OutIn{weight, bias}, …).");
   if constexpr (sizeof...(Readers) > 0 && detail::check_arguments<Norm, Readers...>()) {
-    detail::ReaderChecks checks(norm.who());
+    detail::ReaderChecks checks(detail::Internals::who(norm));
     std::size_t number = 0;
     (checks.add(norm, "", number++, readers), ...);
     if (!detail::has_parameters(norm)) return;
@@ -116,16 +116,17 @@ void center_reader(const Norm& norm, Readers&&... readers) {
                   "reader's mean weight multiplies: the model would change. Only what reads a "
                   "LayerNorm can be centred.");
     if (detail::has_parameters(norm)) {
-      detail::fail(norm.who(),
+      detail::fail(detail::Internals::who(norm),
                    {"its result has a mean, from its scale or shift; fold them into the "
                     "reader first, with fold_norm"});
     }
-    detail::ReaderChecks checks(norm.who());
+    detail::ReaderChecks checks(detail::Internals::who(norm));
     std::size_t number = 0;
     (checks.add(norm, "", number++, readers), ...);
     number = 0;
     (detail::center_lines</*of_outputs=*/true>(
-         readers, detail::CheckFits{norm.who(), "reader " + std::to_string(number++)}),
+         readers,
+         detail::CheckFits{detail::Internals::who(norm), "reader " + std::to_string(number++)}),
      ...);
     (detail::center_lines</*of_outputs=*/true>(readers, detail::Write{}), ...);
   }
@@ -182,7 +183,7 @@ inline constexpr bool is_foldable = check_foldable(static_cast<const Block*>(nul
 /// Checks what a block's folding will write; `where` is "blocks.3." or empty.
 template <class Block>
 void check_readers(ReaderChecks& checks, Block& block, const std::string& where) {
-  block.each([&](auto& connection, const ConnectionNames& names) {
+  Internals::each(block, [&](auto& connection, const ConnectionNames& names) {
     const std::string sublayer = where + names.sublayer;
     std::size_t number = 0;
     unwrap(connection.sublayer).visit_readers([&](auto&& reader) {
@@ -197,7 +198,7 @@ void check_readers(ReaderChecks& checks, Block& block, const std::string& where)
 
 template <class Block>
 void fold_readers(Block& block) {
-  block.each([](auto& connection, const ConnectionNames&) {
+  Internals::each(block, [](auto& connection, const ConnectionNames&) {
     auto& norm = connection.pre.norm;
     if (!has_parameters(norm)) return;
     unwrap(connection.sublayer).visit_readers([&](auto&& reader) {
@@ -214,7 +215,7 @@ void fold_readers(Block& block) {
 template <class Kind, class First, class... Rest>
 void fold_norms(detail::Chain<Kind, First, Rest...>& block) {
   if constexpr (detail::is_foldable<detail::Chain<Kind, First, Rest...>>) {
-    detail::ReaderChecks checks(block.who());
+    detail::ReaderChecks checks(detail::Internals::who(block));
     detail::check_readers(checks, block, "");
     checks.end();
     detail::fold_readers(block);
@@ -230,7 +231,7 @@ void fold_norms(Stack<EmbeddingNorm, Block, FinalNorm>& stack, Unembeddings&&...
                 "tokennorm: fold_norms: the stack's final norm needs its reader: fold_norms(stack, "
                 "OutIn{unembedding, bias}). One tied to the embedding needs a matrix of its own.");
   if constexpr (detail::is_foldable<Block> && has_final == (sizeof...(Unembeddings) > 0)) {
-    detail::ReaderChecks checks(stack.who());
+    detail::ReaderChecks checks(detail::Internals::who(stack));
     for (std::size_t i = 0; i < stack.blocks().size(); ++i) {
       detail::check_readers(checks, stack.blocks()[i], "blocks." + std::to_string(i) + ".");
     }
@@ -347,7 +348,7 @@ auto center_writers(Stack<EmbeddingNorm, Block, FinalNorm> stack, Embeddings&&..
                 "tokennorm: center_writers: the embeddings write into the residual stream too: "
                 "center_writers(stack, token_embedding, position_embedding).");
   if constexpr (centred_end && detail::is_centrable<Block>) {
-    const detail::Who who = stack.who();
+    const detail::Who who = detail::Internals::who(stack);
     if constexpr (detail::is_norm<EmbeddingNorm>) {
       if (!EmbeddingNorm::centred || detail::has_parameters(stack.embedding_norm())) {
         detail::fail(who, {"center_writers: the embedding norm writes into the residual stream, "
@@ -363,19 +364,20 @@ auto center_writers(Stack<EmbeddingNorm, Block, FinalNorm> stack, Embeddings&&..
         }
       };
       for (std::size_t i = 0; i < stack.blocks().size(); ++i) {
-        stack.blocks()[i].each([&](auto& connection, const detail::ConnectionNames& names) {
-          const std::string name = "blocks." + std::to_string(i) + "." + names.sublayer;
-          bool any = false;
-          detail::unwrap(connection.sublayer).visit_writers([&](auto&& writer) {
-            visit(name + ": a writer", writer);
-            any = true;
-          });
-          if (!any) {
-            detail::fail(who, {name.c_str(),
-                               ": it names no writer of its output; expected all "
-                               "linear maps that write it"});
-          }
-        });
+        detail::Internals::each(
+            stack.blocks()[i], [&](auto& connection, const detail::ConnectionNames& names) {
+              const std::string name = "blocks." + std::to_string(i) + "." + names.sublayer;
+              bool any = false;
+              detail::unwrap(connection.sublayer).visit_writers([&](auto&& writer) {
+                visit(name + ": a writer", writer);
+                any = true;
+              });
+              if (!any) {
+                detail::fail(who, {name.c_str(),
+                                   ": it names no writer of its output; expected all "
+                                   "linear maps that write it"});
+              }
+            });
       }
       [[maybe_unused]] const auto visit_embedding = [&](auto& embedding) {
         InOut writer{embedding};

@@ -103,7 +103,7 @@ void load_norm(Norm& norm, const File& file, const std::string& prefix) {
 template <class Norm, TensorSink<typename Norm::Vector> Writer>
 void save_norm(const Norm& norm, Writer& writer, const std::string& prefix, Naming naming) {
   const detail::ParameterNames& names = detail::parameter_names[static_cast<std::size_t>(naming)];
-  norm.check_parameters();
+  detail::Internals::check_parameters(norm);
   if (norm.options().scale) writer.add(detail::parameter_key(prefix, names.scale), norm.scale());
   if (norm.options().shift) writer.add(detail::parameter_key(prefix, names.shift), norm.shift());
 }
@@ -139,7 +139,7 @@ void each_norm(AnyStack& stack, const F& f) {
   visit(NormRole::embedding, 0, stack.embedding_norm());
   Index layer = 0;
   for (auto& block : stack.blocks()) {
-    block.each([&](auto& connection, const ConnectionNames& names) {
+    Internals::each(block, [&](auto& connection, const ConnectionNames& names) {
       using Connection = std::remove_cvref_t<decltype(connection)>;
       if constexpr (is_norm<decltype(connection.norm())>) {
         visit(role_of(names.norm), layer, connection.norm());
@@ -190,19 +190,19 @@ void check_kind(Who who, const Family& family, NormRole role, Index layer, const
 template <class AnyStack>
 void check_fits(const AnyStack& stack, const Family& family) {
   for (const auto& block : stack.blocks()) {
-    block.each([&](const auto& connection, const ConnectionNames&) {
+    Internals::each(block, [&](const auto& connection, const ConnectionNames&) {
       const Placement placement = placement_of<std::remove_cvref_t<decltype(connection)>>;
       if (placement != family.placement || connection.alpha != 1) {
         const std::string alpha =
             connection.alpha == 1 ? "" : " with alpha " + number_text(connection.alpha, 1);
-        fail_in_file(stack.who(), std::string("the blocks are ") + name_of(placement) + alpha +
-                                      "; expected " + name_of(family.placement) + " for " +
-                                      std::string(family.name));
+        fail_in_file(Internals::who(stack), std::string("the blocks are ") + name_of(placement) +
+                                                alpha + "; expected " + name_of(family.placement) +
+                                                " for " + std::string(family.name));
       }
     });
   }
   each_norm(stack, [&](NormRole role, Index layer, const auto& norm) {
-    check_kind(stack.who(), family, role, layer, norm);
+    check_kind(Internals::who(stack), family, role, layer, norm);
   });
 }
 
@@ -210,7 +210,9 @@ void check_fits(const AnyStack& stack, const Family& family) {
 /// and layers.
 template <class AnyStack, class File>
 std::vector<NormInFile> check_file(const AnyStack& stack, const File& file, const Family& family) {
-  const auto fail_because = [&](const std::string& what) { fail_in_file(stack.who(), what); };
+  const auto fail_because = [&](const std::string& what) {
+    fail_in_file(Internals::who(stack), what);
+  };
   const std::string family_name(family.name);
   for (const auto& name : file.names()) {
     const NormName parts(name);

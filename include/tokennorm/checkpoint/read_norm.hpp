@@ -112,10 +112,10 @@ template <class Norm, class File>
     namings += (namings.empty() ? "" : ", ");
     namings.append(names.scale).append("/").append(names.shift);
   }
-  fail_in_file(norm.who(), (prefix.empty() ? "" : prefix + ": ") + reason + "; found " +
-                               (found.empty() ? "nothing under it" : found) + "; looked for " +
-                               wanted + " of " + std::to_string(norm.channels()) +
-                               " values, called as in " + namings);
+  fail_in_file(Internals::who(norm),
+               (prefix.empty() ? "" : prefix + ": ") + reason + "; found " +
+                   (found.empty() ? "nothing under it" : found) + "; looked for " + wanted +
+                   " of " + std::to_string(norm.channels()) + " values, called as in " + namings);
 }
 
 /// "model-00001-of-00002.safetensors: ", where the source says which file has the tensor.
@@ -174,9 +174,9 @@ LoadedParameters<typename Norm::ParamScalar> read_parameters(const Norm& norm, c
     typename Norm::Vector result(norm.channels());
     for (Index i = 0; i < result.size(); ++i) {
       result(i) = rounded_or<Param>(values(0, i), [&] {
-        fail_in_file(norm.who(), file_of(file, key) + "tensor " + in_quotes(key) + ": value " +
-                                     std::to_string(i) + " is " +
-                                     beyond_largest<Param>(values(0, i)));
+        fail_in_file(Internals::who(norm), file_of(file, key) + "tensor " + in_quotes(key) +
+                                               ": value " + std::to_string(i) + " is " +
+                                               beyond_largest<Param>(values(0, i)));
       });
     }
     return result;

@@ -37,7 +37,7 @@ class ReaderChecks {
           (where.empty() ? "" : where + ": ") + "reader " + std::to_string(number);
       check_shape(name, inputs_of(reader), norm.channels(), outputs_of(reader), bias_size(reader),
                   norm.options().shift);
-      norm.check_parameters();
+      Internals::check_parameters(norm);
       if (!has_parameters(norm)) return;  // it will not be written
       auto& writable = const_cast<Reader&>(reader);
       see({name, Footprint(view_of(writable.weight))});

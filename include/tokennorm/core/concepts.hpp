@@ -80,5 +80,11 @@ template <class X, class Scalar>
 using PlainLike = typename Bare<
     decltype(std::declval<const Bare<X>&>().template cast<Scalar>().eval())>::PlainObject;
 
+/// An operand or result that a call does not have.
+struct Absent {};
+
+template <class T>
+inline constexpr bool is_present = !std::is_same_v<std::remove_cv_t<T>, Absent>;
+
 }  // namespace detail
 }  // namespace tokennorm

@@ -64,6 +64,18 @@ decltype(auto) addressable(const X& x) {
   }
 }
 
+/// x as tokens in rows, in another scalar.
+template <class X, class Scalar>
+void copy_tokens(const X& x, TokenMatrix<Scalar>& to) {
+  if constexpr (!is_vector<X>) {
+    to = x.matrix().template cast<Scalar>();
+  } else if constexpr (int(Bare<X>::RowsAtCompileTime) == 1) {
+    to = x.matrix().template cast<Scalar>();
+  } else {
+    to = x.matrix().transpose().template cast<Scalar>();
+  }
+}
+
 template <class Scalar>
 void check_shape(Who who, const char* name, const TokenView<Scalar>& view, Index tokens,
                  Index channels) {

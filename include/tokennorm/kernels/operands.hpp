@@ -2,6 +2,7 @@
 /// What a kernel is given: norms as pointers and numbers, rows and columns as sources and sinks.
 #pragma once
 
+#include "tokennorm/core/concepts.hpp"
 #include "tokennorm/core/token_view.hpp"
 #include "tokennorm/kernels/simd/memory.hpp"
 
@@ -16,11 +17,8 @@ TOKENNORM_BEGIN_KERNELS
 
 using detail::TokenView;
 
-/// An operand, norm or result that this call does not have.
-struct Absent {};
-
-template <class T>
-inline constexpr bool is_present = !std::is_same_v<std::remove_cv_t<T>, Absent>;
+using detail::Absent;
+using detail::is_present;
 
 /// The type in which rows are redone whose sums overflow, underflow or cancel in the arithmetic
 /// type.
@@ -268,9 +266,6 @@ TOKENNORM_INLINE Column<T> column_of(const TokenView<T>& view, Index token, Inde
   return {view.row(token), view.token_stride, view.channel_stride, count};
 }
 
-TOKENNORM_INLINE Absent row_of(Absent, Index) { return {}; }
-TOKENNORM_INLINE Absent column_of(Absent, Index, Index) { return {}; }
-
 /// α·h + u, rounded to the type it is, or would be, stored in.
 template <class StoredAs, class A, int W>
 TOKENNORM_INLINE Lanes<A, W> scaled_sum(A alpha, const Lanes<A, W>& h, const Lanes<A, W>& u) {
@@ -331,6 +326,5 @@ template <class T>
 TOKENNORM_INLINE bool is_in(const void* result, const Operand<T>& operand) {
   return result == static_cast<const void*>(operand.data);
 }
-TOKENNORM_INLINE bool is_in(const void*, Absent) { return false; }
 
 TOKENNORM_END_KERNELS

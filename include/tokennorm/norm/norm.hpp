@@ -4,6 +4,7 @@
 #pragma once
 
 #include "tokennorm/core/executor.hpp"
+#include "tokennorm/core/internals.hpp"
 #include "tokennorm/core/operands.hpp"
 #include "tokennorm/core/saved_for_backward.hpp"
 #include "tokennorm/kernels/generic/norms.hpp"
@@ -85,7 +86,7 @@ class Norm {
   void backpropagate(const X& x, const TokenStatistics<S>& stats, const DY& dy, DX&& dx,
                      NormGradients<G>& gradients, E&& executor = serial) const {
     check_output_type<DX, Channels>();
-    backward_call("x", x, stats, dy, kernels::Absent{}, dx, gradients, executor);
+    backward_call("x", x, stats, dy, Absent{}, dx, gradients, executor);
   }
 
   // Fused residual.
@@ -111,7 +112,7 @@ class Norm {
   void normalize_sum(const R& residual, const U& update, Y&& y, TokenStatistics<S>& stats,
                      E&& executor = serial) const {
     check_output_type<Y, Channels>();
-    sum_call<S>(residual, update, kernels::Absent{}, y, &stats, executor);
+    sum_call<S>(residual, update, Absent{}, y, &stats, executor);
   }
   template <class R, class U, class Y, Executor E = const Serial&>
   requires(is_dense<Y>) void normalize_sum(const R& residual, const U& update, Y&& y,
@@ -119,8 +120,8 @@ class Norm {
     check_operand_type<R, Channels>();
     check_operand_type<U, Channels>();
     check_output_type<Y, Channels>();
-    sum_call<Accumulator<ScalarOf<R>, ScalarOf<U>, ScalarOf<Y>>>(
-        residual, update, kernels::Absent{}, y, nullptr, executor);
+    sum_call<Accumulator<ScalarOf<R>, ScalarOf<U>, ScalarOf<Y>>>(residual, update, Absent{}, y,
+                                                                 nullptr, executor);
   }
   template <class Sum, class S, class DY, class DSum, class DX, class G, Executor E = const Serial&>
   void backpropagate_sum(const Sum& sum, const TokenStatistics<S>& stats, const DY& dy,
@@ -147,8 +148,8 @@ class Norm {
   template <class Visitor>
   void visit_parameters(Visitor&& visitor);
 
-  // ---- for the blocks: not part of the public API
-  // ------------------------------------------------
+ private:
+  friend struct Internals;
 
   /// "LayerNorm(768)"
   Who who() const { return {Kind::name, channels()}; }
@@ -198,7 +199,12 @@ class Norm {
     stats.mean.resize(centred ? tokens : 0);
   }
 
- private:
+  /// dx = the gradient of dx + dy through the norm.
+  template <class S, class E>
+  void backpropagate_with(const TokenMatrix<Param>& x, const TokenStatistics<S>& stats,
+                          const TokenMatrix<Param>& dy, TokenMatrix<Param>& dx,
+                          NormGradients<GradientScalar>& gradients, E& executor) const;
+
   struct Memory {
     TokenMatrix<Param> x;
     TokenStatistics<GradientScalar> stats;

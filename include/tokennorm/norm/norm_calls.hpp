@@ -15,6 +15,7 @@
 #include <algorithm>
 #include <string>
 #include <type_traits>
+#include <utility>
 
 namespace tokennorm::detail {
 
@@ -175,7 +176,7 @@ void Norm<Kind, Param, Channels>::backward_call(const char* x_name, const X& x,
                                                 const TokenStatistics<S>& stats, const DY& dy,
                                                 const DSum& dsum, DX& dx,
                                                 NormGradients<G>& gradients, E& executor) const {
-  constexpr bool has_dsum = kernels::is_present<DSum>;
+  constexpr bool has_dsum = is_present<DSum>;
   check_operand_type<X, Channels>();
   check_operand_type<DY, Channels>();
   const auto& x_operand = addressable(x);
@@ -286,19 +287,27 @@ void Norm<Kind, Param, Channels>::backward_with(
   }
 }
 
-// ---- module -------------------------------------------------------------------------------------
-
-/// x as tokens in rows, in another scalar.
-template <class X, class Scalar>
-void copy_tokens(const X& x, TokenMatrix<Scalar>& to) {
-  if constexpr (!is_vector<X>) {
-    to = x.matrix().template cast<Scalar>();
-  } else if constexpr (int(Bare<X>::RowsAtCompileTime) == 1) {
-    to = x.matrix().template cast<Scalar>();
+template <class Kind, class Param, int Channels>
+template <class S, class E>
+void Norm<Kind, Param, Channels>::backpropagate_with(
+    const TokenMatrix<Param>& x, const TokenStatistics<S>& stats, const TokenMatrix<Param>& dy,
+    TokenMatrix<Param>& dx, NormGradients<GradientScalar>& gradients, E& executor) const {
+  if constexpr (NativeScalar<Param>) {
+    check_parameters();
+    for (const TokenMatrix<Param>* matrix : {&dy, &std::as_const(dx)}) {
+      check_shape(who(), "dy", view_of(*matrix), x.rows(), channels());
+    }
+    using Call = BackwardCall<S, Param, Param, Param, S>;
+    backward_with<Call>(kernels::run_backward_rows, as_const(view_of(x)), stats,
+                        as_const(view_of(dx)), as_const(view_of(dy)), {}, view_of(dx), gradients,
+                        executor);
   } else {
-    to = x.matrix().transpose().template cast<Scalar>();
+    dx += dy;
+    backpropagate(x, stats, dx, dx, gradients, executor);
   }
 }
+
+// ---- module -------------------------------------------------------------------------------------
 
 template <class Kind, class Param, int Channels>
 template <class X, Executor E>
