@@ -98,12 +98,8 @@ struct RowsTask {
         sweeps.sweep(parts, t, tokens, t, tokens, 0, channels);
       } else if (rows.order.apart) {
         finish_apart(sweeps, t, tokens);
-      } else if (parts.dsum) {  // a loop for each: a token alone waits for its branches
-        parts.dsum = true;
-        sweeps.sweep(parts, t, tokens, t, tokens, 0, channels);
       } else {
-        parts.dsum = false;
-        sweeps.sweep(parts, t, tokens, t, tokens, 0, channels);
+        sweeps.sweep_row(parts, t, tokens, t, tokens);
       }
     }
     if (rows.order.streams) finish_streaming();
@@ -164,7 +160,7 @@ struct PipelinedTask {
         }
         const Index next_t = std::min(t + 1, end - 1);
         next.read(rows.args.norm, next_t, 1);
-        sweeps.sweep(parts, t, tokens, next_t, next, 0, rows.args.channels);
+        sweeps.sweep_row(parts, t, tokens, next_t, next);
         tokens = next;
       }
       begun = {is_begun, tokens};

@@ -83,6 +83,18 @@ struct Sweeps {
     sweep<N>({.next = true}, t, tokens, t, tokens, 0, args.channels);
   }
 
+  /// A sweep over all of a row: a loop for each, with dsum and without.
+  TOKENNORM_INLINE void sweep_row(Parts parts, Index t, const Tokens<A, 1>& now, Index next_t,
+                                  Tokens<A, 1>& next) const {
+    if (parts.dsum) {
+      parts.dsum = true;
+      sweep(parts, t, now, next_t, next, 0, args.channels);
+    } else {
+      parts.dsum = false;
+      sweep(parts, t, now, next_t, next, 0, args.channels);
+    }
+  }
+
   /// A sweep over the channels [from, to) of N rows from t on and of those from next_t on, whose
   /// statistics are in `now` and `next`. (By value: what is elsewhere in memory would be read again
   /// after every store.)
