@@ -173,7 +173,7 @@ TEST(ReplacedParts, ABlockGoesBackOnlyFromItsOwnForward) {
   EXPECT_NO_THROW(s.backward(dy)) << "a refused call changes nothing";
 }
 
-TEST(ReplacedParts, WhatForwardRemembersMovesAlong) {
+TEST(ReplacedParts, WhatForwardSavesMovesAlong) {
   auto s = stack();
   s.forward(x);
   const Tokens dx = s.backward(dy);

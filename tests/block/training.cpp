@@ -161,7 +161,7 @@ TYPED_TEST(Training, GradientOfACausalBlockIsCausal) {
   EXPECT_FALSE(dx.row(3).isZero(0));
 }
 
-TYPED_TEST(Training, ForwardRemembersTheTokensNotTheirMemory) {
+TYPED_TEST(Training, ForwardSavesTheTokensNotTheirMemory) {
   Tokens x = this->x_;
   this->block_.forward(x);
   const Tokens expected = this->block_.backward(this->dy_);
@@ -249,7 +249,7 @@ TYPED_TEST(Training, GradientOfAnotherShapeIsRefused) {
   EXPECT_NO_THROW(this->block_.backward(this->dy_)) << "a refused call changes nothing";
 }
 
-TYPED_TEST(Training, CopyTakesParametersAndGradientsNotWhatForwardRemembered) {
+TYPED_TEST(Training, CopyTakesParametersAndGradientsNotWhatForwardSaved) {
   this->block_.forward(this->x_);
   this->block_.backward(this->dy_);
   this->block_.forward(this->x_);

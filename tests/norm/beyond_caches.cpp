@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Results of 64 MiB and more are stored past the caches (dx where memory is steered). They are
+// Results of 64 MiB and more are stored past the caches (dx where memory is managed). They are
 // those of the same tokens a few at a time, bit for bit: what else is right of those is tested
-// elsewhere. Steered or not, the bits are the same.
+// elsewhere. Managed or not, the bits are the same.
 #include "../support/exact_bits.hpp"
 #include "../support/memory_policy.hpp"
 #include "norm_kinds.hpp"
@@ -33,7 +33,7 @@ class BeyondCaches : public ::testing::Test {
   static std::vector<std::pair<Index, bool>> widths_both_ways() {
     std::vector<std::pair<Index, bool>> both;
     for (const Index channels : widths) {
-      for (const bool steers : {false, true}) both.emplace_back(channels, steers);
+      for (const bool manages : {false, true}) both.emplace_back(channels, manages);
     }
     return both;
   }
@@ -100,9 +100,9 @@ TEST_F(SumBeyondCaches, SumAndNorm) {
 }
 
 TYPED_TEST(BeyondCaches, Backward) {
-  for (const auto& [channels, steers] : this->widths_both_ways()) {
+  for (const auto& [channels, manages] : this->widths_both_ways()) {
     SCOPED_TRACE(channels);
-    const ManagedMemory steering(steers);
+    const ManagedMemory memory(manages);
     const auto norm = random_norm<TypeParam>(channels);
     const Index tokens = this->token_count(channels);
     const Tokens x = this->some_tokens(tokens, channels, 4);
@@ -143,7 +143,7 @@ constexpr std::array<std::array<Index, 2>, 11> near_and_far{{{38, 64},
                                                              {16400, 1024},
                                                              {4200, 4112}}};
 
-TYPED_TEST(BeyondCaches, SteeredOrNot) {
+TYPED_TEST(BeyondCaches, ManagedOrNot) {
   for (const auto [tokens, channels] : near_and_far) {
     SCOPED_TRACE(tokens);
     const auto norm = random_norm<TypeParam>(channels);
@@ -151,11 +151,11 @@ TYPED_TEST(BeyondCaches, SteeredOrNot) {
     const Tokens dy = this->some_tokens(tokens, channels, 7);
     Tokens y[2], dx[2];
     typename TypeParam::Gradients gradients[2];
-    for (const bool steers : {false, true}) {
-      const ManagedMemory steering(steers);
+    for (const bool manages : {false, true}) {
+      const ManagedMemory memory(manages);
       typename TypeParam::Statistics stats;
-      norm.normalize(x, y[steers], stats);
-      norm.backpropagate(x, stats, dy, dx[steers], gradients[steers]);
+      norm.normalize(x, y[manages], stats);
+      norm.backpropagate(x, stats, dy, dx[manages], gradients[manages]);
     }
     EXPECT_TRUE(same_bits(y[0], y[1]));
     EXPECT_TRUE(same_bits(dx[0], dx[1]));
@@ -164,16 +164,16 @@ TYPED_TEST(BeyondCaches, SteeredOrNot) {
   }
 }
 
-TEST_F(SumBeyondCaches, SteeredOrNot) {
+TEST_F(SumBeyondCaches, ManagedOrNot) {
   for (const auto [tokens, channels] : near_and_far) {
     SCOPED_TRACE(tokens);
     const auto norm = random_norm<Case<LayerKind, float>>(channels);
     const Tokens residual = some_tokens(tokens, channels, 8);
     const Tokens update = some_tokens(tokens, channels, 9);
     Tokens sum[2], y[2];
-    for (const bool steers : {false, true}) {
-      const ManagedMemory steering(steers);
-      norm.normalize_sum(residual, update, sum[steers], y[steers]);
+    for (const bool manages : {false, true}) {
+      const ManagedMemory memory(manages);
+      norm.normalize_sum(residual, update, sum[manages], y[manages]);
     }
     EXPECT_TRUE(same_bits(sum[0], sum[1]));
     EXPECT_TRUE(same_bits(y[0], y[1]));
@@ -195,10 +195,10 @@ TEST(BeyondCachesPartly, BackwardOfAPartialRMSNorm) {
   const Tokens first = x.topRows(1);
   norm.normalize(first, y, first_stats);
   norm.backpropagate(first, first_stats, first, first_dx, first_gradients);
-  for (const bool steers : {false, true}) {
-    const ManagedMemory steering(steers);
+  for (const bool manages : {false, true}) {
+    const ManagedMemory memory(manages);
     norm.backpropagate(x, stats, x, dx, gradients);
-    EXPECT_TRUE(same_bits(dx, first_dx.replicate(tokens, 1))) << steers;
+    EXPECT_TRUE(same_bits(dx, first_dx.replicate(tokens, 1))) << manages;
   }
 }
 

@@ -53,9 +53,9 @@ class FusedSum : public ::testing::Test {
 
   template <class Matrix>
   void check(const Norm& norm, const Matrix& residual, const Matrix& update) {
-    for (const bool steers : {false, true}) {
-      SCOPED_TRACE(steers ? "steered" : "not steered");
-      const ManagedMemory steering(steers);
+    for (const bool manages : {false, true}) {
+      SCOPED_TRACE(manages ? "managed" : "left to the machine");
+      const ManagedMemory memory(manages);
       Matrix sum, y;
       norm.normalize_sum(residual, update, sum, y);
       EXPECT_TRUE(is_rounded_sum(sum, residual, update));
@@ -94,9 +94,9 @@ class FusedSum : public ::testing::Test {
     const Matrix expected = norm(expected_sum);
     const auto run = [&](const char* what, const auto& call) {
       SCOPED_TRACE(what);
-      for (const bool steers : {false, true}) {
-        SCOPED_TRACE(steers ? "steered" : "not steered");
-        const ManagedMemory steering(steers);
+      for (const bool manages : {false, true}) {
+        SCOPED_TRACE(manages ? "managed" : "left to the machine");
+        const ManagedMemory memory(manages);
         Matrix r = residual, u = update, s, y;
         const auto [sum, result] = call(r, u, s, y);
         if (sum != nullptr) {

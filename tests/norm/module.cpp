@@ -45,7 +45,7 @@ TYPED_TEST(Module, ForwardAndBackwardAreNormalizeAndBackpropagate) {
   EXPECT_TRUE(same_bits(this->norm_.gradients().shift, g.shift));
 }
 
-TYPED_TEST(Module, ForwardRemembersTheTokensNotTheirMemory) {
+TYPED_TEST(Module, ForwardSavesTheTokensNotTheirMemory) {
   using Tokens = typename TypeParam::RowMajor;
   Tokens x = this->x_;
   this->norm_.forward(x);
@@ -134,7 +134,7 @@ TYPED_TEST(Module, VisitorMayTakeItsArgumentsInAnyWay) {
   EXPECT_TRUE(this->norm_.gradients().scale.isZero(0));
 }
 
-TYPED_TEST(Module, CopyTakesParametersAndGradientsNotWhatForwardRemembered) {
+TYPED_TEST(Module, CopyTakesParametersAndGradientsNotWhatForwardSaved) {
   this->norm_.forward(this->x_);
   this->norm_.backward(this->dy_);
   this->norm_.forward(this->x_);

@@ -7,7 +7,7 @@ namespace tokennorm::test {
 
 /// However this machine uses its memory, for the length of a scope.
 struct ManagedMemory {
-  explicit ManagedMemory(bool steers) { detail::chosen_memory_policy = steers; }
+  explicit ManagedMemory(bool manages) { detail::chosen_memory_policy = manages; }
   ManagedMemory(const ManagedMemory&) = delete;
   ManagedMemory& operator=(const ManagedMemory&) = delete;
   ~ManagedMemory() { detail::chosen_memory_policy = -1; }

@@ -13,7 +13,7 @@ namespace tokennorm::detail {
 /// Derived has `who()`, `each_norm(self, f)`, which calls f(StepNorm, NormPlace), and, private to
 /// it,
 ///     infer(stream, result, executor) const    the stream to its end, into the view `result`
-///     train(h, buffers, executor)              h from input to output, remembering
+///     train(h, buffers, executor)              h from input to output, saving
 ///     backward_pass(dh, buffers, executor)           dh from the output's gradient to the input's
 template <class Derived, class Param>
 class BlockCalls {

@@ -39,7 +39,8 @@ struct Workspace {
 namespace detail {
 
 /// Tells one forward pass from every other. A norm in a stack is reached by the stack's forward and
-/// by its block's own: a backward asks whether what it remembers is of the same pass. 0 is none.
+/// by its block's own: a backward asks whether what was saved for it is of the same pass. 0 is
+/// none.
 using ForwardId = std::uint64_t;
 inline ForwardId new_forward_id() {
   static std::atomic<ForwardId> last{0};
@@ -257,7 +258,7 @@ struct TrainingBuffers {
   TokenMatrix<S> update;  // the result of a sublayer, or its gradient
 };
 
-/// The stream of a training on its way through a chain. What a norm has to remember of it is
+/// The stream of a training on its way through a chain. What is saved of it for a backward is
 /// written to that norm's memory in the first place, and read there by the next step. A place that
 /// the stream is not in may hold anything: a step gives it its shape.
 template <class S>
@@ -296,7 +297,7 @@ class TrainingStream {
   TokenMatrix<S>* now_;
 };
 
-/// The same in training: everything a backward pass needs is remembered by the norm that needs it;
+/// The same in training: everything a backward pass needs is saved by the norm that needs it;
 /// a norm on the update takes the update's memory. `n` becomes the next sublayer's input where a
 /// norm stands before it.
 template <class S, class Update, class Post, class Out, class Next, class E>

@@ -29,16 +29,16 @@ inline bool machine_manages_memory() {
 inline constinit std::atomic<int> chosen_memory_policy{-1};
 
 [[gnu::cold, gnu::noinline]] inline int choose_memory_policy() {
-  const int steers = machine_manages_memory();
-  chosen_memory_policy.store(steers, std::memory_order_relaxed);
-  return steers;
+  const int manages = machine_manages_memory();
+  chosen_memory_policy.store(manages, std::memory_order_relaxed);
+  return manages;
 }
 
 TOKENNORM_INLINE bool manages_memory() {
-  int steers = chosen_memory_policy.load(std::memory_order_relaxed);
-  if (steers < 0) [[unlikely]]
-    steers = choose_memory_policy();
-  return steers != 0;
+  int manages = chosen_memory_policy.load(std::memory_order_relaxed);
+  if (manages < 0) [[unlikely]]
+    manages = choose_memory_policy();
+  return manages != 0;
 }
 
 }  // namespace tokennorm::detail
@@ -69,7 +69,7 @@ struct Traffic {
 };
 
 struct MemoryPolicy {
-  bool pipelines;            // results in turn with the sums of the next row: a cache holds both
+  bool pipelines;            // results together with the sums of the next row: a cache holds both
   bool overlaps;             // the sums of a row are taken before the results of the one before
   bool prefetches_operands;  // of the next row
   bool prefetches_results;   // where they will be written

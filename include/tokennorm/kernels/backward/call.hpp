@@ -70,9 +70,9 @@ struct Tokens {
   alignas(alignment) Array<A, N> center, rstd;  // x̂ = (x − center)·rstd + offset
   alignas(alignment) Array<A, N> offset, mean_g;
   alignas(alignment) Array<A, N> mean_gx;  // Σ g·x̂, by the number of channels that are counted
-  unsigned slow = 0;
+  unsigned fallbacks = 0;
 
-  TOKENNORM_INLINE bool needs_fallback(int token) const { return ((slow >> token) & 1u) != 0; }
+  TOKENNORM_INLINE bool needs_fallback(int token) const { return ((fallbacks >> token) & 1u) != 0; }
 
   template <class Norm>
   TOKENNORM_INLINE void read(const Norm& norm, Index token, int count) {
@@ -110,8 +110,8 @@ class MinusMean {
   std::conditional_t<std::is_same_v<A, float>, V, DoubleDoubles<T::width>> factor_;
 };
 
-/// From the sums over rows of x̂' = (x − mean)·rstd, g and g·x̂'. Slow are the tokens of which sums
-/// overflowed, the arithmetic type does not hold rstd well, or the mean is not the row's.
+/// From the sums over rows of x̂' = (x − mean)·rstd, g and g·x̂'. The fallback is for tokens of which
+/// sums overflowed, the arithmetic type does not hold rstd well, or the mean is not the row's.
 template <class Level, bool Centred, class A, int N>
 TOKENNORM_INLINE void finish(const PreciseSum<A>* sums_x, const PreciseSum<A>* sums_g,
                              const PreciseSum<A>* sums_gx, Index n, Tokens<A, N>& tokens) {
@@ -119,7 +119,7 @@ TOKENNORM_INLINE void finish(const PreciseSum<A>* sums_x, const PreciseSum<A>* s
   using V = typename T::V;
   const MinusMean<Level, T, A> minus_mean(n);
   constexpr double huge = 1 / Limits<A>::smallest;
-  tokens.slow = 0;
+  tokens.fallbacks = 0;
   TOKENNORM_UNROLL
   for (int i = 0; i < N; i += T::width) {
     const V rstd = T::get(static_cast<const A*>(tokens.rstd + i));
@@ -127,14 +127,14 @@ TOKENNORM_INLINE void finish(const PreciseSum<A>* sums_x, const PreciseSum<A>* s
     auto fast = T::at_least(rstd * rstd, 1 / Limits<A>::largest) & T::at_most(rstd * rstd, huge);
     if constexpr (Centred) {
       const V offset = minus_mean(sums_x + i), mean_g = minus_mean(sums_g + i);
-      mean_gx = mean_gx + opaque(offset * mean_g);  // not multiply_add, see moments.hpp
+      mean_gx = mean_gx + opaque(offset * mean_g);  // not multiply_add, see stages/statistics.hpp
       fast = fast & T::magnitude_at_most(offset, 0.25) & T::magnitude_at_most(mean_g, huge);
       T::put(tokens.offset + i, offset);
       T::put(tokens.mean_g + i, mean_g);
     }
     fast = fast & T::magnitude_at_most(mean_gx, huge);
     T::put(tokens.mean_gx + i, mean_gx);
-    tokens.slow |= T::failed(fast) << i;
+    tokens.fallbacks |= T::failed(fast) << i;
   }
 }
 

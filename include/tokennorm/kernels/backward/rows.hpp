@@ -34,22 +34,22 @@ struct Order {
     constexpr Index kib = 1024, line = 64, first_cache = 32 * kib;
     const Index row = args.channels * Index{sizeof(A)};
     const bool is_long = row > 6 * kib;  // all that belongs to it does not fit into the first cache
-    const bool steers = detail::manages_memory();
+    const bool manages = detail::manages_memory();
     const std::int64_t bytes = bytes_of(args.x);
-    const bool is_far = bytes >= (steers ? 512 : 4096) * kib;
+    const bool is_far = bytes >= (manages ? 512 : 4096) * kib;
     const Index shortest_pipelined = (bytes < 2048 * kib ? 2 : 1) * kib;
     const bool is_partial = statistics_count(args.norm, args.channels) != args.channels;
     // Of rows that are aligned at one channel only, and not for the few whole lines of short ones.
-    streams = steers && std::is_same_v<Element<decltype(args.dx)>, A> && row >= 2 * kib &&
+    streams = manages && std::is_same_v<Element<decltype(args.dx)>, A> && row >= 2 * kib &&
               !is_partial && bytes_of(args.dx) >= 64 * kib * kib && !args.is_in_place() &&
               !is_in(args.dx.data, args.dsum);
     const bool alone =
         streams ||
-        (!is_long && ((is_far && row >= kib / 2) || (steers && row % line != 0 && row >= kib)));
+        (!is_long && ((is_far && row >= kib / 2) || (manages && row % line != 0 && row >= kib)));
     // In the first cache at once: x and dy of two rows, dx, the scale and two sums.
     pipelined =
-        !steers && !alone && !is_partial && row >= shortest_pipelined && 8 * row <= first_cache;
-    apart = steers && (alone || is_long);
+        !manages && !alone && !is_partial && row >= shortest_pipelined && 8 * row <= first_cache;
+    apart = manages && (alone || is_long);
     in_fours = !alone && !pipelined;
     if (!Baseline::is_for_speed && isa() == Isa::baseline)
       in_fours = pipelined = apart = streams = false;
@@ -92,7 +92,7 @@ struct RowsTask {
       Tokens<A, 1> tokens;
       sweeps.take_sums(t, tokens);
       Parts parts = sweeps.all();
-      if (tokens.slow != 0) [[unlikely]] {
+      if (tokens.fallbacks != 0) [[unlikely]] {
         rows.fall_back(t);
       } else if (!Level::is_for_speed) {
         sweeps.sweep(parts, t, tokens, t, tokens, 0, channels);
@@ -153,8 +153,8 @@ struct PipelinedTask {
       parts.next = true;
       for (Index t = rows.first; t < rows.last; ++t) {
         if (!is_begun) sweeps.take_sums(t, tokens);
-        is_begun = tokens.slow == 0 && t + 1 < end;
-        if (tokens.slow != 0) [[unlikely]] {
+        is_begun = tokens.fallbacks == 0 && t + 1 < end;
+        if (tokens.fallbacks != 0) [[unlikely]] {
           rows.fall_back(t);
           continue;
         }
@@ -182,7 +182,7 @@ struct FoursTask {
       for (Index t = rows.first; t < rows.last; t += rows_together) {
         Tokens<A, rows_together> tokens;
         sweeps.take_sums(t, tokens);
-        if (tokens.slow == 0) [[likely]] {
+        if (tokens.fallbacks == 0) [[likely]] {
           sweeps.sweep(parts, t, tokens, t, tokens, 0, rows.args.channels);
         } else {
           const Rows<Arguments> one_by_one{rows.args,         rows.order,      t,

@@ -36,7 +36,7 @@ TOKENNORM_INLINE void RowTask<Call>::run() const {
   } else {
     moments.copy(0, *statistics, 0);
   }
-  if (moments.slow != 0) [[unlikely]] {
+  if (moments.fallbacks != 0) [[unlikely]] {
     // A subnormal bfloat16 that is added becomes zero at one level.
     const FallbackResultsTask<Call> fallback{call, normalized, row, moments};
     if constexpr (sizeof(*call.y.data) == 2) {
@@ -90,7 +90,7 @@ struct FoursTask {
 
 /// Rows [begin, end) one after the other, each while it is in L1; or pipelined, so that reads and
 /// writes go on together: the sums of a row are taken before the results of the one before are
-/// written, or in turn with them.
+/// written, or in step with them.
 template <class Call>
 struct RowsTask {
   const Call& arguments;

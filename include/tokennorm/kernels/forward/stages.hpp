@@ -88,7 +88,7 @@ struct RowStages {
   }
   /// Whether results are made one by one, in a function of its own.
   TOKENNORM_INLINE bool is_rare(const Statistics<A, N>& moments) const {
-    return moments.slow != 0 || call.adds_result;
+    return moments.fallbacks != 0 || call.adds_result;
   }
   TOKENNORM_INLINE void write_one_by_one(const Statistics<A, N>& moments, Index t) const {
     for (int r = 0; r < N; ++r) {

@@ -111,7 +111,8 @@ TOKENNORM_INLINE DoubleDoubles<W> reciprocal(double a) {
   return {quotient, opaque(opaque(V(1.0) - back.high) - back.low) * quotient};
 }
 
-/// 1/√a, rounded: an approximation and a step of Newton's from it, with the residual in pairs.
+/// 1/√a, rounded: an approximation and a step of Newton's from it, with the residual in two
+/// doubles.
 template <class Level, int W>
 TOKENNORM_INLINE Lanes<double, W> reciprocal_root(const DoubleDoubles<W>& a) {
   using V = Lanes<double, W>;

@@ -249,8 +249,8 @@ TOKENNORM_INLINE auto sums_of_quads(const V& ab, const V& cd) {
   return lower_half(pairs) + upper_half(pairs);
 }
 
-/// The sums of the lanes of four vectors, of double or in pairs, written to four numbers. Together
-/// they take a third of the instructions that four sums take.
+/// The sums of the lanes of four vectors, of double or of DoubleDoubles, written to four numbers.
+/// Together they take a third of the instructions that four sums take.
 template <class V, class T>
 TOKENNORM_INLINE void sums_of_four(const V (&v)[4], T* to) {
   if constexpr (V::width == 8) {

@@ -24,15 +24,15 @@
 TOKENNORM_BEGIN_KERNELS
 
 /// The statistics of N tokens:  x̂ = (x − center)·rstd + correction.  For the tokens whose bit is
-/// set in `slow` the arithmetic type does not do, and x̂ = ((x − center) − rest)·wide_rstd.
+/// set in `fallbacks` the arithmetic type does not do, and x̂ = ((x − center) − rest)·wide_rstd.
 template <class A, int N>
 struct Statistics {
   Array<A, N> center, correction, rstd;
   Array<double, N> precise_rstd, mean;  // what the caller is told
   Array<Precise<A>, N> rest, wide_rstd;
-  unsigned slow = 0;
+  unsigned fallbacks = 0;
 
-  TOKENNORM_INLINE bool needs_fallback(int token) const { return ((slow >> token) & 1u) != 0; }
+  TOKENNORM_INLINE bool needs_fallback(int token) const { return ((fallbacks >> token) & 1u) != 0; }
   /// Token `to` becomes what token `from` is in `other`.
   template <int M>
   TOKENNORM_INLINE void copy(int to, const Statistics<A, M>& other, int from) {
@@ -41,11 +41,11 @@ struct Statistics {
     rstd[to] = other.rstd[from];
     precise_rstd[to] = other.precise_rstd[from];
     mean[to] = other.mean[from];
-    slow &= ~(1u << to);
+    fallbacks &= ~(1u << to);
     if (!other.needs_fallback(from)) return;
     rest[to] = other.rest[from];
     wide_rstd[to] = other.wide_rstd[from];
-    slow |= 1u << to;
+    fallbacks |= 1u << to;
   }
 };
 
@@ -213,8 +213,9 @@ TOKENNORM_INLINE unsigned finish(const double* pivots, const DoubleDouble* sums,
 
 // ---- the rare rows ------------------------------------------------------------------------------
 
-/// x − μ of a slow token, in the wider type. The mean is kept in two parts: in one, even a wide
-/// type would lose the deviations of a row whose values differ by a unit in the last place.
+/// x − μ of a token that needs the fallback, in the wider type. The mean is kept in two parts: in
+/// one, even a wide type would lose the deviations of a row whose values differ by a unit in the
+/// last place.
 template <class A, int N>
 TOKENNORM_INLINE Precise<A> deviation(A x, const Statistics<A, N>& moments, int token) {
   using P = Precise<A>;
@@ -268,7 +269,7 @@ struct FallbackStatisticsTask {
     moments.wide_rstd[0] = radicand == 0 ? P(0) : P(1) / std::sqrt(radicand);
     moments.precise_rstd[0] = static_cast<double>(moments.wide_rstd[0]);
     moments.rstd[0] = static_cast<A>(moments.wide_rstd[0]);
-    moments.slow = 1;
+    moments.fallbacks = 1;
   }
 
  private:
@@ -351,7 +352,7 @@ struct SumsOfRows {
   template <class Level, bool Centred, class T>
   TOKENNORM_INLINE void finish(const Group<Row<const T>, N>& rows, Index n, double epsilon,
                                Statistics<A, N>& moments) const {
-    moments.slow = 0;
+    moments.fallbacks = 0;
     const unsigned bad =
         kernels::finish<Level, Centred>(pivots, sums, squares, n, epsilon, moments);
     if (bad != 0) [[unlikely]] {

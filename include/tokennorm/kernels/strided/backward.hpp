@@ -31,8 +31,8 @@ struct StridedTask {
       Tokens<A, width> tokens;
       tokens.read(args.norm, t, static_cast<int>(count));
       take_sums<Level>(t, count, tokens);
-      tokens.slow &= (1u << count) - 1;
-      if (tokens.slow == 0) [[likely]] {
+      tokens.fallbacks &= (1u << count) - 1;
+      if (tokens.fallbacks == 0) [[likely]] {
         finish_tokens<Level>(t, count, tokens);
       } else if (count == 1) {
         Baseline::call(FallbackTask<Arguments>{args, t, scale_sums, shift_sums});

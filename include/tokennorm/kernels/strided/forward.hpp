@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /// Norms of tokens whose channels are not contiguous: column-major matrices, and operands with any
 /// strides. Several tokens are processed at a time, one in each lane, so that memory is read along
-/// the direction in which it is contiguous. The equations are those of moments.hpp and
-/// normalize.hpp; a token's result does not depend on the tokens in the other lanes.
+/// the direction in which it is contiguous. The equations are those of stages/statistics.hpp and
+/// stages/results.hpp; a token's result does not depend on the tokens in the other lanes.
 #pragma once
 
 #include "tokennorm/kernels/forward/call.hpp"
@@ -45,7 +45,7 @@ class StridedStatistics {
     }
   }
 
-  /// y for the slow tokens, in place of what is there.
+  /// y for the tokens that need the fallback, in place of what is there.
   template <class Affine>
   TOKENNORM_INLINE void correct(const V& x, const Affine& affine, Index c, V& y) const {
     alignas(64) Array<A, width> xs, ys;
@@ -193,11 +193,11 @@ struct StridedTask {
           sum.put(c, source.template get<A, width>(c));
       }
       store_statistics(call.norm, columns.moments(), t, count);
-      const bool any_slow = columns.moments().slow != 0;
+      const bool any_fallback = columns.moments().fallbacks != 0;
       for (Index c = 0; c < call.channels; ++c) {
         const V x = again.template get<A, width>(c);
         V result = multiply_add(columns.normalized(x), affine.scale_of(c), affine.shift_of(c));
-        if (any_slow) [[unlikely]]
+        if (any_fallback) [[unlikely]]
           columns.correct(x, affine, c, result);
         if (call.adds_result) [[unlikely]] {
           result = scaled_sum<std::remove_reference_t<decltype(*y.data)>>(
