@@ -114,11 +114,12 @@ TOKENNORM_INLINE bool results_stay_at_hand(const Call& call) {
 
 template <class Call>
 TOKENNORM_INLINE MemoryPolicy memory_policy(const Call& call) {
-  const bool makes_sums = call.makes_sums();
+  const bool makes_sums = call.makes_sums(), stores_sums = makes_sums && call.sum.data != nullptr;
+  const bool are_sums_in_y = makes_sums && !stores_sums && call.channels > longest_kept_sum;
   return memory_policy(Traffic{result_bytes(call), call.channels * Index{sizeof(*call.x.data)},
                                2 * call.channels * Index{sizeof(typename Call::Arithmetic)},
-                               results_stay_at_hand(call), call.adds_result, makes_sums,
-                               makes_sums && call.sum.data != nullptr});
+                               results_stay_at_hand(call) || are_sums_in_y, call.adds_result,
+                               makes_sums, stores_sums});
 }
 
 /// Whether the rows kernel has a place for the sums of a call: the caller's, y, or scratch.
@@ -128,14 +129,15 @@ TOKENNORM_INLINE bool has_place_for_sums(const Call& call) {
          call.channels <= longest_kept_sum;
 }
 
-/// Whether sums are kept in scratch until they are normalized, because the results are streamed:
-/// then they are as well.
+/// Whether the sums of rows that are not narrow are kept in scratch until they are normalized,
+/// because the results are streamed: then they are as well.
 template <class Call>
 TOKENNORM_INLINE bool keeps_sums(const Call& call) {
-  if (!is_streamed(result_bytes(call)) || call.channels > longest_kept_sum) return false;
+  using A = typename Call::Arithmetic;
+  if (!is_streamed(result_bytes(call)) || !level_is_for_speed()) return false;
+  if (call.channels <= narrow_channels<A> || call.channels > longest_kept_sum) return false;
   const void* const sum = call.sum.data;
-  constexpr bool are_streamed =
-      std::is_same_v<typename Call::Normalized, typename Call::Arithmetic>;
+  constexpr bool are_streamed = std::is_same_v<typename Call::Normalized, A>;
   return !results_stay_at_hand(call) &&
          (sum == nullptr || (are_streamed && !is_in(sum, call.x) && !is_in(sum, call.residual)));
 }

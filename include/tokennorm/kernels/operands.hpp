@@ -29,6 +29,10 @@ using Precise = std::conditional_t<std::is_same_v<A, float>, double, long double
 /// grouped_channels: the latency of their roots is paid once, and γ and β are loaded once.
 inline constexpr int rows_together = 4;
 
+/// Narrow rows are swept together, four at once, each into one accumulator at a time.
+template <class A>
+inline constexpr Index narrow_channels = Index{512} / Index{sizeof(A)};
+
 /// Something for each of N rows.
 template <class T, int N>
 struct Group {

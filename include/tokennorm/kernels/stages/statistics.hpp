@@ -299,9 +299,8 @@ struct ReviseRowTask {
   template <class Level>
   TOKENNORM_INLINE void run() const {
     if constexpr (Centred) {
-      Idle idle;
-      const RowSums<Level, Centred, A> sums(source, Absent{}, Prefetch{}, center, n, idle);
-      const PreciseSum<A> sum = sums.sum().sum(), squares = sums.sum_of_squares().sum();
+      PreciseSum<A> sum, squares;
+      sums_together<Level, Centred, A>(Group<Source, 1>{{source}}, &center, n, &sum, &squares);
       if (finish<Level, Centred>(&center, &sum, &squares, n, epsilon, moments) == 0) return;
     }
     Level::call(FallbackStatisticsTask<Centred, A, Source>{source, n, epsilon, moments});

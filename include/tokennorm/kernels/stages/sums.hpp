@@ -119,10 +119,6 @@ TOKENNORM_INLINE void first_means(const Group<Source, N>& source, Index channels
 inline constexpr int accumulators = 4;
 inline constexpr Index vectors_per_fold = 4;  // for each accumulator
 
-/// Narrow rows are swept together, four at once, each into one accumulator at a time.
-template <class A>
-inline constexpr Index narrow_channels = Index{512} / Index{sizeof(A)};
-
 /// Nothing to do meanwhile.
 struct Idle {
   TOKENNORM_INLINE void next() {}
