@@ -44,7 +44,7 @@ const std::vector<Header>& headers() {
   static const std::vector<Header> all = [] {
     std::vector<Header> result;
     for (const auto& entry : fs::recursive_directory_iterator(source_dir / "include"))
-      if (entry.is_regular_file()) result.push_back(read_header(entry.path()));
+      if (entry.path().extension() == ".hpp") result.push_back(read_header(entry.path()));
     return result;
   }();
   return all;
