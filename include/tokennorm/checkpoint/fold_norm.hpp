@@ -42,6 +42,7 @@
 #include "tokennorm/checkpoint/folded_values.hpp"
 #include "tokennorm/checkpoint/linear_map.hpp"
 #include "tokennorm/checkpoint/reader_checks.hpp"
+#include "tokennorm/core/internals.hpp"
 
 #include <cstddef>
 #include <string>

@@ -28,6 +28,7 @@
 #include "tokennorm/checkpoint/errors.hpp"
 #include "tokennorm/checkpoint/families.hpp"
 #include "tokennorm/checkpoint/read_norm.hpp"
+#include "tokennorm/core/internals.hpp"
 
 #include <algorithm>
 #include <cmath>

@@ -8,6 +8,7 @@
 #include "tokennorm/checkpoint/errors.hpp"
 #include "tokennorm/checkpoint/families.hpp"
 #include "tokennorm/checkpoint/rounding.hpp"
+#include "tokennorm/core/internals.hpp"
 
 #include <Eigen/Core>
 

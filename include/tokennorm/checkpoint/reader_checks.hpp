@@ -9,6 +9,7 @@
 #include "tokennorm/checkpoint/folded_values.hpp"
 #include "tokennorm/checkpoint/linear_map.hpp"
 #include "tokennorm/core/checks.hpp"
+#include "tokennorm/core/internals.hpp"
 #include "tokennorm/core/token_view.hpp"
 
 #include <cstddef>

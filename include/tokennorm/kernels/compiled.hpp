@@ -12,8 +12,8 @@
 ///     c++ -std=c++20 -O2 -DTOKENNORM_COMPILED_KERNELS -c app.cpp
 ///
 /// The others then leave to the linker what stands below: what LayerNorm and RMSNorm of float call
-/// on matrices of float of dynamic size, and their placements, in inference and in training. The
-/// rest they compile for themselves as ever: mixed scalars, a compile-time number of channels.
+/// on tokens of float, and their placements, in inference and in training. The rest they compile
+/// for themselves as ever: mixed scalars.
 ///
 /// More scalars are one flag each, in all units, kernels.cpp too: TOKENNORM_COMPILED_BFLOAT16,
 /// TOKENNORM_COMPILED_HALF, TOKENNORM_COMPILED_DOUBLE.

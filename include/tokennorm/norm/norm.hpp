@@ -7,6 +7,7 @@
 #include "tokennorm/core/internals.hpp"
 #include "tokennorm/core/operands.hpp"
 #include "tokennorm/core/saved_for_backward.hpp"
+#include "tokennorm/kernels/backward/call.hpp"
 #include "tokennorm/kernels/generic/norms.hpp"
 #include "tokennorm/kernels/operands.hpp"
 #include "tokennorm/kernels/stages/statistics.hpp"
