@@ -176,7 +176,8 @@ struct StridedTask {
     const Affine<Level, A, typename Call::Norm::Param> affine(call.norm);
     for (Index t = begin; t < end; t += width) {
       const int count = static_cast<int>(std::min<Index>(width, end - t));
-      const auto residual = column_of(call.residual, t, count);
+      Column<const typename Call::Stream> residual;
+      if (call.residual.data != nullptr) residual = column_of(call.residual, t, count);
       const auto y = column_of(call.y, t, count);
       Column<S> sum;
       ColumnSource<Call> source{column_of(call.x, t, count), {}, {}, call.alpha};
