@@ -6,9 +6,6 @@
 #include "tokennorm/core/token_view.hpp"
 #include "tokennorm/kernels/simd/memory.hpp"
 
-#include <algorithm>
-#include <array>
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
@@ -111,10 +108,6 @@ TOKENNORM_INLINE auto in_registers(const NormArguments<Centred, Param, Statistic
                                                   in_register(norm.statistics_channels),
                                                   in_register(norm.mean),
                                                   in_register(norm.rstd)};
-}
-template <class Other>
-TOKENNORM_INLINE const Other& in_registers(const Other& other) {
-  return other;
 }
 
 // ---- where values come from and go to -----------------------------------------------------------
@@ -306,12 +299,10 @@ TOKENNORM_INLINE SumRow<StoredAs, A, H, X> sum_row(A alpha, const Operand<const 
 template <int N, class View>
 TOKENNORM_INLINE auto rows_of(const View& view, Index token) {
   Group<decltype(row_of(view, token)), N> rows;
-  if constexpr (is_present<View>) {
-    auto* const data = view.row(token);
-    TOKENNORM_UNROLL
-    for (int r = 0; r < N; ++r)
-      rows.row[r] = {N == 1 ? data : in_register(data + std::ptrdiff_t{r} * view.token_stride)};
-  }
+  auto* const data = view.row(token);
+  TOKENNORM_UNROLL
+  for (int r = 0; r < N; ++r)
+    rows.row[r] = {N == 1 ? data : in_register(data + std::ptrdiff_t{r} * view.token_stride)};
   return rows;
 }
 

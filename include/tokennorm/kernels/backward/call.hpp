@@ -8,8 +8,8 @@
 /// mean: what its rounding left. A second sweep forms dx. The parameter gradients are gathered over
 /// chunks of tokens whose borders do not depend on who computes them.
 ///
-/// The sweeps are in backward_sweeps.hpp and backward_columns.hpp, rare tokens in
-/// backward_fallback.hpp. Here is what all need: the arguments of a call, and what the first sweep
+/// The sweeps are in backward/sweeps.hpp and strided/backward.hpp, rare tokens in
+/// backward/fallback.hpp. Here is what all need: the arguments of a call, and what the first sweep
 /// finds for the second.
 ///
 /// Source   Ba, Kiros, Hinton 2016, arXiv:1607.06450, eq. 4, differentiated

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /// Backward in the wider type, for what the arithmetic type does not hold: tokens whose sums
 /// overflow or whose rstd is out of range, and gradients so large that their sums over tokens do.
-/// Rare, any strides, at the baseline. The equations are those of backward.hpp.
+/// Rare, any strides, at the baseline. The equations are those of backward/call.hpp.
 #pragma once
 
 #include "tokennorm/kernels/backward/call.hpp"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /// The backward kernel for operands with contiguous channels: the orders in which the sweeps of
-/// backward_sweeps.hpp go over the rows. The parameter gradients are gathered over a few rows
+/// backward/sweeps.hpp go over the rows. The parameter gradients are gathered over a few rows
 /// before they touch memory.
 #pragma once
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /// The sweeps of the backward kernel over rows, their channels contiguous. First and second sweep,
 /// alone and together, over one row or four, are one loop: what is known about its parts at compile
-/// time is not compiled. The equations are those of backward.hpp.
+/// time is not compiled. The equations are those of backward/call.hpp.
 #pragma once
 
 #include "tokennorm/kernels/backward/call.hpp"

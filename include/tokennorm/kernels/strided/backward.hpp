@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /// The backward kernel for tokens whose channels are not contiguous: column-major matrices, and
 /// operands with any strides. Several tokens are processed at a time, one in each lane. The
-/// equations are those of backward.hpp.
+/// equations are those of backward/call.hpp.
 #pragma once
 
 #include "tokennorm/kernels/backward/fallback.hpp"
