@@ -198,15 +198,14 @@ struct Addresses {
 
 /// Those of a view; where a stride is negative, which takes a closer look, all that there are. In
 /// bytes, and of the width of an address: Eigen's index may be narrower.
-template <class Scalar>
-TOKENNORM_INLINE Addresses addresses_of(const TokenView<Scalar>& view) {
+TOKENNORM_INLINE Addresses addresses_of(const AnyView& view) {
   if ((view.token_stride | view.channel_stride) < 0) {
     return {std::numeric_limits<std::intptr_t>::min(), std::numeric_limits<std::intptr_t>::max()};
   }
   const auto begin = reinterpret_cast<std::intptr_t>(view.data);
   const std::intptr_t last = std::intptr_t{view.tokens - 1} * view.token_stride +
                              std::intptr_t{view.channels - 1} * view.channel_stride;
-  return {begin, begin + (last + 1) * std::intptr_t{sizeof(Scalar)}};
+  return {begin, begin + (last + 1) * static_cast<std::intptr_t>(view.element)};
 }
 
 /// Whether the ranges of addresses are sure not to meet.

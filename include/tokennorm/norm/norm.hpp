@@ -272,7 +272,13 @@ class Norm {
     [[gnu::noinline]] static void check_each(const Norm& norm, const TokenStatistics<S>* stats,
                                              const NormGradients<G>* gradients, const char* name,
                                              AnyView view, bool is_written) {
+      // Operands often lie between what belongs to the call.
+      const Addresses addresses = addresses_of(view);
       const auto check = [&](const char* own, const auto& vector) {
+        Addresses of_vector;
+        of_vector.include(vector);
+        if (!addresses.meet(of_vector)) [[likely]]
+          return;
         check_shared_elements(norm.who(), name, view, own, view_of(vector), false);
       };
       if (is_written) {
