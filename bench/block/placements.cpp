@@ -112,6 +112,24 @@ struct SandwichLNSteps : Steps<2, 5> {
   SandwichLNResidual<Norm, Nothing, Norm> connection{norm, Nothing{}, norm};
 };
 
+/// h ← x + norm(u)
+struct ResPostLNStep : Steps<1, 3> {
+  using Steps::Steps;
+  void tokennorm() { connection(x, y, workspace); }
+  void floor() { add_normed_floor(x.data()); }
+
+  ResPostLNResidual<Nothing, Norm> connection{Nothing{}, norm};
+};
+
+/// h ← norm(α·x + u): the loads and stores of PostLNStep.
+struct DeepNormStep : Steps<1, 3> {
+  using Steps::Steps;
+  void tokennorm() { connection(x, y, workspace); }
+  void floor() { norm_of_sum_floor(x.data(), y.data()); }
+
+  DeepNormResidual<Nothing, Norm> connection{Nothing{}, norm, 2.5};
+};
+
 struct PreLNBlock : Steps<3, 9> {
   using Steps::Steps;
   void tokennorm() { block(x, y, workspace); }
@@ -169,6 +187,8 @@ void add_placements() {
   add_cells<PreLNStep>("pre_ln_step", some_shapes);
   add_cells<PostLNStep>("post_ln_step", some_shapes);
   add_cells<SandwichLNSteps>("sandwich_ln_steps", some_shapes);
+  add_cells<ResPostLNStep>("res_post_ln_step", some_shapes);
+  add_cells<DeepNormStep>("deep_norm_step", some_shapes);
   add_cells<PreLNBlock>("pre_ln_block", some_shapes);
   add_cells<FoldedPreLNBlock>("pre_ln_block_folded", some_shapes);
   add_cells<PostLNBlock>("post_ln_block", some_shapes);

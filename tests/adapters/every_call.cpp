@@ -162,6 +162,8 @@ Results long_double_results(Shape shape, const AnyExecutor& executor) {
   caller.call_block("PreLN", pre_ln);
   caller.call_block("PostLN", post_ln);
   caller.call_block("SandwichLN", SandwichLN(layer, f, rms, rms, f, layer));
+  caller.call_block("ResPostLN", ResPostLN(f, layer, f, rms));
+  caller.call_block("DeepNorm", DeepNorm(f, layer, f, rms, 1.5));
   caller.call_block("Stack of PreLN", Stack(NoNorm{}, std::vector{pre_ln, pre_ln}, rms));
   caller.call_block("Stack of PostLN", Stack(layer, std::vector{post_ln}, NoNorm{}));
   return caller.results();

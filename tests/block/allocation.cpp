@@ -64,6 +64,14 @@ TEST(BlockAllocation, NoneInSandwichLN) {
   expect_no_allocation(SandwichLN(layer(), Doubled{}, layer(), layer(), Doubled{}, layer()));
 }
 
+TEST(BlockAllocation, NoneInResPostLN) {
+  expect_no_allocation(ResPostLN(Doubled{}, layer(), Doubled{}, rms()));
+}
+
+TEST(BlockAllocation, NoneInDeepNorm) {
+  expect_no_allocation(DeepNorm(Doubled{}, layer(), Doubled{}, rms(), 2));
+}
+
 TEST(BlockAllocation, NoneInAStack) {
   const std::vector pre(3, PreLN(layer(), Doubled{}, layer(), Doubled{}));
   expect_no_allocation(Stack(NoNorm{}, pre, rms()));

@@ -48,6 +48,19 @@ auto equation(const SandwichLNResidual<N, F, M>& b, const typename How::Tokens& 
   return Tokens(x + How::apply(b.output_norm(), How::apply(b.sublayer(), How::apply(b.norm(), x))));
 }
 
+template <class How, class F, class N>
+auto equation(const ResPostLNResidual<F, N>& b, const typename How::Tokens& x) {
+  using Tokens = typename How::Tokens;
+  return Tokens(x + How::apply(b.output_norm(), How::apply(b.sublayer(), x)));
+}
+
+template <class How, class F, class N>
+auto equation(const DeepNormResidual<F, N>& b, const typename How::Tokens& x) {
+  using Tokens = typename How::Tokens;
+  const auto alpha = static_cast<typename Tokens::Scalar>(b.template connection<0>().alpha);
+  return How::apply(b.norm(), alpha * x + How::apply(b.sublayer(), x));
+}
+
 template <class How, class N, class F, class M, class G>
 auto equation(const PreLN<N, F, M, G>& b, const typename How::Tokens& x) {
   using Tokens = typename How::Tokens;
@@ -69,6 +82,21 @@ auto equation(const SandwichLN<N, F, P, M, G, Q>& b, const typename How::Tokens&
   const Tokens h = x + How::apply(b.attention_output_norm(), u);
   const Tokens v = How::apply(b.feed_forward(), How::apply(b.feed_forward_norm(), h));
   return Tokens(h + How::apply(b.feed_forward_output_norm(), v));
+}
+
+template <class How, class F, class N, class G, class M>
+auto equation(const ResPostLN<F, N, G, M>& b, const typename How::Tokens& x) {
+  using Tokens = typename How::Tokens;
+  const Tokens h = x + How::apply(b.attention_output_norm(), How::apply(b.attention(), x));
+  return Tokens(h + How::apply(b.feed_forward_output_norm(), How::apply(b.feed_forward(), h)));
+}
+
+template <class How, class F, class N, class G, class M>
+auto equation(const DeepNorm<F, N, G, M>& b, const typename How::Tokens& x) {
+  using Tokens = typename How::Tokens;
+  const auto alpha = static_cast<typename Tokens::Scalar>(b.template connection<0>().alpha);
+  const Tokens h = How::apply(b.attention_norm(), alpha * x + How::apply(b.attention(), x));
+  return How::apply(b.feed_forward_norm(), alpha * h + How::apply(b.feed_forward(), h));
 }
 
 template <class How, class E, class B, class N>

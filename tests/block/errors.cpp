@@ -7,6 +7,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <limits>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -114,6 +116,21 @@ TEST(BlockErrors, NormsOfDifferentChannelsAreRefusedByTheConstructor) {
             "tokennorm: SandwichLN(6): attention_output_norm has 7 channels; expected 6");
   EXPECT_EQ(message_of([] { SandwichLNResidual(layer(6), Same{}, layer(7)); }),
             "tokennorm: SandwichLNResidual(6): output_norm has 7 channels; expected 6");
+  EXPECT_EQ(message_of([] { ResPostLN(Same{}, layer(6), Same{}, layer(7)); }),
+            "tokennorm: ResPostLN(6): feed_forward_output_norm has 7 channels; expected 6");
+}
+
+TEST(BlockErrors, AnAlphaThatIsNotAboveZeroAndFiniteIsRefused) {
+  EXPECT_EQ(message_of([] { DeepNorm(Same{}, layer(6), Same{}, layer(6), 0); }),
+            "tokennorm: DeepNorm(6): alpha is 0.000000; expected a finite number above 0");
+  const double infinity = std::numeric_limits<double>::infinity();
+  for (const double alpha : {-1.0, infinity, -infinity, std::nan("")}) {
+    EXPECT_NE(message_of([&] {
+                DeepNormResidual(Same{}, layer(6), alpha);
+              }).find("expected a finite number above 0"),
+              std::string::npos)
+        << alpha;
+  }
 }
 
 TEST(BlockErrors, AStackNamesThePartOfOtherChannels) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The residual step does more than the named placements ask of it: α ≠ 1 and every combination of
-// its norms. Two relatives, DeepNorm and residual-post-norm, are written here in a few lines each.
+// its norms. One relative, a residual-post-norm with an α, is written here in a few lines.
 #include "../norm/norm_kinds.hpp"
 #include "../support/exact_bits.hpp"
 #include "executors.hpp"
@@ -18,21 +18,6 @@ namespace {
 
 using Tokens = TokenMatrix<double>;
 constexpr Index channels = 5;
-
-struct DeepNormKind {
-  static constexpr const char* name = "DeepNormResidual";
-  static constexpr auto& names = detail::residual_names;
-};
-
-/// y = norm(α·x + f(x))
-template <class F, class Norm>
-class DeepNormResidual : public detail::Residual<DeepNormKind, detail::PostLNConnection<F, Norm>> {
- public:
-  DeepNormResidual(double alpha, F f, Norm norm)
-      : DeepNormResidual::Residual({detail::StepNorm<NoNorm>(), std::move(f),
-                                    detail::StepNorm<NoNorm>(),
-                                    detail::StepNorm<Norm>(std::move(norm)), alpha}) {}
-};
 
 struct PostNormKind {
   static constexpr const char* name = "PostNormResidual";
@@ -72,18 +57,7 @@ void expect_gradient(Block& block, const Equation& equation, const Tokens& x) {
     }
 }
 
-TEST(NewPlacement, DeepNormIsItsEquation) {
-  const long double alpha = 1.6875L;
-  const auto norm = random_norm<Case<LayerKind, double>>(channels, {1});
-  const Linear<double> f(channels, {2});
-  DeepNormResidual block(static_cast<double>(alpha), f, norm);
-  const auto equation = [&](const ExactMatrix& x) {
-    return ExactMatrix(forward_oracle_of(norm, alpha * x + f(x)).y);
-  };
-  expect_gradient(block, equation, random_normal<Tokens>({4, channels}, Seed{9011}));
-}
-
-TEST(NewPlacement, ResidualPostNormIsItsEquation) {
+TEST(NewPlacement, ResPostLNWithAlphaIsItsEquation) {
   const auto norm = random_norm<Case<RMSKind, double>>(channels, {1});
   const Linear<double> f(channels, {2});
   for (const double alpha : {1.0, 0.75}) {

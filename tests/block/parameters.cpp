@@ -56,6 +56,10 @@ TEST(BlockParameters, OfResidualConnections) {
   EXPECT_EQ(
       names_of(SandwichLNResidual(layer(), linear(), rms())),
       (Names{"norm.scale", "norm.shift", "output_norm.scale", "sublayer.weight", "sublayer.bias"}));
+  EXPECT_EQ(names_of(ResPostLNResidual(linear(), rms())),
+            (Names{"output_norm.scale", "sublayer.weight", "sublayer.bias"}));
+  EXPECT_EQ(names_of(DeepNormResidual(linear(), rms(), 2)),
+            (Names{"norm.scale", "sublayer.weight", "sublayer.bias"}));
 }
 
 TEST(BlockParameters, OfBlocks) {
@@ -64,6 +68,10 @@ TEST(BlockParameters, OfBlocks) {
                      "feed_forward.bias"};
   EXPECT_EQ(names_of(PreLN(layer(), linear(), rms(), linear())), pre);
   EXPECT_EQ(names_of(PostLN(linear(), layer(), linear(), rms())), pre);
+  EXPECT_EQ(names_of(DeepNorm(linear(), layer(), linear(), rms(), 2)), pre);
+  EXPECT_EQ(names_of(ResPostLN(linear(), rms(), linear(), rms())),
+            (Names{"attention_output_norm.scale", "attention.weight", "attention.bias",
+                   "feed_forward_output_norm.scale", "feed_forward.weight", "feed_forward.bias"}));
   EXPECT_EQ(names_of(SandwichLN(layer(), linear(), rms(), rms(), linear(), layer())),
             (Names{"attention_norm.scale", "attention_norm.shift", "attention_output_norm.scale",
                    "attention.weight", "attention.bias", "feed_forward_norm.scale",

@@ -55,6 +55,22 @@ struct SandwichLNResidualPlacement {
   }
 };
 
+struct ResPostLNResidualPlacement {
+  static constexpr const char* name = "ResPostLNResidual";
+  template <class S>
+  static auto make(Index c) {
+    return ResPostLNResidual(CausalMean<S>(c, {301}), offset_norm<S>(c, {302}));
+  }
+};
+
+struct DeepNormResidualPlacement {
+  static constexpr const char* name = "DeepNormResidual";
+  template <class S>
+  static auto make(Index c) {
+    return DeepNormResidual(CausalMean<S>(c, {303}), layer_norm<S>(c, {304}), 1.75);
+  }
+};
+
 struct PreLNPlacement {
   static constexpr const char* name = "PreLN";
   template <class S>
@@ -80,6 +96,24 @@ struct SandwichLNPlacement {
     return SandwichLN(rms_norm<S>(c, {seed}), CausalMean<S>(c, {seed + 1}),
                       offset_norm<S>(c, {seed + 2}), layer_norm<S>(c, {seed + 3}),
                       Linear<S>(c, {seed + 4}), layer_norm<S>(c, {seed + 5}));
+  }
+};
+
+struct ResPostLNPlacement {
+  static constexpr const char* name = "ResPostLN";
+  template <class S>
+  static auto make(Index c, std::uint64_t seed = 310) {
+    return ResPostLN(CausalMean<S>(c, {seed}), rms_norm<S>(c, {seed + 1}), Linear<S>(c, {seed + 2}),
+                     layer_norm<S>(c, {seed + 3}));
+  }
+};
+
+struct DeepNormPlacement {
+  static constexpr const char* name = "DeepNorm";
+  template <class S>
+  static auto make(Index c, std::uint64_t seed = 410) {
+    return DeepNorm(CausalMean<S>(c, {seed}), layer_norm<S>(c, {seed + 1}),
+                    Linear<S>(c, {seed + 2}), rms_norm<S>(c, {seed + 3}), 1.5);
   }
 };
 
@@ -125,11 +159,35 @@ struct StackOfSandwichLNPlacement {
   }
 };
 
+struct StackOfResPostLNPlacement {
+  static constexpr const char* name = "StackOfResPostLN";
+  template <class S>
+  static auto make(Index c) {
+    return Stack(
+        NoNorm{},
+        std::vector{ResPostLNPlacement::make<S>(c, 320), ResPostLNPlacement::make<S>(c, 330)},
+        rms_norm<S>(c, {341}));
+  }
+};
+
+struct StackOfDeepNormPlacement {
+  static constexpr const char* name = "StackOfDeepNorm";
+  template <class S>
+  static auto make(Index c) {
+    return Stack(
+        layer_norm<S>(c, {421}),
+        std::vector{DeepNormPlacement::make<S>(c, 430), DeepNormPlacement::make<S>(c, 440)},
+        NoNorm{});
+  }
+};
+
 using AllPlacements =
     ::testing::Types<PreLNResidualPlacement, PostLNResidualPlacement, SandwichLNResidualPlacement,
-                     PreLNPlacement, StackOfPreLNPlacement, StackOfPreLNWithoutNormsPlacement,
-                     PostLNPlacement, StackOfPostLNPlacement, SandwichLNPlacement,
-                     StackOfSandwichLNPlacement>;
+                     ResPostLNResidualPlacement, DeepNormResidualPlacement, PreLNPlacement,
+                     StackOfPreLNPlacement, StackOfPreLNWithoutNormsPlacement, PostLNPlacement,
+                     StackOfPostLNPlacement, SandwichLNPlacement, StackOfSandwichLNPlacement,
+                     ResPostLNPlacement, StackOfResPostLNPlacement, DeepNormPlacement,
+                     StackOfDeepNormPlacement>;
 
 struct PlacementName {
   template <class Placement>

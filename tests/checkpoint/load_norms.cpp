@@ -42,27 +42,10 @@ auto sandwich_ln(const Norm& norm) {
                norm);
 }
 
-struct PostNormKind {
-  static constexpr const char* name = "PostNorm";
-  static constexpr auto& names = detail::block_names;
-};
 template <class Norm>
-using PostNormConnection = detail::ResidualConnection<NoNorm, Same, Norm, NoNorm>;
-
-/// h = x + norm(attention(x)), y = h + norm(feed_forward(h)), as OLMo 2 has it.
-template <class Norm>
-class PostNorm
-    : public detail::Block<PostNormKind, PostNormConnection<Norm>, PostNormConnection<Norm>> {
- public:
-  explicit PostNorm(const Norm& norm, double alpha = 1)
-      : PostNorm::Block(connection(norm, alpha), connection(norm, alpha)) {}
-
- private:
-  static PostNormConnection<Norm> connection(Norm norm, double alpha) {
-    return {detail::StepNorm<NoNorm>(), Same{}, detail::StepNorm<Norm>(std::move(norm)),
-            detail::StepNorm<NoNorm>(), alpha};
-  }
-};
+auto deep_norm(const Norm& norm, double alpha) {
+  return Stack(norm, std::vector(layers, DeepNorm(Same{}, norm, Same{}, norm, alpha)), NoNorm{});
+}
 
 /// Every parameter of the stack by name, the values that are loaded 1000, 1010, …: in that order.
 template <class AnyStack>
@@ -218,7 +201,7 @@ TEST(LoadNorms, FillsASandwichWhoseKeysMeanSomethingElseThanLlamas) {
 }
 
 TEST(LoadNorms, FillsAResidualPostNormStackAndLeavesTheNormsOfQAndKAlone) {
-  Stack stack(NoNorm{}, std::vector(layers, PostNorm(rms())), rms());
+  Stack stack(NoNorm{}, std::vector(layers, ResPostLN(Same{}, rms(), Same{}, rms())), rms());
   const TensorFile file =
       file_of({"model.layers.0.post_attention_layernorm.weight",
                "model.layers.0.post_feedforward_layernorm.weight",
@@ -299,8 +282,8 @@ TEST(LoadNorms, ComparesEpsilonAsAFloatAndShowsTheDigitsThatDiffer) {
   Family tiny = families::gpt2;
   tiny.epsilon = 1e-50;
   expect_refused(pre_ln(layer(1e-60)), file, tiny, "has epsilon 1e-60; expected 1e-50 (if");
-  expect_refused(Stack(NoNorm{}, std::vector(layers, PostNorm(rms(), 1 + 0x1p-20)), NoNorm{}), file,
-                 families::olmo2, "with alpha 1.00000095;");
+  expect_refused(deep_norm(layer(1e-12), 1 + 0x1p-20), file, families::bert,
+                 "with alpha 1.00000095;");
 }
 
 TEST(LoadNorms, IsAllOrNothing) {
@@ -338,8 +321,8 @@ TEST(LoadNorms, RefusesAStackThatIsNotTheFamilys) {
                  "the blocks are Post-LN; expected Pre-LN for gpt2");
   expect_refused(sandwich_ln(layer()), file, families::gpt2, "the blocks are Sandwich-LN");
   expect_refused(pre_ln(rms()), file, families::gemma, "has scale_offset 0; expected 1 for gemma");
-  expect_refused(Stack(NoNorm{}, std::vector(layers, PostNorm(rms(), 0.5)), NoNorm{}), file,
-                 families::olmo2, "residual-post-norm with alpha 0.5");
+  expect_refused(deep_norm(layer(1e-12), 1.5), file, families::bert,
+                 "the blocks are Post-LN with alpha 1.5; expected Post-LN for bert");
   const auto norm = layer(1e-12);
   const std::vector blocks(layers, PostLN(Same{}, norm, Same{}, norm));
   std::vector<std::string> names;

@@ -10,6 +10,11 @@
 ///                                                               h = x + norm(attention(norm(x)))
 ///                                                               y = h +
 ///                                                               norm(feed_forward(norm(h)))
+///     ResPostLN(attention, norm, feed_forward, norm)            h = x + norm(attention(x))
+///                                                               y = h + norm(feed_forward(h))
+///     DeepNorm(attention, norm, feed_forward, norm, alpha)      h = norm(alpha·x + attention(x))
+///                                                               y = norm(alpha·h +
+///                                                               feed_forward(h))
 ///
 /// Shapes, error, aliasing, what throws and the sources are those of residual_connections.hpp. The
 /// residual add and the norms around it run as one fused step.
@@ -35,8 +40,12 @@ class Block : public Chain<Kind, Attention, FeedForward> {
  public:
   using Chain<Kind, Attention, FeedForward>::Chain;
 
-  auto& attention_norm() { return this->template connection<0>().norm(); }
-  const auto& attention_norm() const { return this->template connection<0>().norm(); }
+  auto& attention_norm() requires(Attention::has_norm) {
+    return this->template connection<0>().norm();
+  }
+  const auto& attention_norm() const requires(Attention::has_norm) {
+    return this->template connection<0>().norm();
+  }
   auto& attention() { return unwrap(this->template connection<0>().sublayer); }
   const auto& attention() const { return unwrap(this->template connection<0>().sublayer); }
   auto& attention_output_norm() requires(is_norm<typename Attention::PostNorm>) {
@@ -46,8 +55,12 @@ class Block : public Chain<Kind, Attention, FeedForward> {
     return this->template connection<0>().post.norm;
   }
 
-  auto& feed_forward_norm() { return this->template connection<1>().norm(); }
-  const auto& feed_forward_norm() const { return this->template connection<1>().norm(); }
+  auto& feed_forward_norm() requires(FeedForward::has_norm) {
+    return this->template connection<1>().norm();
+  }
+  const auto& feed_forward_norm() const requires(FeedForward::has_norm) {
+    return this->template connection<1>().norm();
+  }
   auto& feed_forward() { return unwrap(this->template connection<1>().sublayer); }
   const auto& feed_forward() const { return unwrap(this->template connection<1>().sublayer); }
   auto& feed_forward_output_norm() requires(is_norm<typename FeedForward::PostNorm>) {
@@ -68,6 +81,14 @@ struct PostLNKind {
 };
 struct SandwichLNKind {
   static constexpr const char* name = "SandwichLN";
+  static constexpr auto& names = block_names;
+};
+struct ResPostLNKind {
+  static constexpr const char* name = "ResPostLN";
+  static constexpr auto& names = block_names;
+};
+struct DeepNormKind {
+  static constexpr const char* name = "DeepNorm";
   static constexpr auto& names = block_names;
 };
 
@@ -116,6 +137,34 @@ class SandwichLN
                                               std::move(attention_output_norm)),
                           detail::sandwich_ln(std::move(feed_forward_norm), std::move(feed),
                                               std::move(feed_forward_output_norm))) {}
+};
+
+/// h = x + norm(attention(x));  y = h + norm(feed_forward(h))
+template <class Attention, class AttentionOutputNorm, class FeedForward,
+          class FeedForwardOutputNorm>
+class ResPostLN
+    : public detail::Block<detail::ResPostLNKind,
+                           detail::ResPostLNConnection<Attention, AttentionOutputNorm>,
+                           detail::ResPostLNConnection<FeedForward, FeedForwardOutputNorm>> {
+ public:
+  ResPostLN(Attention attend, AttentionOutputNorm attention_output_norm, FeedForward feed,
+            FeedForwardOutputNorm feed_forward_output_norm)
+      : ResPostLN::Block(
+            detail::res_post_ln(std::move(attend), std::move(attention_output_norm)),
+            detail::res_post_ln(std::move(feed), std::move(feed_forward_output_norm))) {}
+};
+
+/// h = norm(alpha·x + attention(x));  y = norm(alpha·h + feed_forward(h)); alpha is one of
+/// deep_norm_scales(encoder_layers, decoder_layers).
+template <class Attention, class AttentionNorm, class FeedForward, class FeedForwardNorm>
+class DeepNorm
+    : public detail::Block<detail::DeepNormKind, detail::PostLNConnection<Attention, AttentionNorm>,
+                           detail::PostLNConnection<FeedForward, FeedForwardNorm>> {
+ public:
+  DeepNorm(Attention attend, AttentionNorm attention_norm, FeedForward feed,
+           FeedForwardNorm feed_forward_norm, double alpha)
+      : DeepNorm::Block(detail::post_ln(std::move(attend), std::move(attention_norm), alpha),
+                        detail::post_ln(std::move(feed), std::move(feed_forward_norm), alpha)) {}
 };
 
 }  // namespace tokennorm

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstddef>
+#include <string>
 #include <type_traits>
 #include <utility>
 
@@ -87,6 +88,12 @@ class Chain
                   "tokennorm: the norms of a block have parameters of different scalars. Training "
                   "runs in that scalar: give them all the same.");
     this->check_channels_of_norms(who());
+    each([&](const auto& connection, const ConnectionNames&) {
+      if (!(connection.alpha > 0 && is_finite_magnitude(connection.alpha))) {
+        const std::string alpha = std::to_string(connection.alpha);
+        fail(who(), {"alpha is ", alpha.c_str(), "; expected a finite number above 0"});
+      }
+    });
   }
 
   /// Those of the first norm.

@@ -165,6 +165,7 @@ struct ResidualConnection {
   double alpha = 1;
 
   /// The norm on the stream, before the sublayer or after the sum; placements have one or none.
+  static constexpr bool has_norm = is_norm<Pre> || is_norm<Out>;
   auto& norm() {
     if constexpr (is_norm<Pre>) {
       return pre.norm;

@@ -57,8 +57,12 @@ void use_blocks(const Norm& norm) {
   use_module(PreLNResidual(norm, f), x);
   use_module(PostLNResidual(f, norm), x);
   use_module(SandwichLNResidual(norm, f, norm), x);
+  use_module(ResPostLNResidual(f, norm), x);
+  use_module(DeepNormResidual(f, norm, 2), x);
   use_module(PostLN(f, norm, f, norm), x);
   use_module(SandwichLN(norm, f, norm, norm, f, norm), x);
+  use_module(ResPostLN(f, norm, f, norm), x);
+  use_module(DeepNorm(f, norm, f, norm, 2), x);
 
   const PreLN block(norm, f, norm, f);
   use_module(block, x);
