@@ -131,7 +131,7 @@ class StridedStatistics {
 };
 
 /// Some tokens of a call at one channel: x or the sum, computed or, once it is stored, read.
-template <class Call>
+template <class Call, int width>
 struct ColumnSource {
   using A0 = typename Call::Arithmetic;
   using S = typename Call::Normalized;
@@ -153,7 +153,8 @@ struct ColumnSource {
   /// One channel of the first token, through the lanes, so that it has the bits that they have.
   template <class A>
   TOKENNORM_INLINE A at(Index c) const {
-    return one(0).template get<A, Baseline::lanes<A>>(c)[0];
+    constexpr int W = same_at_every_level ? Baseline::lanes<A> : width;
+    return one(0).template get<A, W>(c)[0];
   }
   /// Token i alone.
   TOKENNORM_INLINE ColumnSource one(Index i) const {
@@ -180,7 +181,7 @@ struct StridedTask {
       if (call.residual.data != nullptr) residual = column_of(call.residual, t, count);
       const auto y = column_of(call.y, t, count);
       Column<S> sum;
-      ColumnSource<Call> source{column_of(call.x, t, count), {}, {}, call.alpha};
+      ColumnSource<Call, width> source{column_of(call.x, t, count), {}, {}, call.alpha};
       if (call.makes_sums()) {
         source.residual = residual;
         if (call.sum.data != nullptr) sum = column_of(call.sum, t, count);
