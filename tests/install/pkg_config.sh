@@ -2,11 +2,12 @@
 # Builds and runs this folder's program by a bare compiler, header-only and with compiled kernels:
 #   pkg_config.sh COMPILER OUTPUT_DIR
 set -eu
-cd "$(dirname "$0")"
+sources=$(cd "$(dirname "$0")" && pwd)
+cd "$2" # where the program leaves its file
 flags=$("${PKG_CONFIG:-pkg-config}" --cflags tokennorm)
 # The flags are words, to be split.
 # shellcheck disable=SC2086
-"$1" -std=c++20 -O2 $flags main.cpp other_unit.cpp -o "$2/pkg_config_test"
+"$1" -std=c++20 -O2 $flags "$sources/main.cpp" "$sources/other_unit.cpp" -o "$2/pkg_config_test"
 "$2/pkg_config_test"
 
 cat >"$2/kernels.cpp" <<END
@@ -17,6 +18,6 @@ baseline="-DTOKENNORM_MAX_ISA=0 -DTOKENNORM_COMPILED_MAX_ISA=0" # for the sake o
 # shellcheck disable=SC2086
 "$1" -std=c++20 -O2 $flags $baseline -c "$2/kernels.cpp" -o "$2/kernels.o"
 # shellcheck disable=SC2086
-"$1" -std=c++20 -O0 $flags $baseline -DTOKENNORM_COMPILED_KERNELS main.cpp other_unit.cpp \
-  "$2/kernels.o" -o "$2/pkg_config_compiled_test"
+"$1" -std=c++20 -O0 $flags $baseline -DTOKENNORM_COMPILED_KERNELS \
+  "$sources/main.cpp" "$sources/other_unit.cpp" "$2/kernels.o" -o "$2/pkg_config_compiled_test"
 "$2/pkg_config_compiled_test"
