@@ -164,8 +164,8 @@ struct ResidualConnection {
   StepNorm<Out> out;
   double alpha = 1;
 
-  /// The norm on the stream, before the sublayer or after the sum; placements have one or none.
   static constexpr bool has_norm = is_norm<Pre> || is_norm<Out>;
+  /// The norm on the stream, before the sublayer or after the sum; placements have one or none.
   auto& norm() {
     if constexpr (is_norm<Pre>) {
       return pre.norm;

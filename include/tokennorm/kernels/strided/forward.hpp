@@ -130,13 +130,13 @@ class StridedStatistics {
   Statistics<A, width> moments_;
 };
 
-/// Some tokens of a call at one channel: x or the sum, computed or, once it is stored, read.
-template <class Call, int width>
+/// Some tokens of a call at one channel: x or the sum, computed or, once it is stored, read. A
+/// token alone is read by so many lanes.
+template <class Call, int lanes_of_one>
 struct ColumnSource {
   using A0 = typename Call::Arithmetic;
   using S = typename Call::Normalized;
-  // A subnormal bfloat16 is kept at one level and becomes zero at another.
-  static constexpr bool same_at_every_level = sizeof(S) != 2;
+  static constexpr bool same_at_every_level = lanes_of_one == Baseline::lanes<A0>;
 
   Column<const typename Call::Input> x;
   Column<const typename Call::Stream> residual;  // null: none
@@ -153,8 +153,7 @@ struct ColumnSource {
   /// One channel of the first token, through the lanes, so that it has the bits that they have.
   template <class A>
   TOKENNORM_INLINE A at(Index c) const {
-    constexpr int W = same_at_every_level ? Baseline::lanes<A> : width;
-    return one(0).template get<A, W>(c)[0];
+    return one(0).template get<A, lanes_of_one>(c)[0];
   }
   /// Token i alone.
   TOKENNORM_INLINE ColumnSource one(Index i) const {
@@ -181,7 +180,10 @@ struct StridedTask {
       if (call.residual.data != nullptr) residual = column_of(call.residual, t, count);
       const auto y = column_of(call.y, t, count);
       Column<S> sum;
-      ColumnSource<Call, width> source{column_of(call.x, t, count), {}, {}, call.alpha};
+      // A subnormal bfloat16 is kept at one level and becomes zero at another. (What is the same at
+      // every level is of one type, so that its fallback is compiled once.)
+      constexpr int lanes_of_one = sizeof(S) == 2 ? width : Baseline::lanes<A>;
+      ColumnSource<Call, lanes_of_one> source{column_of(call.x, t, count), {}, {}, call.alpha};
       if (call.makes_sums()) {
         source.residual = residual;
         if (call.sum.data != nullptr) sum = column_of(call.sum, t, count);
