@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // y = norm(x), in every form: with statistics, without parameters, with the channels in the type,
-// column-major, by two threads.
+// column-major, in heads, by two threads.
 #include "norm/norm_case.hpp"
 #include "support/suites.hpp"
 #include <tokennorm/adapters/thread_pool.hpp>
+#include <tokennorm/norm/heads.hpp>
 
 #include <vector>
 
@@ -62,6 +63,22 @@ struct ColumnMajor : NormCase<Norm, float> {
         this->shape.channels});
   }
   static Target target(Shape) { return {}; }
+};
+
+/// The heads of the queries in a buffer of queries, keys and values.
+template <class Norm>
+struct FusedHeads : NormCase<Norm, float> {
+  static constexpr Index count = 32;
+  explicit FusedHeads(Shape s)
+      : NormCase<Norm, float>(s), qkv({s.tokens / count, 3 * count * s.channels}) {}
+  void tokennorm() {
+    const Index channels = this->shape.channels, width = count * channels;
+    this->norm(heads(qkv.const_view().leftCols(width), channels),
+               heads(tokens(this->y.data(), this->shape.tokens / count, width), channels));
+  }
+  static Target target(Shape) { return {}; }
+
+  Buffer<float> qkv;
 };
 
 /// Beyond the caches, two threads are held to what they gain in a copy, which is in the floor.
@@ -125,6 +142,8 @@ void add_inference() {
   add_norm<RMSNorm>("rms_norm");
   add_cells<ColumnMajor<LayerNorm<float>>>("layer_norm_column_major",
                                            std::vector<Shape>{{16, 64}, {333, 100}, {512, 768}});
+  add_cells<FusedHeads<RMSNorm<float>>>(
+      "rms_norm_heads", std::vector<Shape>{{32, 128}, {4 * 32, 128}, {64 * 32, 128}});
   add_cells<TwoThreadsInference<LayerNorm<float>>>(
       "layer_norm_2_threads", std::vector<Shape>{{1000, 1000}, {2048, 4096}, {16384, 1024}});
 }

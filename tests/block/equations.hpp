@@ -5,6 +5,10 @@
 #include "../norm/norm_kinds.hpp"
 #include <tokennorm/block/stack.hpp>
 
+#include <tuple>
+#include <type_traits>
+#include <variant>
+
 namespace tokennorm::test {
 
 /// Norms by the oracle, sublayers and sums in long double.
@@ -43,7 +47,8 @@ auto equation(const PostLNResidual<F, N>& b, const typename How::Tokens& x) {
 }
 
 template <class How, class N, class F, class M>
-auto equation(const SandwichLNResidual<N, F, M>& b, const typename How::Tokens& x) {
+requires(!requires(F f) { f.layer_scale(); })  //
+    auto equation(const SandwichLNResidual<N, F, M>& b, const typename How::Tokens& x) {
   using Tokens = typename How::Tokens;
   return Tokens(x + How::apply(b.output_norm(), How::apply(b.sublayer(), How::apply(b.norm(), x))));
 }
@@ -99,10 +104,62 @@ auto equation(const DeepNorm<F, N, G, M>& b, const typename How::Tokens& x) {
   return How::apply(b.feed_forward_norm(), alpha * h + How::apply(b.feed_forward(), h));
 }
 
+template <class How, class N, class F, class G>
+auto equation(const ParallelLN<N, F, SameNorm, G>& b, const typename How::Tokens& x) {
+  using Tokens = typename How::Tokens;
+  const Tokens n = How::apply(b.attention_norm(), x);
+  return Tokens(x + How::apply(b.attention(), n) + How::apply(b.feed_forward(), n));
+}
+
+template <class How, class N, class F, class M, class G>
+requires(!std::is_same_v<M, SameNorm>)  //
+    auto equation(const ParallelLN<N, F, M, G>& b, const typename How::Tokens& x) {
+  using Tokens = typename How::Tokens;
+  const Tokens n = How::apply(b.attention_norm(), x), m = How::apply(b.feed_forward_norm(), x);
+  return Tokens(x + How::apply(b.attention(), n) + How::apply(b.feed_forward(), m));
+}
+
+/// A learned factor is behind the norm on the update, and with it a number within.
+template <class How, class N, class F, class P, class M>
+auto equation(const SandwichLNResidual<N, LayerScale<Scaled<F>, P>, M>& b,
+              const typename How::Tokens& x) {
+  using Tokens = typename How::Tokens;
+  using S = typename Tokens::Scalar;
+  const auto& f = b.sublayer().sublayer();
+  const Tokens u = How::apply(f.sublayer(), How::apply(b.norm(), x));
+  const Tokens scaled = (How::apply(b.output_norm(), u) * static_cast<S>(f.factor())) *
+                        b.sublayer().layer_scale().template cast<S>().asDiagonal();
+  return Tokens(x + scaled);
+}
+
+template <class How, class A, class B, class C>
+auto equation(const Block<A, B, C>& b, const typename How::Tokens& x) {
+  using Tokens = typename How::Tokens;
+  const auto& pre = b.template connection<0>();
+  const auto& sandwich = b.template connection<1>();
+  const auto& post = b.template connection<2>();
+  const auto alpha = static_cast<typename Tokens::Scalar>(post.alpha);
+  const Tokens h = x + How::apply(pre.sublayer(), How::apply(pre.norm(), x));
+  const Tokens u = How::apply(sandwich.sublayer(), How::apply(sandwich.norm(), h));
+  const Tokens g = h + How::apply(sandwich.output_norm(), u);
+  return How::apply(post.norm(), alpha * g + How::apply(post.sublayer(), g));
+}
+
 template <class How, class E, class B, class N>
 auto equation(const Stack<E, B, N>& s, const typename How::Tokens& x) {
   typename How::Tokens h = How::apply(s.embedding_norm(), x);
-  for (const B& block : s.blocks()) h = equation<How>(block, h);
+  const auto apply = [&](const auto& block) { h = equation<How>(block, h); };
+  if constexpr (requires { s.blocks().size(); }) {
+    for (const auto& block : s.blocks()) {
+      if constexpr (requires { block.index(); }) {
+        std::visit(apply, block);
+      } else {
+        apply(block);
+      }
+    }
+  } else {
+    std::apply([&](const auto&... block) { (apply(block), ...); }, s.blocks());
+  }
   return How::apply(s.final_norm(), h);
 }
 

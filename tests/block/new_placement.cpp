@@ -19,21 +19,16 @@ namespace {
 using Tokens = TokenMatrix<double>;
 constexpr Index channels = 5;
 
-struct PostNormKind {
-  static constexpr const char* name = "PostNormResidual";
-  static constexpr auto& names = detail::residual_names;
-};
-
-/// y = α·x + output_norm(f(x))
+/// y = α·x + output_norm(f(x)), from public names alone.
 template <class F, class Norm>
-using PostNormConnection = detail::ResidualConnection<NoNorm, F, Norm, NoNorm>;
+using PostNormConnection = ResidualConnection<NoNorm, F, Norm, NoNorm>;
 template <class F, class Norm>
-class PostNormResidual : public detail::Chain<PostNormKind, PostNormConnection<F, Norm>> {
- public:
+struct PostNormResidual : Residual<PostNormConnection<F, Norm>> {
   PostNormResidual(double alpha, F f, Norm norm)
-      : PostNormResidual::Chain(PostNormConnection<F, Norm>{
-            detail::StepNorm<NoNorm>(), std::move(f), detail::StepNorm<Norm>(std::move(norm)),
-            detail::StepNorm<NoNorm>(), alpha}) {}
+      : PostNormResidual::Residual(
+            "PostNormResidual",
+            PostNormConnection<F, Norm>(NoNorm{}, std::move(f), std::move(norm), NoNorm{}, alpha)) {
+  }
 };
 
 /// dx of Σ dy∘block(x), against central differences of the equation in long double.
@@ -82,9 +77,9 @@ class ResidualStep : public ::testing::Test {
   static void check(Shape shape, bool in_place) {
     SCOPED_TRACE(::testing::Message() << shape << (in_place ? ", in place" : ""));
     using Layer = Case<LayerKind, Scalar>;
-    const detail::StepNorm post(random_norm<Case<RMSKind, Scalar>>(shape.channels, {11}));
-    const detail::StepNorm out(random_norm<Layer>(shape.channels, {12}));
-    const detail::StepNorm pre(random_norm<Layer>(shape.channels, {13}));
+    const auto post = random_norm<Case<RMSKind, Scalar>>(shape.channels, {11});
+    const auto out = random_norm<Layer>(shape.channels, {12});
+    const auto pre = random_norm<Layer>(shape.channels, {13});
     const double alpha = 1.5;
     const auto h = random_normal<Matrix>(shape, Seed{9031}, 1, 2);
     const auto update = random_normal<Matrix>(shape, Seed{9032}, -3, 5);
@@ -93,15 +88,19 @@ class ResidualStep : public ::testing::Test {
     Matrix sum(h.rows(), h.cols()), streamed(h.rows(), h.cols()), normed(h.rows(), h.cols());
     Matrix& to_stream = in_place ? stream : streamed;
     Matrix& to_normed = in_place ? given : normed;
-    const detail::ResidualStep step{detail::as_const(detail::view_of(stream)),
-                                    detail::as_const(detail::view_of(given)),
-                                    alpha,
-                                    post.template arguments<Scalar>(),
-                                    out.template arguments<Scalar>(),
-                                    pre.template arguments<Scalar>(),
-                                    detail::view_of(sum),
-                                    detail::view_of(to_stream),
-                                    detail::view_of(to_normed)};
+    using Norm = detail::StepNorm<Accumulator<Scalar>, Scalar, Scalar>;
+    detail::ResidualStep<Scalar, Scalar> step;
+    step.h = detail::as_const(detail::view_of(stream));
+    step.alpha = alpha;
+    step.updates[0].value = detail::as_const(detail::view_of(given));
+    step.updates[0].post = Norm(post);
+    step.update_count = 1;
+    step.out = Norm(out);
+    step.readers.pre[0] = Norm(pre);
+    step.readers.count = 1;
+    step.sum = detail::view_of(sum);
+    step.stream = detail::view_of(to_stream);
+    step.normed[0] = detail::view_of(to_normed);
     const TestExecutor executor{Division::odd_pieces_backwards};
     detail::run_step(step, executor);
 
@@ -114,12 +113,12 @@ class ResidualStep : public ::testing::Test {
                 tolerance * (1 + expected.cwiseAbs().maxCoeff()))
           << what;
     };
-    const Matrix posted = post.norm(update);
+    const Matrix posted = post(update);
     expect_near(sum, static_cast<long double>(alpha) * exact(h) + exact(posted), "the sum");
-    expect_near(to_stream, forward_oracle_of(out.norm, exact(sum)).y, "the stream");
-    expect_near(to_normed, forward_oracle_of(pre.norm, exact(to_stream)).y, "the norm");
-    EXPECT_TRUE(same_bits(to_stream, out.norm(sum))) << "fused or not";
-    EXPECT_TRUE(same_bits(to_normed, pre.norm(to_stream))) << "fused or not";
+    expect_near(to_stream, forward_oracle_of(out, exact(sum)).y, "the stream");
+    expect_near(to_normed, forward_oracle_of(pre, exact(to_stream)).y, "the norm");
+    EXPECT_TRUE(same_bits(to_stream, out(sum))) << "fused or not";
+    EXPECT_TRUE(same_bits(to_normed, pre(to_stream))) << "fused or not";
   }
 };
 

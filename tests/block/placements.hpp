@@ -6,10 +6,14 @@
 #include "../norm/norm_kinds.hpp"
 #include "sublayers.hpp"
 #include <tokennorm/block/stack.hpp>
+#include <tokennorm/norm/any_norm.hpp>
 
 #include <gtest/gtest.h>
 
 #include <string>
+#include <tuple>
+#include <utility>
+#include <variant>
 #include <vector>
 
 namespace tokennorm::test {
@@ -181,13 +185,109 @@ struct StackOfDeepNormPlacement {
   }
 };
 
+struct ParallelLNPlacement {
+  static constexpr const char* name = "ParallelLN";
+  template <class S>
+  static auto make(Index c, std::uint64_t seed = 510) {
+    return ParallelLN(layer_norm<S>(c, {seed}), CausalMean<S>(c, {seed + 1}),
+                      Linear<S>(c, {seed + 2}));
+  }
+};
+
+struct ParallelLNOfTwoNormsPlacement {
+  static constexpr const char* name = "ParallelLNOfTwoNorms";
+  template <class S>
+  static auto make(Index c, std::uint64_t seed = 520) {
+    return ParallelLN(layer_norm<S>(c, {seed}), CausalMean<S>(c, {seed + 1}),
+                      offset_norm<S>(c, {seed + 2}), Linear<S>(c, {seed + 3}));
+  }
+};
+
+struct ScaledPlacement {
+  static constexpr const char* name = "Scaled";
+  template <class S>
+  static auto make(Index c, std::uint64_t seed = 530) {
+    return PreLN(layer_norm<S>(c, {seed}),
+                 LayerScale<CausalMean<S>, Accumulator<S>>(CausalMean<S>(c, {seed + 1}), c, 0.3),
+                 rms_norm<S>(c, {seed + 2}), Scaled(Linear<S>(c, {seed + 3}), 0.22));
+  }
+};
+
+/// A learned factor behind the norm on the update, and both kinds on one update.
+struct ScaledSandwichPlacement {
+  static constexpr const char* name = "ScaledSandwich";
+  template <class S>
+  static auto make(Index c) {
+    return SandwichLNResidual(layer_norm<S>(c, {541}),
+                              LayerScale<Scaled<CausalMean<S>>, Accumulator<S>>(
+                                  Scaled(CausalMean<S>(c, {542}), -1.5), c, 0.5),
+                              offset_norm<S>(c, {543}));
+  }
+};
+
+/// Three connections: of a Pre-LN, a Sandwich-LN and a DeepNorm.
+struct BlockOfThreePlacement {
+  static constexpr const char* name = "BlockOfThree";
+  template <class S>
+  static auto make(Index c, std::uint64_t seed = 550) {
+    return Block(PreLNResidual(layer_norm<S>(c, {seed}), CausalMean<S>(c, {seed + 1})),
+                 named("cross_attention",
+                       SandwichLNResidual(rms_norm<S>(c, {seed + 2}), Linear<S>(c, {seed + 3}),
+                                          layer_norm<S>(c, {seed + 4}))),
+                 DeepNormResidual(Linear<S>(c, {seed + 5}), layer_norm<S>(c, {seed + 6}), 1.25));
+  }
+};
+
+struct StackOfATuplePlacement {
+  static constexpr const char* name = "StackOfATuple";
+  template <class S>
+  static auto make(Index c) {
+    return Stack(layer_norm<S>(c, {561}),
+                 std::tuple(PreLNPlacement::make<S>(c, 570), ParallelLNPlacement::make<S>(c, 580),
+                            DeepNormPlacement::make<S>(c, 590), ScaledPlacement::make<S>(c, 600),
+                            ParallelLNOfTwoNormsPlacement::make<S>(c, 610)),
+                 rms_norm<S>(c, {562}));
+  }
+};
+
+struct StackOfVariantsPlacement {
+  static constexpr const char* name = "StackOfVariants";
+  template <class S>
+  static auto make(Index c) {
+    using Pre = decltype(PreLNPlacement::make<S>(c));
+    using Res = decltype(ResPostLNPlacement::make<S>(c));
+    std::vector<std::variant<Pre, Res>> blocks;
+    blocks.push_back(ResPostLNPlacement::make<S>(c, 620));
+    blocks.push_back(PreLNPlacement::make<S>(c, 630));
+    blocks.push_back(ResPostLNPlacement::make<S>(c, 640));
+    return Stack(NoNorm{}, std::move(blocks), layer_norm<S>(c, {650}));
+  }
+};
+
+struct AnyNormPlacement {
+  static constexpr const char* name = "AnyNorm";
+  template <class S>
+  static auto make(Index c) {
+    const auto any = [&](const auto& norm, NormKind kind) {
+      AnyNorm<S> result(kind, c, {.epsilon = norm.options().epsilon});
+      result.scale() = norm.scale();
+      result.shift() = norm.shift();
+      return result;
+    };
+    return PreLN(any(layer_norm<S>(c, {661}), NormKind::layer_norm), CausalMean<S>(c, {662}),
+                 any(rms_norm<S>(c, {663}), NormKind::rms_norm), Linear<S>(c, {664}));
+  }
+};
+
 using AllPlacements =
     ::testing::Types<PreLNResidualPlacement, PostLNResidualPlacement, SandwichLNResidualPlacement,
                      ResPostLNResidualPlacement, DeepNormResidualPlacement, PreLNPlacement,
                      StackOfPreLNPlacement, StackOfPreLNWithoutNormsPlacement, PostLNPlacement,
                      StackOfPostLNPlacement, SandwichLNPlacement, StackOfSandwichLNPlacement,
                      ResPostLNPlacement, StackOfResPostLNPlacement, DeepNormPlacement,
-                     StackOfDeepNormPlacement>;
+                     StackOfDeepNormPlacement, ParallelLNPlacement, ParallelLNOfTwoNormsPlacement,
+                     ScaledPlacement, ScaledSandwichPlacement, BlockOfThreePlacement,
+                     StackOfATuplePlacement, StackOfVariantsPlacement, AnyNormPlacement>;
 
 struct PlacementName {
   template <class Placement>

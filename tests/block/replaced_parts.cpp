@@ -157,6 +157,7 @@ TEST(ReplacedParts, AStackGoesBackOnlyFromItsOwnForward) {
   expect_backward_without_forward([](auto& s) { s.blocks()[2].forward(x.topRows(2)); });
   expect_backward_without_forward([](auto& s) { s.blocks()[1] = pre(6); });
   expect_backward_without_forward([](auto& s) { s.blocks().push_back(pre(6)); });
+  expect_backward_without_forward([](auto& s) { s.blocks().pop_back(); });
   expect_backward_without_forward([](auto& s) {
     auto block = pre(6);
     block.forward(dy);

@@ -134,9 +134,9 @@ template <class AnyStack>
 ExactMatrix exact_stack(const AnyStack& stack, const ExactMatrix& x) {
   ExactMatrix h = exact_norm(stack.embedding_norm(), x);
   for (const auto& block : stack.blocks()) {
-    detail::Internals::each(block, [&](const auto& connection, const auto&) {
-      const auto& sublayer = detail::unwrap(connection.sublayer);
-      h += exact_norm(connection.post.norm, sublayer(exact_norm(connection.pre.norm, h)));
+    detail::Internals::each(block, [&](const auto& connection) {
+      const auto& branch = connection.branch();
+      h += exact_norm(branch.post, connection.sublayer()(exact_norm(branch.pre, h)));
     });
   }
   return exact_norm(stack.final_norm(), h);

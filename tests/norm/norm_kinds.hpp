@@ -115,8 +115,9 @@ template <class TypedCase>
 /// The exact result of a norm of the library on exact tokens, from its options and parameters.
 template <class Norm>
 ForwardOracle forward_oracle_of(const Norm& norm, const ExactMatrix& x) {
-  return forward_oracle(spec_of(norm.options()), x, exact_vector(norm.scale()),
-                        exact_vector(norm.shift()));
+  NormSpec spec = spec_of(norm.options());
+  spec.centre = norm.kind() == NormKind::layer_norm;  // of an AnyNorm as well
+  return forward_oracle(spec, x, exact_vector(norm.scale()), exact_vector(norm.shift()));
 }
 
 template <class Norm>

@@ -1,170 +1,356 @@
 // SPDX-License-Identifier: MIT
-/// A transformer block: attention, then feed-forward, each with its residual connection.
-/// Constructor and template arguments stand in the order in which data meets them.
+/// Blocks: attention, then feed-forward, each with its residual connection; and blocks of any
+/// number of connections. Constructor and template arguments stand in the order in which data meets
+/// them.
 ///
-///     PreLN(norm, attention, norm, feed_forward)                h = x + attention(norm(x))
-///                                                               y = h + feed_forward(norm(h))
-///     PostLN(attention, norm, feed_forward, norm)               h = norm(x + attention(x))
-///                                                               y = norm(h + feed_forward(h))
-///     SandwichLN(norm, attention, norm, norm, feed_forward, norm)
-///                                                               h = x + norm(attention(norm(x)))
-///                                                               y = h +
-///                                                               norm(feed_forward(norm(h)))
-///     ResPostLN(attention, norm, feed_forward, norm)            h = x + norm(attention(x))
-///                                                               y = h + norm(feed_forward(h))
-///     DeepNorm(attention, norm, feed_forward, norm, alpha)      h = norm(alpha·x + attention(x))
-///                                                               y = norm(alpha·h +
-///                                                               feed_forward(h))
+// clang-format off
+///     PreLN(norm, attention, norm, feed_forward)                  h = x + attention(norm(x))
+///                                                                 y = h + feed_forward(norm(h))
+///     PostLN(attention, norm, feed_forward, norm)                 h = norm(x + attention(x))
+///                                                                 y = norm(h + feed_forward(h))
+///     SandwichLN(norm, attention, norm, norm, feed_forward, norm) h = x + norm(attention(norm(x)))
+///                                                                 y = h + norm(feed_forward(norm(h)))
+///     ResPostLN(attention, norm, feed_forward, norm)              h = x + norm(attention(x))
+///                                                                 y = h + norm(feed_forward(h))
+///     DeepNorm(attention, norm, feed_forward, norm, alpha)        h = norm(alpha·x + attention(x))
+///                                                                 y = norm(alpha·h + feed_forward(h))
+///     ParallelLN(norm, attention, feed_forward)                   y = x + attention(n) + feed_forward(n),
+///                                                                 n = norm(x)
+///     ParallelLN(norm, attention, norm, feed_forward)             y = x + attention(norm(x))
+///                                                                       + feed_forward(norm(x))
+///     Block(connection, connection, …)                            one after the other
+// clang-format on
 ///
 /// Shapes, error, aliasing, what throws and the sources are those of residual_connections.hpp. The
-/// residual add and the norms around it run as one fused step.
+/// residual add and the norms around it run as one fused step. Source of the parallel ones: Wang,
+/// Komatsuzaki 2021 (GPT-J: one norm); Black et al. 2022, arXiv:2204.06745, section 2.1 (GPT-NeoX).
 ///
 ///     auto y = block(x);   block(x, y);   block(x, y, workspace);
 ///     auto y = block.forward(x);   auto dx = block.backward(dy);
+///     block.forward(x, y, record);   block.backward(dy, dx, record);
 ///     block.attention_norm(), attention(), attention_output_norm(),
 ///     block.feed_forward_norm(), feed_forward(), feed_forward_output_norm(),
-///     block.visit_parameters(visitor), block.zero_gradients()
+///     block.connection<1>(), block.visit_parameters(visitor), block.zero_gradients()
+///
+/// With behind x or y or the workspace what sublayers need: see with.hpp.
 #pragma once
 
 #include "tokennorm/block/residual_connections.hpp"
 
+#include <cstddef>
+#include <string>
+#include <type_traits>
 #include <utility>
 
 namespace tokennorm {
 
-namespace detail {
+/// The names of attention and feed-forward, which are two connections, or the branches of one.
+template <class... Connections>
+class TransformerBlock : public detail::Chain<Connections...> {
+  static constexpr bool is_parallel = sizeof...(Connections) == 1;
+  template <std::size_t At>
+  static auto& part(auto& block) {
+    if constexpr (is_parallel) {
+      return block.template connection<0>().template branch<At>();
+    } else {
+      return block.template connection<At>().branch();
+    }
+  }
+  template <std::size_t At>
+  static auto& norm_of(auto& block) {
+    if constexpr (detail::is_norm<decltype(part<At>(block).pre)>) {
+      return part<At>(block).pre;
+    } else {
+      return block.template connection<At>().out;
+    }
+  }
+  template <std::size_t At>
+  using PartType =
+      std::remove_cvref_t<decltype(part<At>(std::declval<detail::Chain<Connections...>&>()))>;
+  template <std::size_t At>
+  static constexpr bool has_norm = [] {
+    if constexpr (detail::is_norm<typename PartType<At>::PreNorm>) {
+      return true;
+    } else if constexpr (is_parallel) {
+      return false;
+    } else {
+      return detail::is_norm<typename detail::Nth<At, Connections...>::type::OutNorm>;
+    }
+  }();
+  template <std::size_t At>
+  static constexpr bool has_output_norm = detail::is_norm<typename PartType<At>::PostNorm>;
 
-/// A chain of two connections, with the names of its parts.
-template <class Kind, class Attention, class FeedForward>
-class Block : public Chain<Kind, Attention, FeedForward> {
  public:
-  using Chain<Kind, Attention, FeedForward>::Chain;
+  using Placement = TransformerBlock;
 
-  auto& attention_norm() requires(Attention::has_norm) {
-    return this->template connection<0>().norm();
-  }
-  const auto& attention_norm() const requires(Attention::has_norm) {
-    return this->template connection<0>().norm();
-  }
-  auto& attention() { return unwrap(this->template connection<0>().sublayer); }
-  const auto& attention() const { return unwrap(this->template connection<0>().sublayer); }
-  auto& attention_output_norm() requires(is_norm<typename Attention::PostNorm>) {
-    return this->template connection<0>().post.norm;
-  }
-  const auto& attention_output_norm() const requires(is_norm<typename Attention::PostNorm>) {
-    return this->template connection<0>().post.norm;
+  TransformerBlock(const char* name, Connections... connections)
+      : TransformerBlock(name, std::index_sequence_for<Connections...>{},
+                         std::move(connections)...) {}
+
+  auto& attention_norm() requires(has_norm<0>) { return norm_of<0>(*this); }
+  const auto& attention_norm() const requires(has_norm<0>) { return norm_of<0>(*this); }
+  auto& attention() { return detail::unwrap(part<0>(*this).f); }
+  const auto& attention() const { return detail::unwrap(part<0>(*this).f); }
+  auto& attention_output_norm() requires(has_output_norm<0>) { return part<0>(*this).post; }
+  const auto& attention_output_norm() const requires(has_output_norm<0>) {
+    return part<0>(*this).post;
   }
 
-  auto& feed_forward_norm() requires(FeedForward::has_norm) {
-    return this->template connection<1>().norm();
+  auto& feed_forward_norm() requires(has_norm<1>) { return norm_of<1>(*this); }
+  const auto& feed_forward_norm() const requires(has_norm<1>) { return norm_of<1>(*this); }
+  auto& feed_forward() { return detail::unwrap(part<1>(*this).f); }
+  const auto& feed_forward() const { return detail::unwrap(part<1>(*this).f); }
+  auto& feed_forward_output_norm() requires(has_output_norm<1>) { return part<1>(*this).post; }
+  const auto& feed_forward_output_norm() const requires(has_output_norm<1>) {
+    return part<1>(*this).post;
   }
-  const auto& feed_forward_norm() const requires(FeedForward::has_norm) {
-    return this->template connection<1>().norm();
-  }
-  auto& feed_forward() { return unwrap(this->template connection<1>().sublayer); }
-  const auto& feed_forward() const { return unwrap(this->template connection<1>().sublayer); }
-  auto& feed_forward_output_norm() requires(is_norm<typename FeedForward::PostNorm>) {
-    return this->template connection<1>().post.norm;
-  }
-  const auto& feed_forward_output_norm() const requires(is_norm<typename FeedForward::PostNorm>) {
-    return this->template connection<1>().post.norm;
-  }
-};
 
-struct PreLNKind {
-  static constexpr const char* name = "PreLN";
-  static constexpr auto& names = block_names;
-};
-struct PostLNKind {
-  static constexpr const char* name = "PostLN";
-  static constexpr auto& names = block_names;
-};
-struct SandwichLNKind {
-  static constexpr const char* name = "SandwichLN";
-  static constexpr auto& names = block_names;
-};
-struct ResPostLNKind {
-  static constexpr const char* name = "ResPostLN";
-  static constexpr auto& names = block_names;
-};
-struct DeepNormKind {
-  static constexpr const char* name = "DeepNorm";
-  static constexpr auto& names = block_names;
-};
+ private:
+  template <std::size_t... At>
+  TransformerBlock(const char* name, std::index_sequence<At...>, Connections&&... connections)
+      : TransformerBlock::Chain(name, with_names<At>(std::move(connections))...) {}
 
-}  // namespace detail
+  template <std::size_t At, class C>
+  static C with_names(C&& connection) {
+    std::size_t part = At;
+    connection.branches.each(
+        [&](auto& branch) { branch.name = part++ == 0 ? "attention" : "feed_forward"; });
+    return std::move(connection);
+  }
+};
 
 // The sublayers' parameters are not named like their members: GCC's -Wshadow minds where they are
 // functions.
 
 /// h = x + attention(norm(x));  y = h + feed_forward(norm(h))
 template <class AttentionNorm, class Attention, class FeedForwardNorm, class FeedForward>
-class PreLN
-    : public detail::Block<detail::PreLNKind, detail::PreLNConnection<AttentionNorm, Attention>,
-                           detail::PreLNConnection<FeedForwardNorm, FeedForward>> {
+class PreLN : public detail::Accepted<
+                  TransformerBlock<detail::PreLNConnection<AttentionNorm, Attention>,
+                                   detail::PreLNConnection<FeedForwardNorm, FeedForward>>,
+                  detail::PreLNConnection<AttentionNorm, Attention>,
+                  detail::PreLNConnection<FeedForwardNorm, FeedForward>> {
+  TOKENNORM_NORM_ARGUMENT(AttentionNorm, "1", "PreLN", "norm, attention, norm, feed_forward");
+  TOKENNORM_NORM_ARGUMENT(FeedForwardNorm, "3", "PreLN", "norm, attention, norm, feed_forward");
+
  public:
   PreLN(AttentionNorm attention_norm, Attention attend, FeedForwardNorm feed_forward_norm,
         FeedForward feed)
-      : PreLN::Block(detail::pre_ln(std::move(attention_norm), std::move(attend)),
-                     detail::pre_ln(std::move(feed_forward_norm), std::move(feed))) {}
+      : PreLN::Placement("PreLN",
+                         detail::PreLNConnection<AttentionNorm, Attention>(
+                             std::move(attention_norm), std::move(attend), NoNorm{}, NoNorm{}),
+                         detail::PreLNConnection<FeedForwardNorm, FeedForward>(
+                             std::move(feed_forward_norm), std::move(feed), NoNorm{}, NoNorm{})) {}
 };
 
 /// h = norm(x + attention(x));  y = norm(h + feed_forward(h))
 template <class Attention, class AttentionNorm, class FeedForward, class FeedForwardNorm>
-class PostLN
-    : public detail::Block<detail::PostLNKind, detail::PostLNConnection<Attention, AttentionNorm>,
-                           detail::PostLNConnection<FeedForward, FeedForwardNorm>> {
+class PostLN : public detail::Accepted<
+                   TransformerBlock<detail::PostLNConnection<Attention, AttentionNorm>,
+                                    detail::PostLNConnection<FeedForward, FeedForwardNorm>>,
+                   detail::PostLNConnection<Attention, AttentionNorm>,
+                   detail::PostLNConnection<FeedForward, FeedForwardNorm>> {
+  TOKENNORM_NORM_ARGUMENT(AttentionNorm, "2", "PostLN", "attention, norm, feed_forward, norm");
+  TOKENNORM_NORM_ARGUMENT(FeedForwardNorm, "4", "PostLN", "attention, norm, feed_forward, norm");
+
  public:
   PostLN(Attention attend, AttentionNorm attention_norm, FeedForward feed,
          FeedForwardNorm feed_forward_norm)
-      : PostLN::Block(detail::post_ln(std::move(attend), std::move(attention_norm)),
-                      detail::post_ln(std::move(feed), std::move(feed_forward_norm))) {}
+      : PostLN::Placement("PostLN",
+                          detail::PostLNConnection<Attention, AttentionNorm>(
+                              NoNorm{}, std::move(attend), NoNorm{}, std::move(attention_norm)),
+                          detail::PostLNConnection<FeedForward, FeedForwardNorm>(
+                              NoNorm{}, std::move(feed), NoNorm{}, std::move(feed_forward_norm))) {}
 };
 
 /// h = x + norm(attention(norm(x)));  y = h + norm(feed_forward(norm(h)))
 template <class AttentionNorm, class Attention, class AttentionOutputNorm, class FeedForwardNorm,
           class FeedForward, class FeedForwardOutputNorm>
 class SandwichLN
-    : public detail::Block<
-          detail::SandwichLNKind,
+    : public detail::Accepted<
+          TransformerBlock<
+              detail::SandwichLNConnection<AttentionNorm, Attention, AttentionOutputNorm>,
+              detail::SandwichLNConnection<FeedForwardNorm, FeedForward, FeedForwardOutputNorm>>,
           detail::SandwichLNConnection<AttentionNorm, Attention, AttentionOutputNorm>,
           detail::SandwichLNConnection<FeedForwardNorm, FeedForward, FeedForwardOutputNorm>> {
+  TOKENNORM_NORM_ARGUMENT(AttentionNorm, "1", "SandwichLN",
+                          "norm, attention, norm, norm, feed_forward, norm");
+  TOKENNORM_NORM_ARGUMENT(AttentionOutputNorm, "3", "SandwichLN",
+                          "norm, attention, norm, norm, feed_forward, norm");
+  TOKENNORM_NORM_ARGUMENT(FeedForwardNorm, "4", "SandwichLN",
+                          "norm, attention, norm, norm, feed_forward, norm");
+  TOKENNORM_NORM_ARGUMENT(FeedForwardOutputNorm, "6", "SandwichLN",
+                          "norm, attention, norm, norm, feed_forward, norm");
+
  public:
   SandwichLN(AttentionNorm attention_norm, Attention attend,
              AttentionOutputNorm attention_output_norm, FeedForwardNorm feed_forward_norm,
              FeedForward feed, FeedForwardOutputNorm feed_forward_output_norm)
-      : SandwichLN::Block(detail::sandwich_ln(std::move(attention_norm), std::move(attend),
-                                              std::move(attention_output_norm)),
-                          detail::sandwich_ln(std::move(feed_forward_norm), std::move(feed),
-                                              std::move(feed_forward_output_norm))) {}
+      : SandwichLN::Placement(
+            "SandwichLN",
+            detail::SandwichLNConnection<AttentionNorm, Attention, AttentionOutputNorm>(
+                std::move(attention_norm), std::move(attend), std::move(attention_output_norm),
+                NoNorm{}),
+            detail::SandwichLNConnection<FeedForwardNorm, FeedForward, FeedForwardOutputNorm>(
+                std::move(feed_forward_norm), std::move(feed), std::move(feed_forward_output_norm),
+                NoNorm{})) {}
 };
 
 /// h = x + norm(attention(x));  y = h + norm(feed_forward(h))
 template <class Attention, class AttentionOutputNorm, class FeedForward,
           class FeedForwardOutputNorm>
 class ResPostLN
-    : public detail::Block<detail::ResPostLNKind,
-                           detail::ResPostLNConnection<Attention, AttentionOutputNorm>,
-                           detail::ResPostLNConnection<FeedForward, FeedForwardOutputNorm>> {
+    : public detail::Accepted<
+          TransformerBlock<detail::ResPostLNConnection<Attention, AttentionOutputNorm>,
+                           detail::ResPostLNConnection<FeedForward, FeedForwardOutputNorm>>,
+          detail::ResPostLNConnection<Attention, AttentionOutputNorm>,
+          detail::ResPostLNConnection<FeedForward, FeedForwardOutputNorm>> {
+  TOKENNORM_NORM_ARGUMENT(AttentionOutputNorm, "2", "ResPostLN",
+                          "attention, norm, feed_forward, norm");
+  TOKENNORM_NORM_ARGUMENT(FeedForwardOutputNorm, "4", "ResPostLN",
+                          "attention, norm, feed_forward, norm");
+
  public:
   ResPostLN(Attention attend, AttentionOutputNorm attention_output_norm, FeedForward feed,
             FeedForwardOutputNorm feed_forward_output_norm)
-      : ResPostLN::Block(
-            detail::res_post_ln(std::move(attend), std::move(attention_output_norm)),
-            detail::res_post_ln(std::move(feed), std::move(feed_forward_output_norm))) {}
+      : ResPostLN::Placement(
+            "ResPostLN",
+            detail::ResPostLNConnection<Attention, AttentionOutputNorm>(
+                NoNorm{}, std::move(attend), std::move(attention_output_norm), NoNorm{}),
+            detail::ResPostLNConnection<FeedForward, FeedForwardOutputNorm>(
+                NoNorm{}, std::move(feed), std::move(feed_forward_output_norm), NoNorm{})) {}
 };
 
 /// h = norm(alpha·x + attention(x));  y = norm(alpha·h + feed_forward(h)); alpha is one of
 /// deep_norm_scales(encoder_layers, decoder_layers).
 template <class Attention, class AttentionNorm, class FeedForward, class FeedForwardNorm>
-class DeepNorm
-    : public detail::Block<detail::DeepNormKind, detail::PostLNConnection<Attention, AttentionNorm>,
-                           detail::PostLNConnection<FeedForward, FeedForwardNorm>> {
+class DeepNorm : public detail::Accepted<
+                     TransformerBlock<detail::PostLNConnection<Attention, AttentionNorm>,
+                                      detail::PostLNConnection<FeedForward, FeedForwardNorm>>,
+                     detail::PostLNConnection<Attention, AttentionNorm>,
+                     detail::PostLNConnection<FeedForward, FeedForwardNorm>> {
+  TOKENNORM_NORM_ARGUMENT(AttentionNorm, "2", "DeepNorm",
+                          "attention, norm, feed_forward, norm, alpha");
+  TOKENNORM_NORM_ARGUMENT(FeedForwardNorm, "4", "DeepNorm",
+                          "attention, norm, feed_forward, norm, alpha");
+
  public:
   DeepNorm(Attention attend, AttentionNorm attention_norm, FeedForward feed,
            FeedForwardNorm feed_forward_norm, double alpha)
-      : DeepNorm::Block(detail::post_ln(std::move(attend), std::move(attention_norm), alpha),
-                        detail::post_ln(std::move(feed), std::move(feed_forward_norm), alpha)) {}
+      : DeepNorm::Placement(
+            "DeepNorm",
+            detail::PostLNConnection<Attention, AttentionNorm>(
+                NoNorm{}, std::move(attend), NoNorm{}, std::move(attention_norm), alpha),
+            detail::PostLNConnection<FeedForward, FeedForwardNorm>(
+                NoNorm{}, std::move(feed), NoNorm{}, std::move(feed_forward_norm), alpha)) {}
 };
+
+namespace detail {
+
+template <class Norm, class Attention, class SecondNorm, class FeedForward>
+using ParallelLNBlock =
+    Accepted<TransformerBlock<ParallelConnection<Norm, Attention, SecondNorm, FeedForward>>,
+             ParallelConnection<Norm, Attention, SecondNorm, FeedForward>>;
+
+}  // namespace detail
+
+/// y = x + attention(norm(x)) + feed_forward(norm(x)), with a norm for each, or, of three
+/// arguments, one for both.
+template <class Norm, class Attention, class SecondNorm, class FeedForward>
+class ParallelLN : public detail::ParallelLNBlock<Norm, Attention, SecondNorm, FeedForward> {
+  TOKENNORM_NORM_ARGUMENT(Norm, "1", "ParallelLN",
+                          "norm, attention, feed_forward or norm, attention, norm, feed_forward");
+  TOKENNORM_NORM_ARGUMENT(SecondNorm, "3", "ParallelLN",
+                          "norm, attention, feed_forward or norm, attention, norm, feed_forward");
+
+ public:
+  ParallelLN(Norm attention_norm, Attention attend, SecondNorm feed_forward_norm, FeedForward feed)
+      : ParallelLN::Placement("ParallelLN",
+                              ParallelConnection<Norm, Attention, SecondNorm, FeedForward>(
+                                  std::move(attention_norm), std::move(attend),
+                                  std::move(feed_forward_norm), std::move(feed))) {}
+  ParallelLN(Norm norm, Attention attend,
+             FeedForward feed) requires(std::is_same_v<SecondNorm, SameNorm>)
+      : ParallelLN(std::move(norm), std::move(attend), SameNorm{}, std::move(feed)) {}
+};
+template <class Norm, class Attention, class FeedForward>
+ParallelLN(Norm, Attention, FeedForward) -> ParallelLN<Norm, Attention, SameNorm, FeedForward>;
+
+// ---- blocks of any connections ------------------------------------------------------------------
+
+/// A connection with a name for its parts: cross_attention_norm.scale, cross_attention.…
+template <class ConnectionType>
+struct Named {
+  std::string name;
+  ConnectionType connection;
+};
+
+namespace detail {
+
+template <class C>
+C take_connection(Residual<C>&& residual) {
+  return std::move(residual.template connection<0>());
+}
+template <class C>
+C take_connection(TransformerBlock<C>&& parallel) {
+  return std::move(parallel.template connection<0>());
+}
+template <class Out, class... Branches>
+Connection<Out, Branches...> take_connection(Connection<Out, Branches...>&& connection) {
+  return std::move(connection);
+}
+/// The parts take the name; those of a connection with two sublayers keep theirs behind it.
+template <class C>
+C with_name(const std::string& name, C&& connection) {
+  connection.branches.each(
+      [&](auto& branch) { branch.name = C::branch_count == 1 ? name : name + "_" + branch.name; });
+  return std::move(connection);
+}
+template <class C>
+C take_connection(Named<C>&& named) {
+  return with_name(named.name, std::move(named.connection));
+}
+
+template <class T>
+concept ConnectionSource = requires(T&& source) {
+  take_connection(std::move(source));
+};
+template <class T>
+using ConnectionIn = decltype(take_connection(std::declval<T&&>()));
+
+}  // namespace detail
+
+/// Names a connection's parts in a Block.
+template <detail::ConnectionSource Source>
+Named<detail::ConnectionIn<Source>> named(std::string name, Source connection) {
+  return {std::move(name), detail::take_connection(std::move(connection))};
+}
+
+/// Connections of any placements, one after the other: encoder-decoders, macaron, hybrid norms.
+///
+///     Block(PreLNResidual(norm, self_attention), PreLNResidual(norm, cross_attention),
+///           named("feed_forward", PreLNResidual(norm, feed_forward)))
+///     block.connection<1>().norm(), .output_norm(), .sublayer()
+///
+/// Those without a name are sublayer_0, sublayer_1, …, by their place.
+template <class... Connections>
+class Block : public detail::Chain<Connections...> {
+ public:
+  template <detail::ConnectionSource... Sources>
+  requires(sizeof...(Sources) == sizeof...(Connections)) explicit Block(Sources... connections)
+      : Block(std::index_sequence_for<Sources...>{}, std::move(connections)...) {}
+
+ private:
+  template <std::size_t... At, class... Sources>
+  Block(std::index_sequence<At...>, Sources&&... connections)
+      : Block::Chain("Block", placed(At, detail::take_connection(std::move(connections)))...) {}
+
+  template <class C>
+  static C placed(std::size_t at, C&& connection) {
+    if (!connection.branch().name.empty()) return std::move(connection);
+    return detail::with_name("sublayer_" + std::to_string(at), std::move(connection));
+  }
+};
+template <detail::ConnectionSource... Sources>
+Block(Sources...) -> Block<detail::ConnectionIn<Sources>...>;
 
 }  // namespace tokennorm

@@ -3,78 +3,41 @@
 #pragma once
 
 #include "tokennorm/block/residual_stream.hpp"
+#include "tokennorm/core/saved_for_backward.hpp"
 
-#include <algorithm>
+#include <atomic>
+#include <cstdint>
 #include <type_traits>
 #include <utility>
 
 namespace tokennorm::detail {
 
-/// Derived has `who()`, `each_norm(self, f)`, which calls f(StepNorm, NormPlace), and, private to
-/// it,
-///     infer(stream, result, executor) const    the stream to its end, into the view `result`
-///     train(h, buffers, executor)              h from input to output, saving
-///     backward_pass(dh, buffers, executor)           dh from the output's gradient to the input's
-template <class Derived, class Param>
-class BlockCalls {
- public:
-  using ParamScalar = Param;
+/// Tells one forward from every other. A block of a stack is reached by the stack's forward and by
+/// its own: a backward asks whether its forward was the last. 0 is none.
+using ForwardId = std::uint64_t;
+inline ForwardId new_forward_id() {
+  static std::atomic<ForwardId> last{0};
+  return ++last;
+}
 
-  // Inference.
-  template <class X>
-  auto operator()(const X& x) const {
-    return (*this)(x, serial);
-  }
-  template <class X, Executor E>
-  auto operator()(const X& x, E&& executor) const {
-    check_operand_type<X, Eigen::Dynamic>();
-    PlainLike<X, ScalarOf<X>> y;
-    (*this)(x, y, executor);
-    return y;
-  }
-  template <class X, class Y>
-  requires(!Executor<Y>) void operator()(const X& x, Y&& y) const {
-    (*this)(x, std::forward<Y>(y), serial);
-  }
-  template <class X, class Y, Executor E>
-  void operator()(const X& x, Y&& y, E&& executor) const {
-    check_operand_type<X, Eigen::Dynamic>();
-    Workspace<ScalarOf<X>> workspace;
-    (*this)(x, std::forward<Y>(y), workspace, executor);
-  }
-  template <class X, class Y, class S, Executor E = const Serial&>
-  void operator()(const X& x, Y&& y, Workspace<S>& workspace, E&& executor = serial) const;
-
-  // Training, in Param.
-  template <class X, Executor E = const Serial&>
-  auto forward(const X& x, E&& executor = serial);
-  template <class DY, Executor E = const Serial&>
-  auto backward(const DY& dy, E&& executor = serial);
-
- protected:
-  void check_channels_of_norms(Who who) const {
-    Derived::each_norm(derived(),
-                       [&](const auto& step, NormPlace place) { step.check_channels(who, place); });
-  }
-
- private:
-  struct Memory {
-    ForwardId forward = 0;  // the last one, until it is used up or replaced
-    Index tokens = 0, channels = 0;
-    TrainingBuffers<Param> buffers;
-  };
-
-  const Derived& derived() const { return static_cast<const Derived&>(*this); }
-  Derived& derived() { return static_cast<Derived&>(*this); }
-
-  /// Norms and blocks may have been replaced since the last call.
-  void check_norms(Who who) const {
-    check_channels_of_norms(who);
-    Derived::each_norm(derived(), [](const auto& step, NormPlace) { step.check_parameters(); });
-  }
-
-  SavedForBackward<Memory> memory_;
+/// Where a norm stands, in errors: "attention_norm", or in a stack "block 3's attention_norm".
+struct NormPlace {
+  const char* part;  // "attention", or empty
+  const char* what;  // "norm", "output_norm"
+  Index block = -1;
 };
+
+/// "PreLN(768): attention_norm has 512 channels; expected 768"
+[[noreturn, gnu::cold, gnu::noinline]] inline void fail_norm_channels(Who who, NormPlace norm,
+                                                                      Index channels) {
+  const char* const joint = *norm.part == '\0' ? "" : "_";
+  if (norm.block < 0) {
+    fail(who,
+         {norm.part, joint, norm.what, " has ", channels, " channels; expected ", who.channels});
+  }
+  fail(who, {"block ", norm.block, "'s ", norm.part, joint, norm.what, " has ", channels,
+             " channels; expected ", who.channels});
+}
 
 /// Rows of a buffer into an operand of any kind and strides.
 template <class Scalar, class Y>
@@ -88,24 +51,125 @@ void copy_to_operand(const TokenMatrix<Scalar>& from, Y& y) {
   }
 }
 
-/// A buffer as an operand of the kind of X.
-template <class X, class Scalar>
-auto as_operand(Who who, TokenMatrix<Scalar>&& from) {
-  using Y = PlainLike<X, Scalar>;
-  if constexpr (std::is_same_v<Y, TokenMatrix<Scalar>>) {
-    return std::move(from);
-  } else {
-    Y y;
-    Output(who, "the result", y, from.rows(), from.cols()).take();
-    copy_to_operand(from, y);
+/// Whether a result can be written where it belongs.
+template <class Y, class Scalar>
+inline constexpr bool takes_rows =
+    layout_of<Y> == Layout::rows&& std::is_same_v<ScalarOf<Y>, Scalar>;
+
+/// Derived has `who()`, `step_count()`, `each_norm(self, f)`, which calls f(norm, NormPlace),
+/// `each_part(self, f)`, of itself and its blocks, `check_parts(who)`, `ends_in_norm`, and, private
+/// to it,
+///     infer(pass, context) const            the stream to its end
+///     train(x, pass, context)               the same, saving
+///     backward_pass(pass, dx, context)      from dh, or dy of the norm at the end, to dx
+template <class Derived, class Param>
+class BlockCalls {
+ public:
+  using ParamScalar = Param;
+
+  // Inference. At the end of each call may stand with(…), an executor, or both in this order.
+  template <class X, class... Tail>
+  requires CallTail<Tail...>
+  auto operator()(const X& x, Tail&&... tail) const {
+    check_operand_type<X, Eigen::Dynamic>();
+    PlainLike<X, ScalarOf<X>> y;
+    (*this)(x, y, tail...);
     return y;
   }
-}
+  template <class X, class Y, class... Tail>
+  requires(!CallTail<Y> && CallTail<Tail...>) void operator()(const X& x, Y&& y,
+                                                              Tail&&... tail) const {
+    check_operand_type<X, Eigen::Dynamic>();
+    Workspace<ScalarOf<X>> workspace;
+    (*this)(x, std::forward<Y>(y), workspace, tail...);
+  }
+  template <class X, class Y, class S, class U, class... Tail>
+  requires CallTail<Tail...>
+  void operator()(const X& x, Y&& y, Workspace<S, U>& workspace, Tail&&... tail) const {
+    infer_into(x, std::forward<Y>(y), workspace, context_of(tail...));
+  }
+
+  // Training, in Param, with a record of its own.
+  template <class X, class... Tail>
+  requires CallTail<Tail...>
+  auto forward(const X& x, Tail&&... tail) {
+    PlainLike<X, Param> y;
+    forward_into(x, y, own_->record, context_of(tail...));
+    own_->forward = new_forward_id();
+    Derived::each_part(derived(),
+                       [&](auto& part) { Internals::last_forward(part) = own_->forward; });
+    return y;
+  }
+  template <class DY, class... Tail>
+  requires CallTail<Tail...>
+  auto backward(const DY& dy, Tail&&... tail) {
+    PlainLike<DY, Param> dx;
+    backward_into(dy, dx, own_->record, context_of(tail...), [&] {
+      // What sublayers remember is of the last forward that went through them.
+      bool is_last = true;
+      Derived::each_part(derived(), [&](auto& part) {
+        is_last = is_last && Internals::last_forward(part) == own_->forward;
+      });
+      return is_last;
+    });
+    return dx;
+  }
+  // With one of the caller's, which says in which scalars.
+  template <class X, class Y, class S, class U, class... Tail>
+  requires CallTail<Tail...>
+  void forward(const X& x, Y&& y, TrainingRecord<S, U>& record, Tail&&... tail) {
+    forward_into(x, std::forward<Y>(y), record, context_of(tail...));
+  }
+  template <class DY, class DX, class S, class U, class... Tail>
+  requires CallTail<Tail...>
+  void backward(const DY& dy, DX&& dx, TrainingRecord<S, U>& record, Tail&&... tail) {
+    backward_into(dy, std::forward<DX>(dx), record, context_of(tail...), [] { return true; });
+  }
+
+ protected:
+  /// Fails unless all parts have the channels of `who`.
+  void check_channels_of_parts(Who who) const {
+    Derived::each_norm(derived(), [&](const auto& norm, NormPlace place) {
+      if (norm.channels() != who.channels) [[unlikely]]
+        fail_norm_channels(who, place, norm.channels());
+    });
+    derived().check_parts(who);
+  }
+
+ private:
+  friend struct Internals;
+  struct Own {
+    TrainingRecord<Param> record;
+    ForwardId forward = 0;       // the record's
+    ForwardId last_forward = 0;  // that went through, this or a stack's
+  };
+
+  /// Norms and their parameters may have been replaced since the last call.
+  void check_norms(Who who) const {
+    check_channels_of_parts(who);
+    Derived::each_norm(derived(), [](const auto& norm, NormPlace) {
+      Internals::with_kind(norm, [](const auto& of_kind) { Internals::check_parameters(of_kind); });
+    });
+  }
+
+  const Derived& derived() const { return static_cast<const Derived&>(*this); }
+  Derived& derived() { return static_cast<Derived&>(*this); }
+
+  template <class X, class Y, class S, class U, class Context>
+  void infer_into(const X& x, Y&& y, Workspace<S, U>& workspace, const Context& context) const;
+  template <class X, class Y, class S, class U, class Context>
+  void forward_into(const X& x, Y&& y, TrainingRecord<S, U>& record, const Context& context);
+  template <class DY, class DX, class S, class U, class Context>
+  void backward_into(const DY& dy, DX&& dx, TrainingRecord<S, U>& record, const Context& context,
+                     const auto& is_of_this_forward);
+
+  SavedForBackward<Own> own_;
+};
 
 template <class Derived, class Param>
-template <class X, class Y, class S, Executor E>
-void BlockCalls<Derived, Param>::operator()(const X& x, Y&& y, Workspace<S>& workspace,
-                                            E&& executor) const {
+template <class X, class Y, class S, class U, class Context>
+void BlockCalls<Derived, Param>::infer_into(const X& x, Y&& y, Workspace<S, U>& workspace,
+                                            const Context& context) const {
   check_operand_type<X, Eigen::Dynamic>();
   check_output_type<Y, Eigen::Dynamic>();
   static_assert(std::is_same_v<S, ScalarOf<X>>,
@@ -119,69 +183,114 @@ void BlockCalls<Derived, Param>::operator()(const X& x, Y&& y, Workspace<S>& wor
   const Index tokens = in.tokens, channels = in.channels;
   const Output output(who, "y", y, tokens, channels);
   output.check_apart("x", in);
-  for (TokenMatrix<S>* buffer : {&workspace.stream, &workspace.normed, &workspace.update}) {
-    check_overlap(who, "x", in, "the workspace", view_of(*buffer), false);
-    output.check_apart("the workspace", view_of(*buffer), false);
+  const auto check_buffer = [&](const auto& buffer) {
+    check_overlap(who, "x", in, "the workspace", view_of(buffer), false);
+    output.check_apart("the workspace", view_of(buffer), false);
+  };
+  check_buffer(workspace.stream);
+  for (const auto* buffer :
+       {&workspace.normed, &workspace.second_normed, &workspace.update, &workspace.second_update}) {
+    check_buffer(*buffer);
   }
-  Derived::each_norm(derived(),
-                     [&](const auto& step, NormPlace) { step.check_output(output.view()); });
+  Derived::each_norm(derived(), [&](const auto& norm, NormPlace) {
+    Internals::with_kind(
+        norm, [&](const auto& of_kind) { Internals::check_output(of_kind, output.view()); });
+  });
   output.take();
 
   // Blocks work on contiguous rows; what is not is copied at the border.
-  Stream<S> stream{in, nullptr, workspace};
+  TokenView<const S> rows = in;
+  const TokenMatrix<S>* matrix = nullptr;
   if constexpr (std::is_same_v<Bare<decltype(operand)>, TokenMatrix<S>>) {
-    stream.h_matrix = &operand;
+    matrix = &operand;
   } else if constexpr (layout_of<decltype(operand)> != Layout::rows) {
     copy_tokens(operand, workspace.stream);
-    stream.h = as_const(view_of(workspace.stream));
-    stream.h_matrix = &workspace.stream;
+    rows = as_const(view_of(workspace.stream));
+    matrix = &workspace.stream;
   }
-  if constexpr (layout_of<Y> == Layout::rows) {
-    derived().infer(stream, view_of(y), executor);
+  const auto infer = [&](const TokenView<S>& result) {
+    Inference<S, U> pass(rows, matrix, workspace, result);
+    derived().infer(pass, context);
+  };
+  if constexpr (takes_rows<Y, S>) {
+    infer(view_of(y));
   } else {
-    derived().infer(stream, shaped(workspace.stream, tokens, channels), executor);
+    infer(shaped(workspace.stream, tokens, channels));
     copy_to_operand(workspace.stream, y);
   }
 }
 
 template <class Derived, class Param>
-template <class X, Executor E>
-auto BlockCalls<Derived, Param>::forward(const X& x, E&& executor) {
+template <class X, class Y, class S, class U, class Context>
+void BlockCalls<Derived, Param>::forward_into(const X& x, Y&& y, TrainingRecord<S, U>& record,
+                                              const Context& context) {
   check_operand_type<X, Eigen::Dynamic>();
-  memory_->forward = 0;  // nothing to go back from where this throws
+  check_output_type<Y, Eigen::Dynamic>();
+  auto& saved = Internals::saved(record);
+  saved.has_forward = false;  // nothing to go back from where this throws
   const Who who = derived().who();
   const auto& operand = addressable(x);
+  const auto in = as_const(view_of(operand));
   check_norms(who);
-  check_channels(who, "x", view_of(operand));
-  TokenMatrix<Param> h;
-  copy_tokens(operand, h);
-  const ForwardId forward = new_forward_id();
-  Derived::each_norm(derived(), [&](auto& step, NormPlace) {
-    if constexpr (is_norm<decltype(step.norm)>) step.memory->forward = forward;
+  check_channels(who, "x", in);
+  const Output output(who, "y", y, in.tokens, in.channels);
+  output.check_apart("x", in);
+  Derived::each_norm(derived(), [&](const auto& norm, NormPlace) {
+    Internals::with_kind(
+        norm, [&](const auto& of_kind) { Internals::check_output(of_kind, output.view()); });
   });
-  derived().train(h, memory_->buffers, executor);
-  memory_->tokens = h.rows();
-  memory_->channels = h.cols();
-  memory_->forward = forward;
-  return as_operand<X>(who, std::move(h));
+  saved.tokens = in.tokens;
+  saved.channels = in.channels;
+  saved.steps.resize(derived().step_count() + 1);
+  const auto train = [&](const TokenView<S>& result) {
+    Training<S, U> pass(saved, result);
+    derived().train(operand, pass, context);
+  };
+  output.take();
+  if constexpr (takes_rows<Y, S>) {
+    train(view_of(y));
+  } else {
+    train(shaped(saved.dh, saved.tokens, saved.channels));
+    copy_to_operand(saved.dh, y);
+  }
+  saved.has_forward = true;
 }
 
 template <class Derived, class Param>
-template <class DY, Executor E>
-auto BlockCalls<Derived, Param>::backward(const DY& dy, E&& executor) {
+template <class DY, class DX, class S, class U, class Context>
+void BlockCalls<Derived, Param>::backward_into(const DY& dy, DX&& dx, TrainingRecord<S, U>& record,
+                                               const Context& context,
+                                               const auto& is_of_this_forward) {
   check_operand_type<DY, Eigen::Dynamic>();
-  const ForwardId forward = memory_->forward;
-  if (forward == 0) fail_backward_first(derived().who());
-  const Who who{derived().who().name, memory_->channels};
+  check_output_type<DX, Eigen::Dynamic>();
+  auto& saved = Internals::saved(record);
+  if (!saved.has_forward) fail_backward_first(derived().who());
+  const Who who{derived().who().name, saved.channels};
   const auto& operand = addressable(dy);
+  const auto in = as_const(view_of(operand));
   check_norms(who);
-  Derived::each_norm(derived(), [&](auto& step, NormPlace) { step.check_backward(who, forward); });
-  check_shape(who, "dy", view_of(operand), memory_->tokens, memory_->channels);
-  TokenMatrix<Param> dh;
-  copy_tokens(operand, dh);
-  memory_->forward = 0;  // used up, also where this throws half-way
-  derived().backward_pass(dh, memory_->buffers, executor);
-  return as_operand<DY>(who, std::move(dh));
+  if (saved.steps.size() != derived().step_count() + 1 || !is_of_this_forward()) {
+    fail_backward_first(who);
+  }
+  check_shape(who, "dy", in, saved.tokens, saved.channels);
+  const Output output(who, "dx", dx, saved.tokens, saved.channels);
+  output.check_apart("dy", in);
+  Derived::each_norm(derived(), [&](auto& norm, NormPlace) {
+    Internals::with_kind(norm, [&](auto& of_kind) {
+      Internals::check_output(of_kind, output.view());
+      of_kind.gradients();  // checks them, and gives them their size
+    });
+  });
+  copy_tokens(operand, Derived::ends_in_norm ? saved.stream : saved.dh);
+  output.take();
+  saved.has_forward = false;  // used up, also where this throws half-way
+  TrainingBackward<S, U, Param> pass(saved, !Derived::ends_in_norm);
+  if constexpr (takes_rows<DX, S>) {
+    derived().backward_pass(pass, view_of(dx), context);
+  } else {
+    derived().backward_pass(pass, TokenView<S>{}, context);
+    copy_to_operand(saved.dh, dx);
+  }
 }
 
 }  // namespace tokennorm::detail

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
-/// One or two residual connections in a row: the mechanism of residual connections and blocks.
+/// Residual connections in a row: the mechanism of residual connections and blocks. Sublayers and
+/// residual steps alternate. The step between two sublayers ends one connection and begins the
+/// next, which may be of another block: what the next reads of the stream is handed over as data.
 #pragma once
 
 #include "tokennorm/block/calls.hpp"
+#include "tokennorm/block/connection.hpp"
 
-#include <array>
 #include <cstddef>
 #include <string>
 #include <type_traits>
@@ -17,106 +19,89 @@ class Stack;
 
 namespace detail {
 
-/// What the parts of a connection are called, in errors and in visit_parameters.
-struct ConnectionNames {
-  const char* norm;
-  const char* output_norm;
-  const char* sublayer;
+/// The first norm among types, or NoNorm.
+template <class... Norms>
+struct FirstNorm {
+  using type = NoNorm;
 };
-
-inline constexpr std::array<ConnectionNames, 1> residual_names{
-    ConnectionNames{"norm", "output_norm", "sublayer"}};
-inline constexpr std::array<ConnectionNames, 2> block_names{
-    ConnectionNames{"attention_norm", "attention_output_norm", "attention"},
-    ConnectionNames{"feed_forward_norm", "feed_forward_output_norm", "feed_forward"}};
-
-/// A norm of the connection; they all have its channels and, in training, its scalar.
-template <class Connection>
-using SomeNorm = std::conditional_t<
-    is_norm<typename Connection::PreNorm>, typename Connection::PreNorm,
-    std::conditional_t<is_norm<typename Connection::OutNorm>, typename Connection::OutNorm,
-                       typename Connection::PostNorm>>;
-
-/// Connections one behind the other: a std::tuple that costs little to compile.
-template <class...>
-struct ConnectionTuple {
-  void each(const auto&, const ConnectionNames*) const {}
-};
-
 template <class First, class... Rest>
-struct ConnectionTuple<First, Rest...> {
-  First first;
-  [[no_unique_address]] ConnectionTuple<Rest...> rest;
-
-  explicit ConnectionTuple(First&& f, Rest&&... r) : first(std::move(f)), rest(std::move(r)...) {}
-
-  template <std::size_t At>
-  auto& get() {
-    if constexpr (At == 0) {
-      return first;
-    } else {
-      return rest.template get<At - 1>();
-    }
-  }
-  template <std::size_t At>
-  const auto& get() const {
-    return const_cast<ConnectionTuple&>(*this).template get<At>();
-  }
-
-  void each(const auto& f, const ConnectionNames* names) {
-    f(first, *names);
-    rest.each(f, names + 1);
-  }
-  void each(const auto& f, const ConnectionNames* names) const {
-    f(first, *names);
-    rest.each(f, names + 1);
-  }
+struct FirstNorm<First, Rest...> : FirstNorm<Rest...> {};
+template <class First, class... Rest>
+requires(is_norm<First>) struct FirstNorm<First, Rest...> {
+  using type = First;
 };
+template <class ConnectionType>
+struct NormsOf : NormsOf<typename ConnectionType::Parts> {};
+template <class Out, class... Branches>
+struct NormsOf<Connection<Out, Branches...>>
+    : FirstNorm<typename Branches::PreNorm..., Out, typename Branches::PostNorm...> {};
 
-/// A chain of connections. Kind::name is what errors call it, Kind::names what its parts are
-/// called.
-template <class Kind, class First, class... Rest>
-class Chain
-    : public BlockCalls<Chain<Kind, First, Rest...>, typename SomeNorm<First>::ParamScalar> {
+/// f(norm, what it is) for each norm of a connection, and f(NoNorm) where there is none.
+void each_norm_of(auto& connection, const auto& f) {
+  bool is_first = true;
+  connection.branches.each([&](auto& branch) {
+    f(branch.pre, branch.name, "norm");
+    if (is_first) f(connection.out, branch.name, "norm");
+    f(branch.post, branch.name, "output_norm");
+    is_first = false;
+  });
+}
+
+/// The norms that read the stream before a connection; what they leave for a backward is saved.
+template <class S, class U, class Out, class... Branches>
+StepReaders<S, U> readers_of(const Connection<Out, Branches...>& connection,
+                             SavedStep<S, U>* saved = nullptr) {
+  using A = Accumulator<S, U>;
+  StepReaders<S, U> readers;
+  bool any = false;
+  connection.branches.each([&](const auto& branch) {
+    if constexpr (is_norm<decltype(branch.pre)>) {
+      const auto at = static_cast<std::size_t>(readers.count++);
+      readers.pre[at] = StepNorm<A, S, U>(branch.pre, saved == nullptr ? nullptr : &saved->pre[at]);
+      any = true;
+    }
+  });
+  readers.copies = !any && !std::is_same_v<S, U>;
+  return readers;
+}
+template <class S, class U, class Param, class Out, class... Branches>
+ReaderGradients<S, U, Param> reader_gradients_of(Connection<Out, Branches...>& connection,
+                                                 SavedStep<S, U>& saved) {
+  using A = Accumulator<S, U>;
+  ReaderGradients<S, U, Param> readers;
+  connection.branches.each([&](auto& branch) {
+    if constexpr (is_norm<decltype(branch.pre)>) {
+      const auto at = static_cast<std::size_t>(readers.count++);
+      readers.pre[at] = StepNormBackward<A, S, U, S, Param>(branch.pre, saved.pre[at]);
+    }
+  });
+  readers.reads_stream = readers.count == 0;
+  readers.share_norm = readers.count < Index{sizeof...(Branches)} && sizeof...(Branches) > 1;
+  return readers;
+}
+
+/// What the sublayer of a branch is called: "attention".
+const char* role_of(const auto& branch) {
+  return branch.name.empty() ? "sublayer" : branch.name.c_str();
+}
+
+/// A chain of connections; `name` is what errors call it.
+template <class... Connections>
+class Chain : public BlockCalls<
+                  Chain<Connections...>,
+                  typename FirstNorm<typename NormsOf<Connections>::type...>::type::ParamScalar> {
  public:
-  using Param = typename SomeNorm<First>::ParamScalar;
-  using InputNorm = typename First::PreNorm;
+  using Param = typename FirstNorm<typename NormsOf<Connections>::type...>::type::ParamScalar;
+  static constexpr std::size_t connection_count = sizeof...(Connections);
 
-  explicit Chain(First&& first, Rest&&... rest)
-      : connections_(std::move(first), std::move(rest)...) {
-    static_assert((trains_in_param<First> && ... && trains_in_param<Rest>),
-                  "tokennorm: the norms of a block have parameters of different scalars. Training "
-                  "runs in that scalar: give them all the same.");
-    this->check_channels_of_norms(who());
-    each([&](const auto& connection, const ConnectionNames&) {
-      if (!(connection.alpha > 0 && is_finite_magnitude(connection.alpha))) {
-        const std::string alpha = std::to_string(connection.alpha);
-        fail(who(), {"alpha is ", alpha.c_str(), "; expected a finite number above 0"});
-      }
-    });
-  }
+  explicit Chain(const char* name, Connections... connections);
 
   /// Those of the first norm.
-  Index channels() const { return some_norm(connections_.first).channels(); }
+  Index channels() const;
 
   template <class Visitor>
-  void visit_parameters(Visitor&& visitor) {
-    PartsVisitor visit(visitor);
-    each([&](auto& connection, const ConnectionNames& names) {
-      visit(names.norm, connection.norm());
-      visit(names.output_norm, connection.post.norm);
-      visit(names.sublayer, unwrap(connection.sublayer));
-    });
-  }
-
-  void zero_gradients() {
-    each([&](auto& connection, const ConnectionNames&) {
-      zero_gradients_of(connection.pre.norm);
-      zero_gradients_of(connection.post.norm);
-      zero_gradients_of(connection.out.norm);
-      zero_gradients_of(unwrap(connection.sublayer));
-    });
-  }
+  void visit_parameters(Visitor&& visitor);
+  void zero_gradients();
 
   template <std::size_t At>
   auto& connection() {
@@ -132,147 +117,275 @@ class Chain
   friend struct Internals;
   template <class, class, class>
   friend class tokennorm::Stack;  // runs many chains as one
-  static constexpr std::size_t count = 1 + sizeof...(Rest);
 
   /// "PreLN(768)"
-  Who who() const { return {Kind::name, channels()}; }
+  Who who() const { return {name_, channels()}; }
 
-  /// f(connection, names) for each connection.
-  template <class F>
-  void each(const F& f) {
-    connections_.each(f, Kind::names.data());
-  }
-  template <class F>
-  void each(const F& f) const {
-    connections_.each(f, Kind::names.data());
-  }
-  /// f(StepNorm, NormPlace) for each norm, or NoNorm; self is const or not. `block` is the chain's
-  /// number in a stack.
-  template <class Self, class F>
-  static void each_norm(Self& self, const F& f, Index block = -1) {
-    self.each([&](auto& connection, const ConnectionNames& names) {
-      f(connection.pre, NormPlace{names.norm, block});
-      f(connection.out, NormPlace{names.norm, block});
-      f(connection.post, NormPlace{names.output_norm, block});
+  /// f(connection) for each connection.
+  void each(const auto& f) { connections_.each(f); }
+  void each(const auto& f) const { connections_.each(f); }
+  /// f(norm, NormPlace) for each norm; self is const or not. `block` is the chain's number in a
+  /// stack.
+  static void each_norm(auto& self, const auto& f, Index block = -1) {
+    self.each([&](auto& connection) {
+      each_norm_of(connection, [&](auto& norm, const std::string& name, const char* what) {
+        if constexpr (is_norm<decltype(norm)>) f(norm, NormPlace{name.c_str(), what, block});
+      });
     });
   }
+  static void each_part(Chain& self, const auto& f) { f(self); }
+  /// Fails where a LayerScale does not fit.
+  void check_parts(Who who) const;
+  static constexpr std::size_t step_count() { return sizeof...(Connections); }
 
-  StepNorm<InputNorm>& input_norm() { return connections_.first.pre; }
-  const StepNorm<InputNorm>& input_norm() const { return connections_.first.pre; }
+  // ---- for BlockCalls and Stack. Each starts behind the step whose readers are the chain's own.
 
-  /// From after the input norm to after `next`, whose chain or norm follows.
-  template <class S, class Next, class Result, class E>
-  void infer_from(Stream<S>& stream, const StepNorm<Next>& next, const Result& result,
-                  E& executor) const {
-    infer_connection<0>(stream, next, result, executor);
+  template <class S, class U>
+  StepReaders<S, U> readers(SavedStep<S, U>* saved) const {
+    return readers_of<S, U>(connections_.first, saved);
   }
-  template <class Next, class E>
-  void train_from(TrainingStream<Param>& stream, TrainingBuffers<Param>& buffers,
-                  StepNorm<Next>& next, E& executor) {
-    train_connection<0>(stream, buffers, next, executor);
+  template <class S, class U>
+  ReaderGradients<S, U, Param> reader_gradients(SavedStep<S, U>& saved) {
+    return reader_gradients_of<S, U, Param>(connections_.first, saved);
   }
-  /// From dh and dn after `next` back to dh and dn after the input norm.
-  template <class Next, class E>
-  void backward_from(TokenMatrix<Param>& dh, TokenMatrix<Param>& dn,
-                     TrainingBuffers<Param>& buffers, StepNorm<Next>& next, E& executor) {
-    backward_connection<sizeof...(Rest)>(dh, dn, buffers, next, executor);
+  template <class S, class U, class Context>
+  void infer_from(Inference<S, U>& pass, const StepReaders<S, U>& next, bool is_last,
+                  const Context& context) const {
+    infer_connection<0>(pass, next, is_last, context);
+  }
+  /// next(saved) are the readers of the last step, which save there.
+  template <class S, class U, class Context>
+  void train_from(Training<S, U>& pass, const auto& next, bool is_last, const Context& context) {
+    train_connection<0>(pass, next, is_last, context);
+  }
+  /// next(saved) are those on the way back.
+  template <class S, class U, class Context>
+  void backward_from(TrainingBackward<S, U, Param>& pass, const auto& next,
+                     const Context& context) {
+    backward_connection<sizeof...(Connections) - 1>(pass, next, context);
   }
 
-  template <class Connection>
-  static constexpr bool trains_in_param =
-      trains_in<typename Connection::PreNorm, Param>&& trains_in<
-          typename Connection::OutNorm, Param>&& trains_in<typename Connection::PostNorm, Param>;
-
-  static const ConnectionNames& names(std::size_t i) { return Kind::names[i]; }
-
-  template <class Connection>
-  static const auto& some_norm(const Connection& connection) {
-    if constexpr (is_norm<typename Connection::PreNorm>) {
-      return connection.pre.norm;
-    } else if constexpr (is_norm<typename Connection::OutNorm>) {
-      return connection.out.norm;
+  template <std::size_t At, class S, class U, class Context>
+  void infer_connection(Inference<S, U>& pass, const StepReaders<S, U>& next, bool is_last,
+                        const Context& context) const {
+    using A = Accumulator<S, U>;
+    const auto& c = connection<At>();
+    ResidualStep<S, U> step;
+    step.alpha = c.alpha;
+    step.out = StepNorm<A, S, S>(c.out);
+    c.branches.each([&](const auto& branch) {
+      using Pre = typename std::remove_cvref_t<decltype(branch)>::PreNorm;
+      TokenMatrix<U>& u = pass.update(step.update_count);
+      auto& update = step.updates[static_cast<std::size_t>(step.update_count)];
+      auto& f = without_factors<A>(
+          branch.f, [&](const auto& scaling) { read_factors(scaling, update.factors); });
+      call_sublayer(who(), role_of(branch), f, pass.template input<Pre>(step.update_count), u,
+                    context);
+      update.value = as_const(view_of(u));
+      update.post = StepNorm<A, U, U>(branch.post);
+      update.posted = view_of(u);
+      ++step.update_count;
+    });
+    if constexpr (At + 1 == sizeof...(Connections)) {
+      step.readers = next;
+      pass.advance(step, is_last, context.executor);
     } else {
-      return connection.post.norm;
+      step.readers = readers_of<S, U>(connection<At + 1>());
+      pass.advance(step, false, context.executor);
+      infer_connection<At + 1>(pass, next, is_last, context);
     }
   }
 
-  /// u = f(n);  h ← out(α·h + post(u));  n ← the next connection's input norm of h
-  template <std::size_t At, class S, class Next, class Result, class E>
-  void infer_connection(Stream<S>& stream, const StepNorm<Next>& next, const Result& result,
-                        E& executor) const {
-    const auto& c = connections_.template get<At>();
-    using Pre = typename std::remove_cvref_t<decltype(c)>::PreNorm;
-    TokenMatrix<S>& update = stream.workspace.update;
-    call_sublayer(who(), names(At).sublayer, c.sublayer, stream.template sublayer_input<Pre>(),
-                  update);
-    const auto u = as_const(view_of(update));
-    if constexpr (At + 1 == count) {
-      advance(stream, u, c.alpha, c.post, c.out, next, result, executor);
+  template <std::size_t At, class S, class U, class Context>
+  void train_connection(Training<S, U>& pass, const auto& next, bool is_last,
+                        const Context& context) {
+    using A = Accumulator<S, U>;
+    auto& c = connection<At>();
+    SavedStep<S, U>& saved = pass.next();
+    ResidualStep<S, U> step;
+    step.alpha = c.alpha;
+    step.out = StepNorm<A, S, S>(c.out, &saved.out);
+    c.branches.each([&](auto& branch) {
+      using Pre = typename std::remove_cvref_t<decltype(branch)>::PreNorm;
+      const auto at = static_cast<std::size_t>(step.update_count);
+      auto& update = step.updates[at];
+      auto& kept = saved.updates[at];
+      auto& f = without_factors<A>(branch.f, [&](auto& scaling) {
+        draw_factors(scaling, pass.tokens(), kept.token_factors);
+        read_factors(scaling, update.factors, &kept.token_factors);
+      });
+      TokenMatrix<U>* u = &pass.update(step.update_count);
+      train_sublayer(who(), role_of(branch), f, pass.template input<Pre>(step.update_count), *u,
+                     context);
+      update.post = StepNorm<A, U, U>(branch.post, &kept.post);
+      if (update.post || update.factors.channels != nullptr) {
+        kept.given.swap(*u);
+        u = &kept.given;
+      }
+      update.value = as_const(view_of(*u));
+      if (update.needs_posted()) {
+        update.posted = shaped(kept.posted, u->rows(), u->cols());
+      }
+      ++step.update_count;
+    });
+    if constexpr (At + 1 == sizeof...(Connections)) {
+      step.readers = next(&saved);
+      pass.advance(step, is_last, context.executor);
     } else {
-      advance(stream, u, c.alpha, c.post, c.out, connections_.template get<At + 1>().pre, Absent{},
-              executor);
-      infer_connection<At + 1>(stream, next, result, executor);
+      step.readers = readers_of<S, U>(connection<At + 1>(), &saved);
+      pass.advance(step, false, context.executor);
+      train_connection<At + 1>(pass, next, is_last, context);
     }
   }
 
-  template <std::size_t At, class Next, class E>
-  void train_connection(TrainingStream<Param>& stream, TrainingBuffers<Param>& buffers,
-                        StepNorm<Next>& next, E& executor) {
-    auto& c = connections_.template get<At>();
-    constexpr bool has_pre = is_norm<typename std::remove_cvref_t<decltype(c)>::PreNorm>;
-    TokenMatrix<Param>& n = buffers.normed;
-    TokenMatrix<Param>& u = buffers.update;
-    train_sublayer(who(), names(At).sublayer, c.sublayer, has_pre ? n : stream.h(), u);
-    if constexpr (At + 1 == count) {
-      forward_step(stream, u, c.alpha, c.post, c.out, next, n, executor);
+  template <std::size_t At, class S, class U, class Context>
+  void backward_connection(TrainingBackward<S, U, Param>& pass, const auto& next,
+                           const Context& context) {
+    using A = Accumulator<S, U>;
+    auto& c = connection<At>();
+    SavedStep<S, U>& saved = pass.now();
+    BackwardStep<S, U, Param> step;
+    if constexpr (At + 1 == sizeof...(Connections)) {
+      step.readers = next(saved);
     } else {
-      forward_step(stream, u, c.alpha, c.post, c.out, connections_.template get<At + 1>().pre, n,
-                   executor);
-      train_connection<At + 1>(stream, buffers, next, executor);
+      step.readers = reader_gradients_of<S, U, Param>(connection<At + 1>(), saved);
     }
+    step.out = StepNormBackward<A, S, S, S, Param>(c.out, saved.out);
+    c.branches.each([&](auto& branch) {
+      const auto at = static_cast<std::size_t>(step.update_count++);
+      auto& update = step.updates[at];
+      auto& kept = saved.updates[at];
+      without_factors<A>(branch.f, [&](auto& scaling) {
+        read_factors(scaling, update.factors, &kept.token_factors);
+        learn_factors(scaling, update.learned);
+      });
+      update.factors.channels = nullptr;
+      update.post = StepNormBackward<A, U, U, U, Param>(branch.post, kept.post);
+      update.given = as_const(view_of(kept.given));
+      if (update.learned.value != nullptr) {
+        update.posted = update.post ? as_const(view_of(kept.posted)) : update.given;
+        kept.ones.setOnes(kept.given.rows());
+        update.ones = kept.ones.data();
+        update.saved = &kept.learned;
+      }
+      if (update.is_needed()) update.du = pass.shaped_du(at);
+    });
+    pass.retreat(step, {}, context.executor);
+    pass.enter_connection(c.alpha);
+    backward_branch<std::remove_cvref_t<decltype(c)>::branch_count - 1>(c, pass, step, context);
+    if constexpr (At > 0) backward_connection<At - 1>(pass, next, context);
   }
-
-  template <std::size_t At, class Next, class E>
-  void backward_connection(TokenMatrix<Param>& dh, TokenMatrix<Param>& dn,
-                           TrainingBuffers<Param>& buffers, StepNorm<Next>& next, E& executor) {
-    auto& c = connections_.template get<At>();
-    backward_step(dh, dn, c.out, next, executor);
-    if constexpr (is_norm<typename std::remove_cvref_t<decltype(c)>::PostNorm>) {
-      c.post.backpropagate(dh, buffers.update, executor);
-      backpropagate_sublayer(who(), names(At).sublayer, c.sublayer, std::as_const(buffers.update),
-                             dn);
-    } else {
-      backpropagate_sublayer(who(), names(At).sublayer, c.sublayer, dh, dn);
+  /// The sublayers in the reverse of their order.
+  template <std::size_t At, class S, class U, class Context>
+  void backward_branch(auto& c, TrainingBackward<S, U, Param>& pass,
+                       const BackwardStep<S, U, Param>& step, const Context& context) {
+    auto& branch = c.template branch<At>();
+    const TokenMatrix<U>* du = &pass.du(At);
+    if constexpr (std::is_same_v<S, U>) {
+      if (!step.updates[At].is_needed()) du = &pass.dh();
     }
-    if (c.alpha != 1) dh *= Param(c.alpha);
-    if constexpr (At > 0) backward_connection<At - 1>(dh, dn, buffers, c.pre, executor);
+    auto& f = without_factors<Accumulator<S, U>>(branch.f, [](auto&) {});
+    backpropagate_sublayer(who(), role_of(branch), f, *du, pass.dn(At), context);
+    if constexpr (At > 0) backward_branch<At - 1>(c, pass, step, context);
   }
 
   // ---- for BlockCalls
-  // ----------------------------------------------------------------------------
 
-  template <class S, class Result, class E>
-  void infer(Stream<S>& stream, const Result& result, E& executor) const {
-    enter(stream, StepNorm<NoNorm>{}, input_norm(), executor);
-    infer_from(stream, StepNorm<NoNorm>{}, result, executor);
+  template <class S, class U, class Context>
+  void infer(Inference<S, U>& pass, const Context& context) const {
+    ResidualStep<S, U> step;
+    step.readers = readers<S, U>(nullptr);
+    pass.advance(step, false, context.executor);
+    infer_from(pass, {}, true, context);
   }
-  template <class E>
-  void train(TokenMatrix<Param>& h, TrainingBuffers<Param>& buffers, E& executor) {
-    StepNorm<NoNorm> none;
-    TrainingStream<Param> stream(h);
-    enter_forward(stream, none, input_norm(), buffers.normed, executor);
-    train_from(stream, buffers, none, executor);
+  template <class X, class S, class U, class Context>
+  void train(const X& x, Training<S, U>& pass, const Context& context) {
+    ResidualStep<S, U> step;
+    step.readers = readers<S, U>(&pass.next());
+    pass.start(x, step, context.executor);
+    train_from(
+        pass, [](auto*) { return StepReaders<S, U>{}; }, true, context);
   }
-  template <class E>
-  void backward_pass(TokenMatrix<Param>& dh, TrainingBuffers<Param>& buffers, E& executor) {
-    StepNorm<NoNorm> none;
-    TokenMatrix<Param> dn;
-    backward_from(dh, dn, buffers, none, executor);
-    backward_step(dh, dn, none, input_norm(), executor);
+  template <class S, class U, class Context>
+  void backward_pass(TrainingBackward<S, U, Param>& pass, const TokenView<S>& dx,
+                     const Context& context) {
+    backward_from(
+        pass, [](auto&) { return ReaderGradients<S, U, Param>{}; }, context);
+    BackwardStep<S, U, Param> step;
+    step.readers = reader_gradients<S, U>(pass.now());
+    pass.retreat(step, dx, context.executor);
   }
+  static constexpr bool ends_in_norm = false;
 
-  ConnectionTuple<First, Rest...> connections_;
+  const char* name_;
+  Sequence<Connections...> connections_;
 };
+
+template <class... Connections>
+Chain<Connections...>::Chain(const char* name, Connections... connections)
+    : name_(name), connections_(std::move(connections)...) {
+  this->check_channels_of_parts(who());
+  each([&](const auto& connection) {
+    if (!(connection.alpha > 0 && is_finite_magnitude(connection.alpha))) {
+      const std::string alpha = std::to_string(connection.alpha);
+      fail(who(), {"alpha is ", alpha.c_str(), "; expected a finite number above 0"});
+    }
+  });
+}
+
+template <class... Connections>
+Index Chain<Connections...>::channels() const {
+  Index channels = 0;
+  each_norm(*this, [&](const auto& norm, NormPlace) {
+    if (channels == 0) channels = norm.channels();
+  });
+  return channels;
+}
+
+template <class... Connections>
+template <class Visitor>
+void Chain<Connections...>::visit_parameters(Visitor&& visitor) {
+  PartsVisitor visit(visitor);
+  each([&](auto& connection) {
+    bool is_first = true;
+    connection.branches.each([&](auto& branch) {
+      const auto name = [&](const char* what) {
+        return branch.name.empty() ? std::string(what) : branch.name + "_" + what;
+      };
+      visit(name("norm"), branch.pre);
+      if (is_first) visit(name("norm"), connection.out);
+      visit(name("output_norm"), branch.post);
+      visit(role_of(branch), unwrap(branch.f));
+      is_first = false;
+    });
+  });
+}
+
+template <class... Connections>
+void Chain<Connections...>::zero_gradients() {
+  each([](auto& connection) {
+    zero_gradients_of(connection.out);
+    connection.branches.each([](auto& branch) {
+      zero_gradients_of(branch.pre);
+      zero_gradients_of(branch.post);
+      zero_gradients_of(unwrap(branch.f));
+    });
+  });
+}
+
+template <class... Connections>
+void Chain<Connections...>::check_parts(Who who) const {
+  each([&](const auto& connection) {
+    connection.branches.each([&](const auto& branch) {
+      each_layer_scale(branch.f, [&](Index channels) {
+        if (channels != who.channels) [[unlikely]] {
+          fail(who, {role_of(branch), "'s layer_scale has ", channels, " values; expected ",
+                     who.channels});
+        }
+      });
+    });
+  });
+}
 
 }  // namespace detail
 }  // namespace tokennorm

@@ -29,133 +29,172 @@
 #pragma once
 
 #include "tokennorm/block/chain.hpp"
+#include "tokennorm/norm/layer_norm.hpp"
+#include "tokennorm/norm/rms_norm.hpp"
 
 #include <cmath>
+#include <functional>
+#include <type_traits>
 #include <utility>
 
 namespace tokennorm {
 
 namespace detail {
 
+/// What may stand where a placement has a norm.
+template <class T>
+concept NormArgument = !is_norm<T> || requires(const T& norm) {
+  typename T::ParamScalar;
+  norm.channels();
+  norm.options();
+};
+template <class T>
+inline constexpr bool is_reference = false;
+template <class T>
+inline constexpr bool is_reference<std::reference_wrapper<T>> = true;
+
+/// Whether each of a connection's norms is one.
+template <class ConnectionType>
+inline constexpr bool has_norms_in_place = has_norms_in_place<typename ConnectionType::Parts>;
+template <class Out, class... Branches>
+inline constexpr bool has_norms_in_place<Connection<Out, Branches...>> =
+    NormArgument<Out> &&
+    ((NormArgument<typename Branches::PreNorm> && NormArgument<typename Branches::PostNorm>)&&...);
+
+/// Stands for a placement that was refused, so that there is one message and not twenty.
+struct Refused {
+  using Placement = Refused;
+  Refused() = default;
+  Refused(const auto&, const auto&, const auto&...) {}
+  Refused operator()(const auto&...) const { return {}; }
+  Refused forward(const auto&...) const { return {}; }
+  Refused backward(const auto&...) const { return {}; }
+};
+
+template <class Placement, class... Connections>
+struct AcceptedOf {
+  static constexpr bool has_norms = (has_norms_in_place<Connections> && ...);
+  static constexpr bool has_any =
+      !std::is_same_v<typename FirstNorm<typename NormsOf<Connections>::type...>::type, NoNorm>;
+  static_assert(!has_norms || has_any,
+                "tokennorm: a placement has no norm but NoNorm, and nothing to place. Give it a "
+                "LayerNorm or an RMSNorm.");
+  using type = std::conditional_t<has_norms && has_any, Placement, Refused>;
+};
+/// The placement, if its norms stand where they should.
+template <class Placement, class... Connections>
+using Accepted = typename AcceptedOf<Placement, Connections...>::type;
+
 template <class Norm, class F>
 using PreLNConnection = ResidualConnection<Norm, F, NoNorm, NoNorm>;  // h + f(pre(h))
-
 template <class F, class Norm>
 using PostLNConnection = ResidualConnection<NoNorm, F, NoNorm, Norm>;  // out(alpha·h + f(h))
-
 template <class Norm, class F, class OutputNorm>
 using SandwichLNConnection =
     ResidualConnection<Norm, F, OutputNorm, NoNorm>;  // h + post(f(pre(h)))
-
 template <class F, class Norm>
 using ResPostLNConnection = ResidualConnection<NoNorm, F, Norm, NoNorm>;  // h + post(f(h))
 
-template <class Norm, class F>
-PreLNConnection<Norm, F> pre_ln(Norm&& norm, F&& f) {
-  return {std::move(norm), std::move(f), NoNorm{}, NoNorm{}};
-}
-template <class F, class Norm>
-PostLNConnection<F, Norm> post_ln(F&& f, Norm&& norm, double alpha = 1) {
-  return {NoNorm{}, std::move(f), NoNorm{}, std::move(norm), alpha};
-}
-template <class Norm, class F, class OutputNorm>
-SandwichLNConnection<Norm, F, OutputNorm> sandwich_ln(Norm&& norm, F&& f,
-                                                      OutputNorm&& output_norm) {
-  return {std::move(norm), std::move(f), std::move(output_norm), NoNorm{}};
-}
-template <class F, class Norm>
-ResPostLNConnection<F, Norm> res_post_ln(F&& f, Norm&& norm) {
-  return {NoNorm{}, std::move(f), std::move(norm), NoNorm{}};
-}
+}  // namespace detail
 
-/// A chain of one connection, with the names of its parts.
-template <class Kind, class Connection>
-class Residual : public Chain<Kind, Connection> {
+/// What an argument that should be a norm and is none says, in the class of a placement.
+#define TOKENNORM_NORM_ARGUMENT(Norm, number, placement, order)                             \
+  static_assert(!detail::is_reference<Norm>,                                                \
+                "tokennorm: " placement ": argument " number                                \
+                " is a std::ref. A block owns its "                                         \
+                "norms: give the norm itself, and reach it through the block afterwards."); \
+  static_assert(detail::is_reference<Norm> || detail::NormArgument<Norm>,                   \
+                "tokennorm: " placement ": argument " number                                \
+                " is not a norm; the order is " order)
+
+/// One connection, with the names of its parts; `name` is what errors call it.
+template <class ConnectionType>
+class Residual : public detail::Chain<ConnectionType> {
  public:
-  using Chain<Kind, Connection>::Chain;
+  using Placement = Residual;
+  Residual(const char* name, ConnectionType connection)
+      : Residual::Chain(name, std::move(connection)) {}
 
-  auto& norm() requires(Connection::has_norm) { return this->template connection<0>().norm(); }
-  const auto& norm() const requires(Connection::has_norm) {
+  auto& norm() requires(ConnectionType::has_norm) { return this->template connection<0>().norm(); }
+  const auto& norm() const requires(ConnectionType::has_norm) {
     return this->template connection<0>().norm();
   }
-  auto& output_norm() requires(is_norm<typename Connection::PostNorm>) {
-    return this->template connection<0>().post.norm;
+  auto& output_norm() requires(ConnectionType::has_output_norm) {
+    return this->template connection<0>().output_norm();
   }
-  const auto& output_norm() const requires(is_norm<typename Connection::PostNorm>) {
-    return this->template connection<0>().post.norm;
+  const auto& output_norm() const requires(ConnectionType::has_output_norm) {
+    return this->template connection<0>().output_norm();
   }
-  auto& sublayer() { return unwrap(this->template connection<0>().sublayer); }
-  const auto& sublayer() const { return unwrap(this->template connection<0>().sublayer); }
+  auto& sublayer() { return this->template connection<0>().sublayer(); }
+  const auto& sublayer() const { return this->template connection<0>().sublayer(); }
 };
-
-struct PreLNResidualKind {
-  static constexpr const char* name = "PreLNResidual";
-  static constexpr auto& names = residual_names;
-};
-struct PostLNResidualKind {
-  static constexpr const char* name = "PostLNResidual";
-  static constexpr auto& names = residual_names;
-};
-struct SandwichLNResidualKind {
-  static constexpr const char* name = "SandwichLNResidual";
-  static constexpr auto& names = residual_names;
-};
-struct ResPostLNResidualKind {
-  static constexpr const char* name = "ResPostLNResidual";
-  static constexpr auto& names = residual_names;
-};
-struct DeepNormResidualKind {
-  static constexpr const char* name = "DeepNormResidual";
-  static constexpr auto& names = residual_names;
-};
-
-}  // namespace detail
 
 /// y = x + f(norm(x))
 template <class Norm, class F>
-class PreLNResidual
-    : public detail::Residual<detail::PreLNResidualKind, detail::PreLNConnection<Norm, F>> {
+class PreLNResidual : public detail::Accepted<Residual<detail::PreLNConnection<Norm, F>>,
+                                              detail::PreLNConnection<Norm, F>> {
+  TOKENNORM_NORM_ARGUMENT(Norm, "1", "PreLNResidual", "norm, sublayer");
+
  public:
   PreLNResidual(Norm norm, F f)
-      : PreLNResidual::Residual(detail::pre_ln(std::move(norm), std::move(f))) {}
+      : PreLNResidual::Placement(
+            "PreLNResidual",
+            detail::PreLNConnection<Norm, F>(std::move(norm), std::move(f), NoNorm{}, NoNorm{})) {}
 };
 
 /// y = norm(x + f(x))
 template <class F, class Norm>
-class PostLNResidual
-    : public detail::Residual<detail::PostLNResidualKind, detail::PostLNConnection<F, Norm>> {
+class PostLNResidual : public detail::Accepted<Residual<detail::PostLNConnection<F, Norm>>,
+                                               detail::PostLNConnection<F, Norm>> {
+  TOKENNORM_NORM_ARGUMENT(Norm, "2", "PostLNResidual", "sublayer, norm");
+
  public:
   PostLNResidual(F f, Norm norm)
-      : PostLNResidual::Residual(detail::post_ln(std::move(f), std::move(norm))) {}
+      : PostLNResidual::Placement(
+            "PostLNResidual",
+            detail::PostLNConnection<F, Norm>(NoNorm{}, std::move(f), NoNorm{}, std::move(norm))) {}
 };
 
 /// y = x + output_norm(f(norm(x)))
 template <class Norm, class F, class OutputNorm>
 class SandwichLNResidual
-    : public detail::Residual<detail::SandwichLNResidualKind,
+    : public detail::Accepted<Residual<detail::SandwichLNConnection<Norm, F, OutputNorm>>,
                               detail::SandwichLNConnection<Norm, F, OutputNorm>> {
+  TOKENNORM_NORM_ARGUMENT(Norm, "1", "SandwichLNResidual", "norm, sublayer, output_norm");
+  TOKENNORM_NORM_ARGUMENT(OutputNorm, "3", "SandwichLNResidual", "norm, sublayer, output_norm");
+
  public:
   SandwichLNResidual(Norm norm, F f, OutputNorm output_norm)
-      : SandwichLNResidual::Residual(
-            detail::sandwich_ln(std::move(norm), std::move(f), std::move(output_norm))) {}
+      : SandwichLNResidual::Placement(
+            "SandwichLNResidual",
+            detail::SandwichLNConnection<Norm, F, OutputNorm>(std::move(norm), std::move(f),
+                                                              std::move(output_norm), NoNorm{})) {}
 };
 
 /// y = x + output_norm(f(x))
 template <class F, class Norm>
-class ResPostLNResidual
-    : public detail::Residual<detail::ResPostLNResidualKind, detail::ResPostLNConnection<F, Norm>> {
+class ResPostLNResidual : public detail::Accepted<Residual<detail::ResPostLNConnection<F, Norm>>,
+                                                  detail::ResPostLNConnection<F, Norm>> {
+  TOKENNORM_NORM_ARGUMENT(Norm, "2", "ResPostLNResidual", "sublayer, norm");
+
  public:
   ResPostLNResidual(F f, Norm output_norm)
-      : ResPostLNResidual::Residual(detail::res_post_ln(std::move(f), std::move(output_norm))) {}
+      : ResPostLNResidual::Placement(
+            "ResPostLNResidual", detail::ResPostLNConnection<F, Norm>(
+                                     NoNorm{}, std::move(f), std::move(output_norm), NoNorm{})) {}
 };
 
 /// y = norm(alpha·x + f(x))
 template <class F, class Norm>
-class DeepNormResidual
-    : public detail::Residual<detail::DeepNormResidualKind, detail::PostLNConnection<F, Norm>> {
+class DeepNormResidual : public detail::Accepted<Residual<detail::PostLNConnection<F, Norm>>,
+                                                 detail::PostLNConnection<F, Norm>> {
+  TOKENNORM_NORM_ARGUMENT(Norm, "2", "DeepNormResidual", "sublayer, norm, alpha");
+
  public:
   DeepNormResidual(F f, Norm norm, double alpha)
-      : DeepNormResidual::Residual(detail::post_ln(std::move(f), std::move(norm), alpha)) {}
+      : DeepNormResidual::Placement(
+            "DeepNormResidual", detail::PostLNConnection<F, Norm>(NoNorm{}, std::move(f), NoNorm{},
+                                                                  std::move(norm), alpha)) {}
 };
 
 /// alpha is what DeepNorm multiplies the stream with. beta is what the initial weights of a model

@@ -8,6 +8,11 @@
 ///     optional    visit_parameters(visitor), zero_gradients(); one that is shared by std::ref is
 ///                 visited once in a block or stack, under the first of its names
 ///
+/// A training sublayer may write as well: void forward(x, y), void backward(dy, dx). What with(…)
+/// gives a call stands behind these (see with.hpp): f(x, session), f(x, y, session),
+/// f.forward(x, session), f.backward(dy, session). A generic parameter there is tried with it: name
+/// the types.
+///
 /// x is a `const TokenMatrix<Scalar>&`, y a `TokenMatrix<Scalar>&`; the result has x's shape and
 /// scalar. Where f(x, y) returns nothing it is preferred, as it saves an allocation. Where it
 /// returns something, its second argument is none to write to (a mask, the tokens of
@@ -20,59 +25,45 @@
 /// Throws   std::invalid_argument where the result has another shape, naming the sublayer and both
 #pragma once
 
+#include "tokennorm/block/with.hpp"
 #include "tokennorm/core/operands.hpp"
 
 #include <algorithm>
 #include <concepts>
 #include <functional>
 #include <string>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
 namespace tokennorm {
 
-/// f(x) gives tokens.
-template <class F, class Tokens>
-concept ReturningSublayer =
-    std::invocable<F&, const Tokens&> && !std::is_void_v<std::invoke_result_t<F&, const Tokens&>>;
+/// f(x, args…) gives tokens.
+template <class F, class Tokens, class... Args>
+concept ReturningSublayer = std::invocable<F&, const Tokens&, Args...> &&
+    !std::is_void_v<std::invoke_result_t<F&, const Tokens&, Args...>>;
 
 namespace detail {
 
-/// f(x, y) returns nothing, and yet y is not what is written to: a temporary would do. Braces stand
-/// for it, as no generic parameter is deduced from them: `auto& y`, whose body might not compile
-/// for anything else, is not asked.
-template <class F, class Tokens>
-concept TakesTemporaryOutput = requires(F& f, const Tokens& x) {
-  { f(x, {}) } -> std::same_as<void>;
+/// f(x, y, args…) returns nothing, and yet y is not what is written to: a temporary would do.
+/// Braces stand for it, as no generic parameter is deduced from them: `auto& y`, whose body might
+/// not compile for anything else, is not asked.
+template <class F, class Tokens, class... Args>
+concept TakesTemporaryOutput = requires(F& f, const Tokens& x, Args&&... args) {
+  { f(x, {}, std::forward<Args>(args)...) } -> std::same_as<void>;
 }
-|| requires(F& f, const Tokens& x) {
-  { f(x, {std::declval<Tokens>()}) } -> std::same_as<void>;
+|| requires(F& f, const Tokens& x, Args&&... args) {
+  { f(x, {std::declval<Tokens>()}, std::forward<Args>(args)...) } -> std::same_as<void>;
 };
 
 }  // namespace detail
 
-/// f(x, y) writes tokens into y.
-template <class F, class Tokens>
-concept WritingSublayer = std::invocable<F&, const Tokens&, Tokens&> &&
-    std::is_void_v<std::invoke_result_t<F&, const Tokens&, Tokens&>> &&
-    !detail::TakesTemporaryOutput<F, Tokens>;
-
-/// f.forward(x) gives tokens.
-template <class F, class Tokens>
-concept HasForward = requires(F& f, const Tokens& x) {
-  requires !std::is_void_v<decltype(f.forward(x))>;
-};
-
-/// f.backward(dy) gives tokens.
-template <class F, class Tokens>
-concept HasBackward = requires(F& f, const Tokens& dy) {
-  requires !std::is_void_v<decltype(f.backward(dy))>;
-};
-
-/// Can be trained.
-template <class F, class Tokens>
-concept TrainableSublayer = HasForward<F, Tokens> && HasBackward<F, Tokens>;
+/// f(x, y, args…) writes tokens into y.
+template <class F, class Tokens, class... Args>
+concept WritingSublayer = std::invocable<F&, const Tokens&, Tokens&, Args...> &&
+    std::is_void_v<std::invoke_result_t<F&, const Tokens&, Tokens&, Args...>> &&
+    !detail::TakesTemporaryOutput<F, Tokens, Args...>;
 
 namespace detail {
 
@@ -96,11 +87,11 @@ F& unwrap(const std::reference_wrapper<F>& f) {
 
 /// "attention.forward returned 4 x 512 (tokens x channels); expected 4 x 768"
 [[noreturn, gnu::cold, gnu::noinline]] inline void fail_result(Who who, const char* role,
-                                                               const char* returned, Index tokens,
-                                                               Index channels,
+                                                               const char* member, const char* did,
+                                                               Index tokens, Index channels,
                                                                Index expected_tokens,
                                                                Index expected_channels) {
-  fail(who, {role, returned, tokens, " x ", channels, " (tokens x channels); expected ",
+  fail(who, {role, member, did, tokens, " x ", channels, " (tokens x channels); expected ",
              expected_tokens, " x ", expected_channels});
 }
 
@@ -142,11 +133,12 @@ constexpr bool check_result_type() {
 
 /// What a sublayer returned, as tokens of its own.
 template <class Tokens, class Returned>
-void take_result(Who who, const char* role, const char* returned, Returned&& result, Tokens& to,
+void take_result(Who who, const char* role, const char* member, Returned&& result, Tokens& to,
                  Index token_count, Index channels) {
   if constexpr (check_result_type<Bare<Returned>, typename Tokens::Scalar>()) {
     if (result.rows() != token_count || result.cols() != channels) [[unlikely]] {
-      fail_result(who, role, returned, result.rows(), result.cols(), token_count, channels);
+      fail_result(who, role, member, " returned ", result.rows(), result.cols(), token_count,
+                  channels);
     }
     if constexpr (std::is_same_v<Returned, Tokens>) {
       to.swap(result);  // whoever moved it here gets the old buffer
@@ -156,67 +148,219 @@ void take_result(Who who, const char* role, const char* returned, Returned&& res
   }
 }
 
-/// u = f(n), in inference. `role` names the sublayer in an error.
-template <class F, class Tokens>
-void call_sublayer(Who who, const char* role, const F& sublayer, const Tokens& n, Tokens& u) {
-  auto& f = unwrap(sublayer);
-  using Callable = std::remove_reference_t<decltype(f)>;
-  if constexpr (WritingSublayer<Callable, Tokens>) {
-    u.resize(n.rows(), n.cols());
-    std::invoke(f, n, u);
-    if (u.rows() != n.rows() || u.cols() != n.cols()) [[unlikely]] {
-      fail_result(who, role, " resized its result to ", u.rows(), u.cols(), n.rows(), n.cols());
+/// f.forward and f.backward, to be called like a sublayer.
+template <class F>
+struct ForwardOf {
+  F& f;
+  template <class Tokens, class... More>
+  auto operator()(const Tokens& n, More&&... more) const
+      -> decltype(f.forward(n, std::forward<More>(more)...)) {
+    return f.forward(n, std::forward<More>(more)...);
+  }
+};
+template <class F>
+struct BackwardOf {
+  F& f;
+  template <class Tokens, class... More>
+  auto operator()(const Tokens& dy, More&&... more) const
+      -> decltype(f.backward(dy, std::forward<More>(more)...)) {
+    return f.backward(dy, std::forward<More>(more)...);
+  }
+};
+
+/// For a BlockIndex and nothing else. In braces, from which no generic parameter is deduced, and
+/// not for an Index, which has another meaning.
+struct BlockIndexProbe : BlockIndex {
+  operator Index() const = delete;
+};
+
+/// Whether f(args…, i) takes a BlockIndex.
+template <class F, class... Args>
+inline constexpr bool takes_index = requires(F& f, Args&&... args) {
+  f(std::forward<Args>(args)..., {std::declval<BlockIndexProbe>()});
+};
+template <class F, class... Args>
+inline constexpr bool takes_index<const ForwardOf<F>, Args...> = requires(F& f, Args&&... args) {
+  f.forward(std::forward<Args>(args)..., {std::declval<BlockIndexProbe>()});
+};
+template <class F, class... Args>
+inline constexpr bool takes_index<const BackwardOf<F>, Args...> = requires(F& f, Args&&... args) {
+  f.backward(std::forward<Args>(args)..., {std::declval<BlockIndexProbe>()});
+};
+
+template <class F, class Tokens, class... Args>
+concept WritingIndexed = takes_index<F, const Tokens&, Tokens&, Args...> &&
+    WritingSublayer<F, Tokens, Args..., BlockIndex>;
+template <class F, class Tokens, class... Args>
+concept ReturningIndexed =
+    takes_index<F, const Tokens&, Args...> && ReturningSublayer<F, Tokens, Args..., BlockIndex>;
+
+/// Calls f with tokens and these arguments, and the number of the block where f takes it.
+template <class F, class Tokens, class... Args>
+struct SublayerCall {
+  static constexpr bool writes_indexed = WritingIndexed<F, Tokens, Args&...>;
+  static constexpr bool returns_indexed = !writes_indexed && ReturningIndexed<F, Tokens, Args&...>;
+  // What takes more is not asked whether it takes less: a body need not compile for that.
+  static constexpr bool writes_plain = [] {
+    if constexpr (writes_indexed || returns_indexed) {
+      return false;
+    } else {
+      return WritingSublayer<F, Tokens, Args&...>;
     }
-  } else if constexpr (ReturningSublayer<Callable, Tokens>) {
-    take_result(who, role, " returned ", std::invoke(f, n), u, n.rows(), n.cols());
+  }();
+  static constexpr bool returns_plain = [] {
+    if constexpr (writes_indexed || returns_indexed || writes_plain) {
+      return false;
+    } else {
+      return ReturningSublayer<F, Tokens, Args&...>;
+    }
+  }();
+  static constexpr bool is_writing = writes_indexed || writes_plain;
+  static constexpr bool is_possible = is_writing || returns_indexed || returns_plain;
+
+  static decltype(auto) call(F& f, const Tokens& n, Tokens& y, Index block, Args&... args) {
+    if constexpr (writes_indexed) {
+      std::invoke(f, n, y, args..., BlockIndex{block});
+    } else if constexpr (writes_plain) {
+      std::invoke(f, n, y, args...);
+    } else if constexpr (returns_indexed) {
+      return std::invoke(f, n, args..., BlockIndex{block});
+    } else {
+      return std::invoke(f, n, args...);
+    }
+  }
+};
+
+/// That of the arguments which f takes: those of with(…), or none.
+template <class F, class Tokens, class... Args>
+struct ChosenCall : SublayerCall<F, Tokens, Args...> {
+  static decltype(auto) call_in(F& f, const Tokens& n, Tokens& y, Index block,
+                                const std::tuple<Args&...>& all) {
+    return std::apply(
+        [&](Args&... args) -> decltype(auto) {
+          return SublayerCall<F, Tokens, Args...>::call(f, n, y, block, args...);
+        },
+        all);
+  }
+};
+template <class F, class Tokens, class First, class... Rest>
+requires(!SublayerCall<F, Tokens, First, Rest...>::is_possible)  //
+    struct ChosenCall<F, Tokens, First, Rest...> : SublayerCall<F, Tokens> {
+  static decltype(auto) call_in(F& f, const Tokens& n, Tokens& y, Index block, const auto&) {
+    return SublayerCall<F, Tokens>::call(f, n, y, block);
+  }
+};
+
+/// u = f(n, …), which is possible.
+template <class Call, class F, class Tokens, class Context>
+void call_chosen(Who who, const char* role, const char* member, F& f, const Tokens& n, Tokens& u,
+                 const Context& context) {
+  if constexpr (Call::is_writing) {
+    u.resize(n.rows(), n.cols());
+    Call::call_in(f, n, u, context.block, context.args);
+    if (u.rows() != n.rows() || u.cols() != n.cols()) [[unlikely]] {
+      fail_result(who, role, member, " resized its result to ", u.rows(), u.cols(), n.rows(),
+                  n.cols());
+    }
   } else {
-    constexpr bool loses_result = TakesTemporaryOutput<Callable, Tokens>;
-    constexpr bool returns_nothing = std::invocable<Callable&, const Tokens&>;
-    static_assert(!loses_result,
-                  "tokennorm: a sublayer takes its second argument by value or const&, so that "
-                  "what it writes there is lost: let it take `Tokens& y`, with Tokens = "
-                  "TokenMatrix<Scalar>.");
-    static_assert(loses_result || !returns_nothing,
-                  "tokennorm: a sublayer called as f(x) returns nothing. Let it return tokens of "
-                  "its input's shape, or take a second argument `Tokens& y` to write to.");
-    static_assert(
-        loses_result || returns_nothing,
-        "tokennorm: a sublayer cannot be called as f(x), nor as an f(x, y) that returns void. Give "
-        "it `Tokens operator()(const Tokens&) const`, or `void operator()(const Tokens&, Tokens&) "
-        "const`, with Tokens = TokenMatrix<Scalar>; a sublayer that changes itself is passed by "
-        "std::ref.");
+    take_result(who, role, member, Call::call_in(f, n, u, context.block, context.args), u, n.rows(),
+                n.cols());
   }
 }
 
-template <class F, class Tokens>
+template <class F, class Tokens, class... Args>
+constexpr void check_callable() {
+  constexpr bool has_arguments = sizeof...(Args) > 0;
+  constexpr bool loses_result = TakesTemporaryOutput<F, Tokens, Args&...>;
+  constexpr bool returns_nothing = std::invocable<F&, const Tokens&, Args&...>;
+  static_assert(!loses_result,
+                "tokennorm: a sublayer takes its second argument by value or const&, so that "
+                "what it writes there is lost: let it take `Tokens& y`, with Tokens = "
+                "TokenMatrix<Scalar>.");
+  static_assert(loses_result || !returns_nothing,
+                "tokennorm: a sublayer called as f(x) returns nothing. Let it return tokens of "
+                "its input's shape, or take a second argument `Tokens& y` to write to.");
+  static_assert(loses_result || returns_nothing || !has_arguments,
+                "tokennorm: a sublayer takes some of what with(…) gives, or takes it in another "
+                "order. Let it take all of it behind its tokens, f(x, a, b) or f(x, y, a, b) for "
+                "with(a, b), by reference, or nothing of it.");
+  static_assert(
+      loses_result || returns_nothing || has_arguments,
+      "tokennorm: a sublayer cannot be called as f(x), nor as an f(x, y) that returns void. Give "
+      "it `Tokens operator()(const Tokens&) const`, or `void operator()(const Tokens&, Tokens&) "
+      "const`, with Tokens = TokenMatrix<Scalar>; a sublayer that changes itself is passed by "
+      "std::ref.");
+}
+
+/// u = f(n), in inference. `role` names the sublayer in an error.
+template <class F, class Tokens, class E, class... Args>
+void call_sublayer(Who who, const char* role, F& sublayer, const Tokens& n, Tokens& u,
+                   const CallContext<E, Args...>& context) {
+  auto& f = unwrap(sublayer);
+  using Callable = std::remove_reference_t<decltype(f)>;
+  using Call = ChosenCall<Callable, Tokens, Args...>;
+  if constexpr (Call::is_possible) {
+    call_chosen<Call>(who, role, "", f, n, u, context);
+  } else {
+    check_callable<Callable, Tokens, Args...>();
+  }
+}
+
+}  // namespace detail
+
+/// f.forward(x, args…) gives tokens.
+template <class F, class Tokens, class... Args>
+concept HasForward = detail::ChosenCall<const detail::ForwardOf<F>, Tokens, Args...>::is_possible;
+
+/// f.backward(dy, args…) gives tokens.
+template <class F, class Tokens, class... Args>
+concept HasBackward = detail::ChosenCall<const detail::BackwardOf<F>, Tokens, Args...>::is_possible;
+
+/// Can be trained.
+template <class F, class Tokens, class... Args>
+concept TrainableSublayer = HasForward<F, Tokens, Args...> && HasBackward<F, Tokens, Args...>;
+
+namespace detail {
+
+template <class F, class Tokens, class... Args>
 constexpr void check_trainable() {
-  static_assert(HasForward<F, Tokens>,
+  static_assert(HasForward<F, Tokens, Args...>,
                 "tokennorm: forward of a block: a sublayer has no forward(x) that returns tokens. "
                 "Give it `Tokens forward(const Tokens&)` and `Tokens backward(const Tokens&)`, or "
-                "call the block itself, block(x), which needs neither.");
-  static_assert(HasBackward<F, Tokens>,
+                "call the block itself, block(x), which needs neither. What with(…) gives is taken "
+                "behind x, all of it in its order, or not at all.");
+  static_assert(HasBackward<F, Tokens, Args...>,
                 "tokennorm: forward of a block: a sublayer has no backward(dy) that returns "
                 "tokens. Give it `Tokens forward(const Tokens&)` and `Tokens backward(const "
-                "Tokens&)`, or call the block itself, block(x), which needs neither.");
+                "Tokens&)`, or call the block itself, block(x), which needs neither. What with(…) "
+                "gives is taken behind dy, all of it in its order, or not at all.");
 }
 
 /// u = f.forward(n)
-template <class F, class Tokens>
-void train_sublayer(Who who, const char* role, F& sublayer, const Tokens& n, Tokens& u) {
+template <class F, class Tokens, class E, class... Args>
+void train_sublayer(Who who, const char* role, F& sublayer, const Tokens& n, Tokens& u,
+                    const CallContext<E, Args...>& context) {
   auto& f = unwrap(sublayer);
-  check_trainable<std::remove_reference_t<decltype(f)>, Tokens>();
-  if constexpr (TrainableSublayer<std::remove_reference_t<decltype(f)>, Tokens>) {
-    take_result(who, role, ".forward returned ", f.forward(n), u, n.rows(), n.cols());
+  using Callable = std::remove_reference_t<decltype(f)>;
+  check_trainable<Callable, Tokens, Args...>();
+  if constexpr (TrainableSublayer<Callable, Tokens, Args...>) {
+    const ForwardOf<Callable> forward{f};
+    call_chosen<ChosenCall<const ForwardOf<Callable>, Tokens, Args...>>(who, role, ".forward",
+                                                                        forward, n, u, context);
   }
 }
 
 /// dn = f.backward(du)
-template <class F, class Tokens>
-void backpropagate_sublayer(Who who, const char* role, F& sublayer, const Tokens& du, Tokens& dn) {
+template <class F, class Tokens, class E, class... Args>
+void backpropagate_sublayer(Who who, const char* role, F& sublayer, const Tokens& du, Tokens& dn,
+                            const CallContext<E, Args...>& context) {
   auto& f = unwrap(sublayer);
-  check_trainable<std::remove_reference_t<decltype(f)>, Tokens>();
-  if constexpr (TrainableSublayer<std::remove_reference_t<decltype(f)>, Tokens>) {
-    take_result(who, role, ".backward returned ", f.backward(du), dn, du.rows(), du.cols());
+  using Callable = std::remove_reference_t<decltype(f)>;
+  check_trainable<Callable, Tokens, Args...>();
+  if constexpr (TrainableSublayer<Callable, Tokens, Args...>) {
+    const BackwardOf<Callable> backward{f};
+    call_chosen<ChosenCall<const BackwardOf<Callable>, Tokens, Args...>>(who, role, ".backward",
+                                                                         backward, du, dn, context);
   }
 }
 

@@ -6,6 +6,7 @@
 
 #include "tokennorm/checkpoint/errors.hpp"
 #include "tokennorm/core/checks.hpp"
+#include "tokennorm/norm/parameters.hpp"
 
 #include <cstddef>
 #include <string>
@@ -24,8 +25,6 @@ enum class NormRole {
   feed_forward_output,
   final
 };
-
-enum class NormKind { layer_norm, rms_norm };
 
 /// y = x + f(N(x)), N(x + f(x)), x + N(f(N(x))), x + N(f(x))
 enum class Placement { pre_ln, post_ln, sandwich_ln, residual_post_norm };

@@ -63,8 +63,8 @@ void center_reader(const Norm& norm, Readers&&... readers);
 
 /// Folds every input norm of a block into its sublayer's readers. The output norms of a Sandwich
 /// keep their parameters.
-template <class Kind, class First, class... Rest>
-void fold_norms(detail::Chain<Kind, First, Rest...>& block);
+template <class... Connections>
+void fold_norms(detail::Chain<Connections...>& block);
 
 /// Folds the blocks' input norms and the final norm, whose readers are given. An embedding norm
 /// keeps its parameters: it is the residual stream that reads it.
@@ -85,12 +85,24 @@ namespace detail {
 /// The same norm without γ and β.
 template <class Norm>
 void remove_parameters(Norm& norm) {
-  auto options = norm.options();
-  options.scale = false;
-  options.shift = false;
-  options.scale_offset = 0;
-  norm = Norm(norm.channels(), options);
+  Internals::with_kind(norm, []<class Inside>(Inside& inside) {
+    auto options = inside.options();
+    options.scale = false;
+    options.shift = false;
+    options.scale_offset = 0;
+    inside = Inside(inside.channels(), options);
+  });
 }
+
+/// Whether the result has no mean: of a LayerNorm; known at compile time but for an AnyNorm.
+template <class Norm>
+inline constexpr bool may_be_centred = [] {
+  if constexpr (requires { Norm::centred; }) {
+    return Norm::centred;
+  } else {
+    return true;
+  }
+}();
 
 }  // namespace detail
 
@@ -112,10 +124,15 @@ void fold_norm(Norm& norm, Readers&&... readers) {
 template <class Norm, class... Readers>
 void center_reader(const Norm& norm, Readers&&... readers) {
   if constexpr (detail::check_arguments<Norm, Readers...>()) {
-    static_assert(Norm::centred,
+    static_assert(detail::may_be_centred<Norm>,
                   "tokennorm: center_reader: the result of an RMSNorm has a mean, which the "
                   "reader's mean weight multiplies: the model would change. Only what reads a "
                   "LayerNorm can be centred.");
+    if (norm.kind() == NormKind::rms_norm) {
+      detail::fail(detail::Internals::who(norm),
+                   {"its result has a mean, which the reader's mean weight multiplies; only what "
+                    "reads a LayerNorm can be centred"});
+    }
     if (detail::has_parameters(norm)) {
       detail::fail(detail::Internals::who(norm),
                    {"its result has a mean, from its scale or shift; fold them into the "
@@ -150,15 +167,24 @@ concept HasWriters = requires(F& f) {
   f.visit_writers(AnyLinearMap{});
 };
 
-template <class Connection>
-using SublayerOf = std::remove_reference_t<decltype(unwrap(std::declval<Connection&>().sublayer))>;
+template <class Branch>
+using SublayerOf = std::remove_reference_t<decltype(unwrap(std::declval<Branch&>().f))>;
 
-/// Whether the connection's norm can go into the sublayer behind it; where not, says why.
-template <class Connection>
+/// The norm that a branch of the connection reads.
+auto& norm_read_by(auto& connection, auto& branch) {
+  if constexpr (std::is_same_v<typename std::remove_cvref_t<decltype(branch)>::PreNorm, SameNorm>) {
+    return connection.branch().pre;
+  } else {
+    return branch.pre;
+  }
+}
+
+/// Whether a branch's norm can go into the sublayer behind it; where not, says why.
+template <class Out, class Branch>
 constexpr bool check_foldable() {
-  constexpr bool post_ln = is_norm<typename Connection::OutNorm>;
-  constexpr bool pre_ln = is_norm<typename Connection::PreNorm> && !post_ln;
-  constexpr bool has_readers = HasReaders<SublayerOf<Connection>>;
+  constexpr bool post_ln = is_norm<Out>;
+  constexpr bool pre_ln = !std::is_same_v<typename Branch::PreNorm, NoNorm> && !post_ln;
+  constexpr bool has_readers = HasReaders<SublayerOf<Branch>>;
   static_assert(!post_ln,
                 "tokennorm: fold_norms: the result of a Post-LN norm is the residual stream: the "
                 "next sublayer reads it, and it is also added to what that sublayer gives. Folded "
@@ -174,9 +200,13 @@ constexpr bool check_foldable() {
                 "visitor(OutIn{weight, bias}) or visitor(InOut{weight, bias}) for each.");
   return pre_ln && has_readers;
 }
-template <class Kind, class... Connections>
-constexpr bool check_foldable(const Chain<Kind, Connections...>*) {
-  return (static_cast<int>(check_foldable<Connections>()) & ...) != 0;
+template <class Out, class... Branches>
+constexpr bool check_foldable(const Connection<Out, Branches...>*) {
+  return (static_cast<int>(check_foldable<Out, Branches>()) & ...) != 0;
+}
+template <class... Connections>
+constexpr bool check_foldable(const Chain<Connections...>*) {
+  return (static_cast<int>(check_foldable(static_cast<const Connections*>(nullptr))) & ...) != 0;
 }
 template <class Block>
 inline constexpr bool is_foldable = check_foldable(static_cast<const Block*>(nullptr));
@@ -184,38 +214,44 @@ inline constexpr bool is_foldable = check_foldable(static_cast<const Block*>(nul
 /// Checks what a block's folding will write; `where` is "blocks.3." or empty.
 template <class Block>
 void check_readers(ReaderChecks& checks, Block& block, const std::string& where) {
-  Internals::each(block, [&](auto& connection, const ConnectionNames& names) {
-    const std::string sublayer = where + names.sublayer;
-    std::size_t number = 0;
-    unwrap(connection.sublayer).visit_readers([&](auto&& reader) {
-      checks.add(connection.pre.norm, sublayer, number++, reader);
+  Internals::each(block, [&](auto& connection) {
+    connection.branches.each([&](auto& branch) {
+      const std::string sublayer = where + role_of(branch);
+      auto& norm = norm_read_by(connection, branch);
+      std::size_t number = 0;
+      unwrap(branch.f).visit_readers(
+          [&](auto&& reader) { checks.add(norm, sublayer, number++, reader); });
+      checks.end_of_readers(norm, sublayer, number);
+      if constexpr (HasWriters<SublayerOf<decltype(branch)>>) {
+        unwrap(branch.f).visit_writers([&](auto&& writer) { checks.add_writer(writer); });
+      }
     });
-    checks.end_of_readers(connection.pre.norm, sublayer, number);
-    if constexpr (HasWriters<SublayerOf<decltype(connection)>>) {
-      unwrap(connection.sublayer).visit_writers([&](auto&& writer) { checks.add_writer(writer); });
-    }
   });
 }
 
 template <class Block>
 void fold_readers(Block& block) {
-  Internals::each(block, [](auto& connection, const ConnectionNames&) {
-    auto& norm = connection.pre.norm;
-    if (!has_parameters(norm)) return;
-    unwrap(connection.sublayer).visit_readers([&](auto&& reader) {
-      if constexpr (check_linear_map<std::remove_cvref_t<decltype(reader)>>()) {
-        fold_into(norm, reader, Write{});
-      }
+  Internals::each(block, [](auto& connection) {
+    connection.branches.each([&](auto& branch) {
+      auto& norm = norm_read_by(connection, branch);
+      if (!has_parameters(norm)) return;
+      unwrap(branch.f).visit_readers([&](auto&& reader) {
+        if constexpr (check_linear_map<std::remove_cvref_t<decltype(reader)>>()) {
+          fold_into(norm, reader, Write{});
+        }
+      });
     });
-    remove_parameters(norm);
+    connection.branches.each([](auto& branch) {
+      if constexpr (is_norm<decltype(branch.pre)>) remove_parameters(branch.pre);
+    });
   });
 }
 
 }  // namespace detail
 
-template <class Kind, class First, class... Rest>
-void fold_norms(detail::Chain<Kind, First, Rest...>& block) {
-  if constexpr (detail::is_foldable<detail::Chain<Kind, First, Rest...>>) {
+template <class... Connections>
+void fold_norms(detail::Chain<Connections...>& block) {
+  if constexpr (detail::is_foldable<detail::Chain<Connections...>>) {
     detail::ReaderChecks checks(detail::Internals::who(block));
     detail::check_readers(checks, block, "");
     checks.end();
@@ -233,15 +269,15 @@ void fold_norms(Stack<EmbeddingNorm, Block, FinalNorm>& stack, Unembeddings&&...
                 "OutIn{unembedding, bias}). One tied to the embedding needs a matrix of its own.");
   if constexpr (detail::is_foldable<Block> && has_final == (sizeof...(Unembeddings) > 0)) {
     detail::ReaderChecks checks(detail::Internals::who(stack));
-    for (std::size_t i = 0; i < stack.blocks().size(); ++i) {
-      detail::check_readers(checks, stack.blocks()[i], "blocks." + std::to_string(i) + ".");
-    }
+    detail::Internals::each_block(stack, [&](auto& block, Index i) {
+      detail::check_readers(checks, block, "blocks." + std::to_string(i) + ".");
+    });
     if constexpr (has_final) {
       std::size_t number = 0;
       (checks.add(stack.final_norm(), "the unembedding", number++, unembeddings), ...);
     }
     checks.end();
-    for (auto& block : stack.blocks()) detail::fold_readers(block);
+    detail::Internals::each_block(stack, [](auto& block, Index) { detail::fold_readers(block); });
     if constexpr (has_final) {
       if (!detail::has_parameters(stack.final_norm())) return;
       (detail::fold_into(stack.final_norm(), unembeddings, detail::Write{}), ...);
@@ -257,7 +293,11 @@ namespace detail {
 /// Whether a connection with this input norm reads the same of a centred stream.
 template <class Norm>
 constexpr bool reads_centred() {
-  if constexpr (is_norm<Norm>) {
+  constexpr bool is_known = !is_norm<Norm> || requires { Norm::centred; };
+  static_assert(is_known,
+                "tokennorm: center_writers: whether an AnyNorm is a LayerNorm, which becomes an "
+                "RMSNorm, is known at run time only. Build the stack of LayerNorm instead.");
+  if constexpr (is_norm<Norm> && is_known) {
     return Norm::centred;
   } else {
     return false;
@@ -266,12 +306,12 @@ constexpr bool reads_centred() {
 
 /// Whether the connection stays as it is when the stream and its writers are centred; where not,
 /// says why.
-template <class Connection>
+template <class Out, class Branch>
 constexpr bool check_centrable() {
-  constexpr bool output_norm = is_norm<typename Connection::PostNorm>;
-  constexpr bool post_ln = is_norm<typename Connection::OutNorm>;
-  constexpr bool centred = reads_centred<typename Connection::PreNorm>();
-  constexpr bool has_writers = HasWriters<SublayerOf<Connection>>;
+  constexpr bool output_norm = is_norm<typename Branch::PostNorm>;
+  constexpr bool post_ln = is_norm<Out>;
+  constexpr bool centred = reads_centred<typename Branch::PreNorm>();
+  constexpr bool has_writers = HasWriters<SublayerOf<Branch>>;
   static_assert(!output_norm,
                 "tokennorm: center_writers: the output norm of a Sandwich-LN or residual-post-norm "
                 "writes into the residual stream, and what it writes cannot be centred by centring "
@@ -289,9 +329,13 @@ constexpr bool check_centrable() {
                 "calls visitor(OutIn{weight, bias}) or visitor(InOut{weight, bias}) for each.");
   return !output_norm && !post_ln && centred && has_writers;
 }
-template <class Kind, class... Connections>
-constexpr bool check_centrable(const Chain<Kind, Connections...>*) {
-  return (static_cast<int>(check_centrable<Connections>()) & ...) != 0;
+template <class Out, class... Branches>
+constexpr bool check_centrable(const Connection<Out, Branches...>*) {
+  return (static_cast<int>(check_centrable<Out, Branches>()) & ...) != 0;
+}
+template <class... Connections>
+constexpr bool check_centrable(const Chain<Connections...>*) {
+  return (static_cast<int>(check_centrable(static_cast<const Connections*>(nullptr))) & ...) != 0;
 }
 template <class Block>
 inline constexpr bool is_centrable = check_centrable(static_cast<const Block*>(nullptr));
@@ -326,15 +370,15 @@ RMSNorm<Param, Channels> as_rms_norm(const LayerNorm<Param, Channels>& norm) {
 /// The block with an RMSNorm for each LayerNorm. A block of another kind gets an overload here.
 template <class N1, class F1, class N2, class F2>
 auto with_rms_norms(PreLN<N1, F1, N2, F2>&& block) {
-  auto& first = block.template connection<0>();
-  auto& second = block.template connection<1>();
-  return PreLN(as_rms_norm(first.pre.norm), std::move(first.sublayer), as_rms_norm(second.pre.norm),
-               std::move(second.sublayer));
+  auto& first = block.template connection<0>().branch();
+  auto& second = block.template connection<1>().branch();
+  return PreLN(as_rms_norm(first.pre), std::move(first.f), as_rms_norm(second.pre),
+               std::move(second.f));
 }
 template <class N, class F>
 auto with_rms_norms(PreLNResidual<N, F>&& block) {
-  auto& connection = block.template connection<0>();
-  return PreLNResidual(as_rms_norm(connection.pre.norm), std::move(connection.sublayer));
+  auto& branch = block.template connection<0>().branch();
+  return PreLNResidual(as_rms_norm(branch.pre), std::move(branch.f));
 }
 
 }  // namespace detail
@@ -351,7 +395,8 @@ auto center_writers(Stack<EmbeddingNorm, Block, FinalNorm> stack, Embeddings&&..
   if constexpr (centred_end && detail::is_centrable<Block>) {
     const detail::Who who = detail::Internals::who(stack);
     if constexpr (detail::is_norm<EmbeddingNorm>) {
-      if (!EmbeddingNorm::centred || detail::has_parameters(stack.embedding_norm())) {
+      if (stack.embedding_norm().kind() == NormKind::rms_norm ||
+          detail::has_parameters(stack.embedding_norm())) {
         detail::fail(who, {"center_writers: the embedding norm writes into the residual stream, "
                            "and what it writes has a mean that cannot be taken away by centring a "
                            "linear map"});
@@ -365,20 +410,20 @@ auto center_writers(Stack<EmbeddingNorm, Block, FinalNorm> stack, Embeddings&&..
         }
       };
       for (std::size_t i = 0; i < stack.blocks().size(); ++i) {
-        detail::Internals::each(
-            stack.blocks()[i], [&](auto& connection, const detail::ConnectionNames& names) {
-              const std::string name = "blocks." + std::to_string(i) + "." + names.sublayer;
-              bool any = false;
-              detail::unwrap(connection.sublayer).visit_writers([&](auto&& writer) {
-                visit(name + ": a writer", writer);
-                any = true;
-              });
-              if (!any) {
-                detail::fail(who, {name.c_str(),
-                                   ": it names no writer of its output; expected all "
-                                   "linear maps that write it"});
-              }
-            });
+        detail::Internals::each(stack.blocks()[i], [&](auto& connection) {
+          auto& branch = connection.branch();
+          const std::string name = "blocks." + std::to_string(i) + "." + detail::role_of(branch);
+          bool any = false;
+          detail::unwrap(branch.f).visit_writers([&](auto&& writer) {
+            visit(name + ": a writer", writer);
+            any = true;
+          });
+          if (!any) {
+            detail::fail(who, {name.c_str(),
+                               ": it names no writer of its output; expected all "
+                               "linear maps that write it"});
+          }
+        });
       }
       [[maybe_unused]] const auto visit_embedding = [&](auto& embedding) {
         InOut writer{embedding};

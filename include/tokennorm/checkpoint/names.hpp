@@ -114,22 +114,26 @@ void save_norm(const Norm& norm, Writer& writer, const std::string& prefix, Nami
 namespace detail {
 
 /// The role of a norm that a block calls "attention_norm".
-[[gnu::noinline]] inline NormRole role_of(std::string_view name_in_block) {
+[[gnu::noinline]] inline NormRole role_of(const std::string& part, const char* what) {
+  const std::string name_in_block = part.empty() ? what : part + "_" + what;
   for (std::size_t role = 0; role < role_count; ++role) {
     if (name_in_block == std::string(role_names[role]) + "_norm")
       return static_cast<NormRole>(role);
   }
-  fail({"Stack"}, {"a block's norm is called ", std::string(name_in_block).c_str(),
+  fail({"Stack"}, {"a block's norm is called ", name_in_block.c_str(),
                    ", which is no role in a family; expected blocks of attention and feed_forward, "
                    "such as PreLN"});
 }
 
-template <class Connection>
-inline constexpr Placement placement_of =
-    is_norm<typename Connection::OutNorm>    ? Placement::post_ln
-    : !is_norm<typename Connection::PreNorm> ? Placement::residual_post_norm
-    : is_norm<typename Connection::PostNorm> ? Placement::sandwich_ln
-                                             : Placement::pre_ln;
+/// That of each of its branches; two of them that stand side by side are Pre-LN to a checkpoint.
+template <class ConnectionType>
+inline constexpr Placement placement_of = placement_of<typename ConnectionType::Parts>;
+template <class Out, class First, class... Others>
+inline constexpr Placement placement_of<Connection<Out, First, Others...>> =
+    is_norm<Out>                        ? Placement::post_ln
+    : !is_norm<typename First::PreNorm> ? Placement::residual_post_norm
+    : is_norm<typename First::PostNorm> ? Placement::sandwich_ln
+                                        : Placement::pre_ln;
 
 /// f(role, layer, norm) for every norm of a stack.
 template <class AnyStack, class F>
@@ -138,19 +142,13 @@ void each_norm(AnyStack& stack, const F& f) {
     if constexpr (is_norm<decltype(norm)>) f(role, layer, norm);
   };
   visit(NormRole::embedding, 0, stack.embedding_norm());
-  Index layer = 0;
-  for (auto& block : stack.blocks()) {
-    Internals::each(block, [&](auto& connection, const ConnectionNames& names) {
-      using Connection = std::remove_cvref_t<decltype(connection)>;
-      if constexpr (is_norm<decltype(connection.norm())>) {
-        visit(role_of(names.norm), layer, connection.norm());
-      }
-      if constexpr (is_norm<typename Connection::PostNorm>) {
-        visit(role_of(names.output_norm), layer, connection.post.norm);
-      }
+  Internals::each_block(stack, [&](auto& block, Index layer) {
+    Internals::each(block, [&](auto& connection) {
+      each_norm_of(connection, [&](auto& norm, const std::string& part, const char* what) {
+        if constexpr (is_norm<decltype(norm)>) f(role_of(part, what), layer, norm);
+      });
     });
-    ++layer;
-  }
+  });
   visit(NormRole::final, 0, stack.final_norm());
 }
 
@@ -172,10 +170,10 @@ void check_kind(Who who, const Family& family, NormRole role, Index layer, const
   const auto with_article = [](NormKind kind) {
     return (kind == NormKind::rms_norm ? "an " : "a ") + std::string(name_of(kind));
   };
-  const NormKind kind = Norm::centred ? NormKind::layer_norm : NormKind::rms_norm;
+  const NormKind kind = norm.kind();
   const auto& options = norm.options();
   if (kind != family.norm) fail_because("is " + with_article(kind), with_article(family.norm));
-  if constexpr (!Norm::centred) {
+  if constexpr (requires { options.statistics_channels; }) {
     if (options.statistics_channels != 0 && options.statistics_channels != norm.channels()) {
       fail_because("has statistics_channels " + std::to_string(options.statistics_channels), "0");
     }
@@ -190,9 +188,9 @@ void check_kind(Who who, const Family& family, NormRole role, Index layer, const
 /// Fails unless the stack's norms and placement are those of the family.
 template <class AnyStack>
 void check_fits(const AnyStack& stack, const Family& family) {
-  for (const auto& block : stack.blocks()) {
-    Internals::each(block, [&](const auto& connection, const ConnectionNames&) {
-      const Placement placement = placement_of<std::remove_cvref_t<decltype(connection)>>;
+  Internals::each_block(stack, [&](const auto& block, Index) {
+    Internals::each(block, [&](const auto& connection) {
+      constexpr Placement placement = placement_of<std::remove_cvref_t<decltype(connection)>>;
       if (placement != family.placement || connection.alpha != 1) {
         const std::string alpha =
             connection.alpha == 1 ? "" : " with alpha " + number_text(connection.alpha, 1);
@@ -201,7 +199,7 @@ void check_fits(const AnyStack& stack, const Family& family) {
                                                 " for " + std::string(family.name));
       }
     });
-  }
+  });
   each_norm(stack, [&](NormRole role, Index layer, const auto& norm) {
     check_kind(Internals::who(stack), family, role, layer, norm);
   });
@@ -226,7 +224,8 @@ std::vector<NormInFile> check_file(const AnyStack& stack, const File& file, cons
   each_norm(stack, [&](NormRole role, Index, const auto&) {
     in_stack[static_cast<std::size_t>(role)] = true;
   });
-  const Index layers = static_cast<Index>(stack.blocks().size());
+  Index layers = 0;
+  Internals::each_block(stack, [&](const auto&, Index) { ++layers; });
   Index layers_there = 0;
   std::vector<NormInFile> norms = find_norms(file, family);
   for (const NormInFile& norm : norms) {

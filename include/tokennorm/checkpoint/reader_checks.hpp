@@ -125,7 +125,7 @@ class ReaderChecks {
 /// Whether the first argument of a call is a norm, and the rest are linear maps; else says why not.
 template <class Norm, class... Readers>
 constexpr bool check_arguments() {
-  constexpr bool is_norm_type = requires { Norm::centred; };
+  constexpr bool is_norm_type = requires(const Norm& norm) { norm.kind(); };
   static_assert(is_norm_type,
                 "tokennorm: the norm comes first, then the linear maps that read its result: "
                 "fold_norm(norm, OutIn{weight, bias}), center_reader(norm, OutIn{weight}).");

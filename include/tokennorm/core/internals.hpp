@@ -16,6 +16,14 @@ struct Internals {
 
   // ---- of a norm
 
+  /// f(norm), of what is inside where the kind is chosen at run time: a LayerNorm or an RMSNorm.
+  static decltype(auto) with_kind(auto& norm, const auto& f) {
+    if constexpr (requires { norm.with_kind(f); }) {
+      return norm.with_kind(f);
+    } else {
+      return f(norm);
+    }
+  }
   /// Fails unless the parameters still have their size.
   static void check_parameters(const auto& norm) { norm.check_parameters(); }
   /// Fails where the output of a block stands in the memory of the parameters.
@@ -25,20 +33,27 @@ struct Internals {
   static auto arguments(const auto& norm, auto* stats) {
     return norm.template arguments<A>(stats);
   }
-  /// Makes room for the statistics of so many tokens.
-  static void size_statistics(const auto& norm, auto& stats, Index tokens) {
-    norm.size_statistics(stats, tokens);
+  /// The same for a backward, which reads the statistics.
+  template <class A>
+  static auto saved_arguments(const auto& norm, const auto& stats) {
+    return norm.template saved_arguments<A>(stats);
   }
-  /// dx = the gradient of dx + dy through the norm.
-  static void backpropagate_with(const auto& norm, const auto& x, const auto& stats, const auto& dy,
-                                 auto& dx, auto& gradients, auto& executor) {
-    norm.backpropagate_with(x, stats, dy, dx, gradients, executor);
+  /// Makes room for the statistics of so many tokens.
+  template <class Norm>
+  static void size_statistics(auto& stats, Index tokens) {
+    Norm::size_statistics(stats, tokens);
   }
 
   // ---- of a block
 
-  /// f(connection, names) for each connection.
+  /// f(connection) for each connection.
   static void each(auto& block, const auto& f) { block.each(f); }
+  /// f(block, number) for each block of a stack.
+  static void each_block(auto& stack, const auto& f) { stack.each_block(stack, f); }
+  /// The last forward that went through a block.
+  static auto& last_forward(auto& block) { return block.own_->last_forward; }
+  /// What a forward left in a record.
+  static auto& saved(auto& record) { return record.saved_; }
 };
 
 }  // namespace tokennorm::detail

@@ -22,7 +22,8 @@ constexpr void check_operand_type() {
   static_assert(
       is_dense<X>,
       "tokennorm: an operand is not an Eigen matrix, array, vector, map or expression. Wrap "
-      "other memory with tokens(pointer, token_count, channels) or tokens(range, channels).");
+      "other memory with tokens(pointer, token_count, channels) or tokens(range, channels). The "
+      "result of heads(x, channels) are heads: norm(heads(x, channels), heads(y, channels)).");
   if constexpr (is_dense<X>) {
     static_assert(
         !Eigen::NumTraits<ScalarOf<X>>::IsInteger,

@@ -26,6 +26,7 @@ class SavedForBackward {
     }
     return *this;
   }
+  T& operator*() { return value_; }
   T* operator->() { return &value_; }
 
  private:

@@ -99,8 +99,9 @@ using RMSNorm = Calls<Scalar, false>;
 // float does not hold; and for each type of arithmetic, partial sums of gradients.
 #define TOKENNORM_SUM_KERNELS(Scalar)                                                              \
   TOKENNORM_COMPILED void add_rows(const TokenView<const Scalar>&, const TokenView<const Scalar>&, \
-                                   compiled::Calls<Scalar, true>::A, const TokenView<Scalar>&,     \
-                                   Index, Index) noexcept;
+                                   compiled::Calls<Scalar, true>::A,                               \
+                                   const Factors<compiled::Calls<Scalar, true>::A>&,               \
+                                   const TokenView<Scalar>&, Index, Index) noexcept;
 
 #define TOKENNORM_PRECISE_SUMS(Call)                                                       \
   TOKENNORM_COMPILED void backward::take_precise_sums(const compiled::Call&, Index, Index, \

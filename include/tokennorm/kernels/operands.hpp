@@ -272,10 +272,10 @@ TOKENNORM_INLINE Lanes<A, W> scaled_sum(A alpha, const Lanes<A, W>& h, const Lan
 
 /// A row that is read as the sum of two: α·residual + x, rounded to the type it is, or would be,
 /// stored in.
-template <class StoredAs, class A0, class H, class X>
+template <class StoredAs, class A0, class Residual, class X>
 struct SumRow {
-  Row<const H> residual;
-  Row<const X> x;
+  Residual residual;
+  X x;
   A0 alpha;
 
   template <class A, int W>
@@ -290,8 +290,8 @@ struct SumRow {
 };
 
 template <class StoredAs, class A, class H, class X>
-TOKENNORM_INLINE SumRow<StoredAs, A, H, X> sum_row(A alpha, const Operand<const H>& residual,
-                                                   const Operand<const X>& x, Index token) {
+TOKENNORM_INLINE SumRow<StoredAs, A, Row<const H>, Row<const X>> sum_row(
+    A alpha, const Operand<const H>& residual, const Operand<const X>& x, Index token) {
   return {row_of(residual, token), row_of(x, token), alpha};
 }
 
@@ -305,6 +305,19 @@ TOKENNORM_INLINE auto rows_of(const View& view, Index token) {
     rows.row[r] = {N == 1 ? data : in_register(data + std::ptrdiff_t{r} * view.token_stride)};
   return rows;
 }
+
+/// s∘x: what each channel and each token of an update is multiplied by. What is absent is null.
+template <class A>
+struct Factors {
+  A number = 1;
+  const A* channels = nullptr;
+  const A* tokens = nullptr;
+
+  bool are_given() const { return number != A(1) || channels != nullptr || tokens != nullptr; }
+  TOKENNORM_INLINE A of_token(Index t) const {
+    return tokens == nullptr ? number : number * tokens[t];
+  }
+};
 
 /// The channels that the statistics are taken of.
 template <class Norm>

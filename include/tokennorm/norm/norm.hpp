@@ -22,17 +22,8 @@
 
 namespace tokennorm::detail {
 
-struct LayerNormKind {
-  using Options = LayerNormOptions;
-  static constexpr bool centred = true;
-  static constexpr const char* name = "LayerNorm";
-};
-
-struct RMSNormKind {
-  using Options = RMSNormOptions;
-  static constexpr bool centred = false;
-  static constexpr const char* name = "RMSNorm";
-};
+template <class Tokens>
+struct Heads;
 
 /// The public members of LayerNorm and RMSNorm; documented at LayerNorm.
 template <class Kind, class Param, int Channels>
@@ -53,6 +44,7 @@ class Norm {
 
   Index channels() const { return Channels == Eigen::Dynamic ? channels_ : Index{Channels}; }
   const Options& options() const { return options_; }
+  static constexpr NormKind kind() { return Kind::kind; }
   Vector& scale() { return scale_; }
   const Vector& scale() const { return scale_; }
   Vector& shift() { return shift_; }
@@ -89,6 +81,16 @@ class Norm {
     check_output_type<DX, Channels>();
     backward_call("x", x, stats, dy, Absent{}, dx, gradients, executor);
   }
+
+  // The same of heads(x, channels), which are taken by value, so that these are the better overloads
+  // for them; see heads.hpp.
+  template <class X, class Y, Executor E = const Serial&>
+  void operator()(Heads<X> x, Heads<Y> y, E&& executor = serial) const;
+  template <class X, class Y, class S, Executor E = const Serial&>
+  void normalize(Heads<X> x, Heads<Y> y, TokenStatistics<S>& stats, E&& executor = serial) const;
+  template <class X, class S, class DY, class DX, class G, Executor E = const Serial&>
+  void backpropagate(Heads<X> x, const TokenStatistics<S>& stats, Heads<DY> dy, Heads<DX> dx,
+                     NormGradients<G>& gradients, E&& executor = serial) const;
 
   // Fused residual.
   template <class R, class U, class Sum, class Y, class S, Executor E = const Serial&>
@@ -185,13 +187,11 @@ class Norm {
   template <class A, class X, class DY, class DX, class S, class DSum = DX>
   using BackwardCall = kernels::Backward<centred, A, X, DY, DX, Param, S, DSum>;
 
-  /// dx and the gradients by a kernel for the operands' strides. Nothing is checked; what is absent
-  /// is null.
-  template <class Call, class S, class G, class E>
-  void backward_with(typename Call::Kernel kernel, const decltype(Call::x)& x,
-                     const TokenStatistics<S>& stats, const decltype(Call::dy)& dy,
-                     const decltype(Call::dy)& dy_addend, const decltype(Call::dsum)& dsum,
-                     const decltype(Call::dx)& dx, NormGradients<G>& gradients, E& executor) const;
+  /// The same for a backward, which reads the statistics.
+  template <class A, class S>
+  auto saved_arguments(const TokenStatistics<S>& stats) const {
+    return arguments_at<A>(centred ? stats.mean.data() : nullptr, stats.rstd.data());
+  }
 
   /// Makes room for the statistics of so many tokens.
   template <class S>
@@ -199,12 +199,6 @@ class Norm {
     stats.rstd.resize(tokens);
     stats.mean.resize(centred ? tokens : 0);
   }
-
-  /// dx = the gradient of dx + dy through the norm.
-  template <class S, class E>
-  void backpropagate_with(const TokenMatrix<Param>& x, const TokenStatistics<S>& stats,
-                          const TokenMatrix<Param>& dy, TokenMatrix<Param>& dx,
-                          NormGradients<GradientScalar>& gradients, E& executor) const;
 
   struct Memory {
     TokenMatrix<Param> x;
@@ -217,6 +211,10 @@ class Norm {
 
   template <class S, class X, class Y, class E>
   void forward_call(const X& x, Y& y, TokenStatistics<S>* stats, E& executor) const;
+  template <class S, class X, class Y, class E>
+  void heads_call(const Heads<X>& x, Heads<Y>& y, TokenStatistics<S>* stats, E& executor) const;
+  template <class X>
+  void check_heads(const char* name, const Heads<X>& x) const;
   template <class S, class R, class U, class Sum, class Y, class E>
   void sum_call(const R& residual, const U& update, Sum&& sum, Y& y, TokenStatistics<S>* stats,
                 E& executor) const;

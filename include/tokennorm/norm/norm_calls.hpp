@@ -10,6 +10,7 @@
 #include "tokennorm/kernels/generic/norms.hpp"
 #include "tokennorm/kernels/strided/backward.hpp"
 #include "tokennorm/kernels/strided/forward.hpp"
+#include "tokennorm/norm/backward_pass.hpp"
 #include "tokennorm/norm/norm.hpp"
 
 #include <algorithm>
@@ -32,22 +33,26 @@ bool all_contiguous(const Views&... views) {
   return ((views.channel_stride == 1) && ...);
 }
 
-/// Runs a call over all its tokens, by the kernel for the layout of its operands, of which no other
-/// is compiled than their types leave possible.
+/// The kernel of a call for the layout of its operands, of which no other is compiled than their
+/// types leave possible.
+template <class... Operands, class Call>
+auto forward_kernel(const Call& call, bool contiguous) -> void (*)(const Call&, Index,
+                                                                   Index) noexcept {
+  constexpr Layout layout = common_layout<Operands...>;
+  if constexpr (!Call::may_sum_in_y) {
+    if (!kernels::has_place_for_sums(call)) return kernels::normalize_strided;
+  }
+  if constexpr (layout == Layout::rows) return kernels::normalize_rows;
+  if constexpr (layout == Layout::columns) return kernels::normalize_strided;
+  if constexpr (layout == Layout::run_time) {
+    return contiguous ? kernels::normalize_rows<Call> : kernels::normalize_strided<Call>;
+  }
+}
+
+/// Runs a call over all its tokens.
 template <class... Operands, class Call, class E>
 void run_forward(const Call& call, bool contiguous, E& executor) {
-  using Kernel = void (*)(const Call&, Index, Index) noexcept;
-  const Kernel kernel = [&]() -> Kernel {
-    constexpr Layout layout = common_layout<Operands...>;
-    if constexpr (!Call::may_sum_in_y) {
-      if (!kernels::has_place_for_sums(call)) return kernels::normalize_strided;
-    }
-    if constexpr (layout == Layout::rows) return kernels::normalize_rows;
-    if constexpr (layout == Layout::columns) return kernels::normalize_strided;
-    if constexpr (layout == Layout::run_time) {
-      return contiguous ? kernels::normalize_rows<Call> : kernels::normalize_strided<Call>;
-    }
-  }();
+  const auto kernel = forward_kernel<Operands...>(call, contiguous);
   executor.parallel_for(call.tokens, token_grain(call.channels),
                         [&](Index begin, Index end) { kernel(call, begin, end); });
 }
@@ -162,7 +167,7 @@ void Norm<Kind, Param, Channels>::sum_call(const R& residual, const U& update, S
   } else {
     const auto stored = has_sum ? s : out;
     executor.parallel_for(h.tokens, token_grain(channels()), [&](Index begin, Index end) {
-      kernels::generic::add(h, u, A(1), stored, begin, end);
+      kernels::generic::add(h, u, A(1), {}, stored, begin, end);
       kernels::generic::normalize(as_const(stored), out, pre, begin, end);
     });
   }
@@ -238,72 +243,16 @@ void Norm<Kind, Param, Channels>::backward_call(const char* x_name, const X& x,
         return kernels::run_backward_columns;
       }
     }();
-    backward_with<Call>(kernel, in, stats, out_gradient, {}, skip, result, gradients, executor);
+    BackwardPass<Call, G> pass(kernel, saved_arguments<A>(stats), in, out_gradient, {}, skip,
+                               result, options_.scale ? gradients.scale.data() : nullptr,
+                               options_.shift ? gradients.shift.data() : nullptr, nullptr);
+    for_chunks(in.tokens, channels(), executor,
+               [&](Index begin, Index end) { pass.run(begin, end); });
+    pass.finish();
   } else {
-    const auto norm = arguments_at<X0>(centred ? stats.mean.data() : nullptr, stats.rstd.data());
-    kernels::generic::backward(in, out_gradient, skip, result, norm,
+    kernels::generic::backward(in, out_gradient, skip, result, saved_arguments<X0>(stats),
                                options_.scale ? gradients.scale.data() : nullptr,
                                options_.shift ? gradients.shift.data() : nullptr);
-  }
-}
-
-/// Chunks are summed up each for itself and then in order, so that the gradients do not depend on
-/// how the executor divides them.
-template <class Kind, class Param, int Channels>
-template <class Call, class S, class G, class E>
-void Norm<Kind, Param, Channels>::backward_with(
-    typename Call::Kernel kernel, const decltype(Call::x)& x, const TokenStatistics<S>& stats,
-    const decltype(Call::dy)& dy, const decltype(Call::dy)& dy_addend,
-    const decltype(Call::dsum)& dsum, const decltype(Call::dx)& dx, NormGradients<G>& gradients,
-    E& executor) const {
-  using A = typename Call::A;
-  using kernels::in_registers;
-  const bool is_overwritten =
-      kernels::is_in(dx.data, x) || kernels::is_in(dx.data, dy) || dy_addend.data != nullptr;
-  kernels::GradientSums<A, G> sums(
-      x.tokens, channels(), options_.scale ? gradients.scale.data() : nullptr,
-      options_.shift ? gradients.shift.data() : nullptr, is_overwritten);
-  const Call call{channels(),
-                  in_registers(x),
-                  in_registers(dy),
-                  in_registers(dy_addend),
-                  in_registers(dsum),
-                  in_registers(dx),
-                  arguments_at<A>(centred ? stats.mean.data() : nullptr, stats.rstd.data()),
-                  sums.scale(),
-                  sums.shift(),
-                  sums.progress()};
-  executor.parallel_for(kernels::chunk_count(x.tokens),
-                        std::max<Index>(1, token_grain(channels()) / kernels::tokens_per_chunk),
-                        [&](Index begin, Index end) { kernel(call, begin, end); });
-  const bool is_left_out = sums.add_to_gradients();
-  if constexpr (std::is_same_v<A, float>) {
-    if (is_left_out) [[unlikely]] {
-      kernels::Scratch<double> precise(2 * channels());
-      kernels::backward::take_precise_sums(call, 0, x.tokens, precise.data(),
-                                           precise.data() + channels(), false);
-      sums.add_left_out(precise.data());
-    }
-  }
-}
-
-template <class Kind, class Param, int Channels>
-template <class S, class E>
-void Norm<Kind, Param, Channels>::backpropagate_with(
-    const TokenMatrix<Param>& x, const TokenStatistics<S>& stats, const TokenMatrix<Param>& dy,
-    TokenMatrix<Param>& dx, NormGradients<GradientScalar>& gradients, E& executor) const {
-  if constexpr (NativeScalar<Param>) {
-    check_parameters();
-    for (const TokenMatrix<Param>* matrix : {&dy, &std::as_const(dx)}) {
-      check_shape(who(), "dy", view_of(*matrix), x.rows(), channels());
-    }
-    using Call = BackwardCall<S, Param, Param, Param, S>;
-    backward_with<Call>(kernels::run_backward_rows, as_const(view_of(x)), stats,
-                        as_const(view_of(dx)), as_const(view_of(dy)), {}, view_of(dx), gradients,
-                        executor);
-  } else {
-    dx += dy;
-    backpropagate(x, stats, dx, dx, gradients, executor);
   }
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/// What stands beside a norm: its options, the statistics of its tokens, its gradients.
+/// What stands beside a norm: its kind, its options, the statistics of its tokens, its gradients.
 #pragma once
 
 #include "tokennorm/core/scalar.hpp"
@@ -7,6 +7,8 @@
 #include <Eigen/Core>
 
 namespace tokennorm {
+
+enum class NormKind { layer_norm, rms_norm };
 
 /// y = (x − μ)·rstd·(scale_offset + γ) + β; without scale the factor is 1, without shift β is 0.
 struct LayerNormOptions {
@@ -39,5 +41,23 @@ struct NormGradients {
   Eigen::Matrix<Scalar, Eigen::Dynamic, 1> scale;
   Eigen::Matrix<Scalar, Eigen::Dynamic, 1> shift;
 };
+
+namespace detail {
+
+struct LayerNormKind {
+  using Options = LayerNormOptions;
+  static constexpr NormKind kind = NormKind::layer_norm;
+  static constexpr bool centred = true;
+  static constexpr const char* name = "LayerNorm";
+};
+
+struct RMSNormKind {
+  using Options = RMSNormOptions;
+  static constexpr NormKind kind = NormKind::rms_norm;
+  static constexpr bool centred = false;
+  static constexpr const char* name = "RMSNorm";
+};
+
+}  // namespace detail
 
 }  // namespace tokennorm

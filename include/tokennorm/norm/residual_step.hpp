@@ -1,141 +1,176 @@
 // SPDX-License-Identifier: MIT
-/// What happens between two sublayers, with up to three norms, over contiguous rows:
+/// What happens between two sublayers, forward, over contiguous rows:
 ///
-///     h ← α·h + post(update);    h ← out(h);    n ← pre(h)
+///     h ← α·h + Σₖ sₖ∘postₖ(updateₖ)    s: nothing, or a number, a vector of channels, a number
+///     for
+///                                       each token, or several of these; post: a norm or nothing
+///     h ← out(h)                        out: a norm on the stream, or nothing
+///     nⱼ ← preⱼ(h)                      pre: the norms before the sublayers that follow, or
+///     nothing
 ///
-/// Each row is read once, normalized while it is in L1 or L2, and each result is written once.
+/// Each row is read once, normalized while it is in L1 or L2, and each result is written once. What
+/// is there and what is not is data: a step is compiled once for each pair of scalars. S is that of
+/// the stream, U that of the sublayers.
 #pragma once
 
-#include "tokennorm/norm/norm_calls.hpp"
+#include "tokennorm/norm/step_norm.hpp"
 
 #include <algorithm>
+#include <array>
 #include <type_traits>
 
 namespace tokennorm::detail {
 
-/// Leaves a norm out of a step.
-struct NoNormArguments {};
+/// What a connection adds to the stream in a step.
+template <class S, class U>
+struct StepUpdate {
+  using A = Accumulator<S, U>;
+  TokenView<const U> value;
+  kernels::Factors<A> factors;
+  StepNorm<A, U, U> post;
+  TokenView<U> posted;  // post(value), where it needs a place; it may be value's
 
-template <class Norm>
-inline constexpr bool is_in_step = !std::is_same_v<Norm, NoNormArguments>;
+  /// Whether the norm's result is not added in the norm.
+  bool needs_posted() const {
+    return post && (factors.are_given() || !std::is_same_v<S, U> || !NativeScalar<A>);
+  }
+};
 
-/// S is the scalar of the stream. A norm is NormArguments, or NoNormArguments.
-template <class S, class Post, class Out, class Pre>
+/// The norms that read the stream after a step: one that ends a stack, or those of the connection
+/// that follows. In mixed precision a sublayer without a norm is given a copy in its scalar.
+template <class S, class U>
+struct StepReaders {
+  using A = Accumulator<S, U>;
+  StepNorm<A, S, S> last;
+  std::array<StepNorm<A, S, U>, 2> pre;
+  int count = 0;  // of pre
+  bool copies = false;
+
+  bool has_norms() const { return count > 0 || last; }
+};
+
+template <class S, class U>
 struct ResidualStep {
-  static constexpr bool has_post = is_in_step<Post>;
-  static constexpr bool has_out = is_in_step<Out>;
-  static constexpr bool has_pre = is_in_step<Pre>;
+  using A = Accumulator<S, U>;
 
   TokenView<const S> h;
-  TokenView<const S> update;  // null: none
-  double alpha;
-  Post post;
-  Out out;
-  Pre pre;
-  TokenView<S> sum;     // α·h + post(update): the new h without `out`; null: not wanted
-  TokenView<S> stream;  // out(h)
-  TokenView<S> normed;  // n
-};
-template <class S, class Post, class Out, class Pre>
-ResidualStep(TokenView<const S>, TokenView<const S>, double, Post, Out, Pre, TokenView<S>,
-             TokenView<S>, TokenView<S>) -> ResidualStep<S, Post, Out, Pre>;
+  double alpha = 1;
+  std::array<StepUpdate<S, U>, 2> updates;
+  int update_count = 0;
+  StepNorm<A, S, S> out;
+  StepReaders<S, U> readers;
+  TokenView<S> sum;                    // α·h + Σ …: null: not wanted, where it is fused
+  TokenView<S> stream;                 // out(h)
+  TokenView<S> result;                 // of readers.last
+  std::array<TokenView<U>, 2> normed;  // of readers.pre, or the copy
 
-/// Rows [begin, end) of a norm in a step: y = N(s), s = α·residual + x; or, where the result is
-/// added, y = α·residual + N(x). A null residual is none, a sum that is null is not wanted.
-template <class S, class Norm>
-void run_norm(const TokenView<const S>& x, const TokenView<const S>& residual, double alpha,
-              const TokenView<S>& sum, const Norm& norm, const TokenView<S>& y, bool adds_result,
-              bool is_read_next, Index begin, Index end) {
-  using A = Accumulator<S>;
-  const kernels::Forward<Norm::centred, A, S, S, S, S, typename Norm::Param,
-                         typename Norm::Statistic>
-      call{x.tokens, x.channels, x, residual, A(alpha), sum, norm, y, adds_result, is_read_next};
-  kernels::normalize_rows(call, begin, end);
-}
-
-/// Rows [begin, end) of a step. Within a row two norms are one long chain, in which each waits for
-/// the one before: several are done one after the other over some rows, which stay in L2.
-template <class S, class Post, class Out, class Pre>
-void run_rows(const ResidualStep<S, Post, Out, Pre>& step, Index begin, Index end) {
-  using Step = ResidualStep<S, Post, Out, Pre>;
-  constexpr bool has_next = Step::has_out || Step::has_pre;
-  constexpr TokenView<const S> none{};
-  const auto run_all = [&](Index first, Index last) {
-    TokenView<const S> x = step.update, residual = step.h;
-    TokenView<S> sum = step.sum;
-    if (step.update.data == nullptr) {
-      x = step.h;
-      residual = none;
-    } else if constexpr (Step::has_post) {
-      run_norm(x, residual, step.alpha, {}, step.post, sum, true, has_next, first, last);
-      x = as_const(sum);
-      residual = none;
-      sum = {};
-    } else if constexpr (!has_next) {
-      kernels::add_rows(residual, x, Accumulator<S>(step.alpha), sum, first, last);
-    }
-    if constexpr (Step::has_out) {
-      run_norm(x, residual, step.alpha, sum, step.out, step.stream, false, Step::has_pre, first,
-               last);
-      x = as_const(step.stream);
-      residual = none;
-      sum = {};
-    }
-    if constexpr (Step::has_pre) {
-      run_norm(x, residual, step.alpha, sum, step.pre, step.normed, false, false, first, last);
-    }
-  };
-  if constexpr (Step::has_post + Step::has_out + Step::has_pre < 2) {
-    run_all(begin, end);
-  } else {
-    constexpr Index block_bytes = 64 << 10;
-    const Index row_bytes = step.h.channels * Index{sizeof(S)};
-    Index rows = std::max<Index>(block_bytes / row_bytes, 1);
-    if (rows > kernels::rows_together) rows -= rows % kernels::rows_together;
-    for (Index t = begin; t < end; t += rows) run_all(t, std::min(end, t + rows));
-  }
-}
-
-/// The same in any other scalar.
-template <class S, class Post, class Out, class Pre>
-void run_generic(const ResidualStep<S, Post, Out, Pre>& step, Index begin, Index end) {
-  using Step = ResidualStep<S, Post, Out, Pre>;
-  TokenMatrix<S> buffer;
-  TokenView<const S> h = step.h;
-  if (step.update.data != nullptr) {
-    TokenView<const S> update = step.update;
-    TokenView<S> sum = step.sum;
-    TokenMatrix<S> posted;
-    if constexpr (Step::has_post) {
-      posted.resize(h.tokens, h.channels);
-      kernels::generic::normalize(update, view_of(posted), step.post, begin, end);
-      update = as_const(view_of(posted));
-    }
-    if (sum.data == nullptr) {
-      buffer.resize(h.tokens, h.channels);
-      sum = view_of(buffer);
-    }
-    kernels::generic::add(h, update, S(step.alpha), sum, begin, end);
-    h = as_const(sum);
-  }
-  if constexpr (Step::has_out) {
-    kernels::generic::normalize(h, step.stream, step.out, begin, end);
-    h = as_const(step.stream);
-  }
-  if constexpr (Step::has_pre) {
-    kernels::generic::normalize(h, step.normed, step.pre, begin, end);
-  }
-}
-
-template <class S, class Post, class Out, class Pre, class E>
-void run_step(const ResidualStep<S, Post, Out, Pre>& step, E& executor) {
-  executor.parallel_for(step.h.tokens, token_grain(step.h.channels), [&](Index begin, Index end) {
-    if constexpr (NativeScalar<S>) {
-      run_rows(step, begin, end);
+  /// Whether the last update can be added in the norm that reads the sum.
+  bool is_fused() const {
+    if constexpr (!std::is_same_v<S, U> || !NativeScalar<A>) {
+      return false;
     } else {
-      run_generic(step, begin, end);
+      if (update_count == 0 || !(out || readers.has_norms())) return false;
+      const auto& last = updates[static_cast<std::size_t>(update_count - 1)];
+      return !last.post && !last.factors.are_given();
     }
-  });
+  }
+  /// Whether the sum needs a place, to be made in or to be read again.
+  bool needs_sum() const {
+    return update_count > 0 && !(is_fused() && update_count == 1 && (out || readers.last));
+  }
+  bool is_empty() const {
+    return update_count == 0 && !out && !readers.has_norms() && !readers.copies;
+  }
+};
+
+/// sum = α·residual + s∘x; without a residual s∘x.
+template <class A, class H, class X, class S>
+void add_rows(const TokenView<const H>& residual, double alpha, const TokenView<const X>& x,
+              const kernels::Factors<A>& factors, const TokenView<S>& sum, Index begin, Index end) {
+  if constexpr (NativeScalar<A>) {
+    kernels::add_rows<A>(residual, x, static_cast<A>(alpha), factors, sum, begin, end);
+  } else {
+    kernels::generic::add(residual, x, A(alpha), factors, sum, begin, end);
+  }
+}
+
+/// Rows [begin, end) of a step, one sweep after the other.
+template <class S, class U>
+void run_sweeps(const ResidualStep<S, U>& step, Index begin, Index end) {
+  using A = Accumulator<S, U>;
+  NormRows<A, S, S> from{step.h};  // what is read next
+  double alpha = step.alpha;
+  const bool has_next = step.out || step.readers.has_norms();
+  for (int i = 0; i < step.update_count; ++i) {
+    const auto& update = step.updates[static_cast<std::size_t>(i)];
+    TokenView<const U> value = update.value;
+    if (update.post) {
+      if constexpr (std::is_same_v<S, U>) {
+        if (!update.needs_posted()) {
+          update.post.run({value, from.x, static_cast<A>(alpha), {}, step.sum, true, has_next},
+                          begin, end);
+          from.x = as_const(step.sum);
+          alpha = 1;
+          continue;
+        }
+      }
+      update.post.run({.x = value, .y = update.posted, .is_read_next = true}, begin, end);
+      value = as_const(update.posted);
+    }
+    if constexpr (std::is_same_v<S, U> && NativeScalar<A>) {
+      if (i + 1 == step.update_count && step.is_fused()) {
+        from = {value, from.x, static_cast<A>(alpha), step.sum};
+        break;
+      }
+    }
+    add_rows(from.x, alpha, value, update.factors, step.sum, begin, end);
+    from.x = as_const(step.sum);
+    alpha = 1;
+  }
+  const auto normalize = [&](const auto& norm, const auto& y, bool is_read_next) {
+    norm.run({from.x, from.residual, from.alpha, from.sum, y, false, is_read_next}, begin, end);
+    if (from.residual.data != nullptr) from = {as_const(from.sum)};
+  };
+  if (step.out) {
+    normalize(step.out, step.stream, step.readers.has_norms());
+    from = {as_const(step.stream)};
+  }
+  if (step.readers.last) normalize(step.readers.last, step.result, false);
+  for (int j = 0; j < step.readers.count; ++j) {
+    const auto at = static_cast<std::size_t>(j);
+    normalize(step.readers.pre[at], step.normed[at], j + 1 < step.readers.count);
+  }
+  if constexpr (!std::is_same_v<S, U>) {
+    if (step.readers.copies) add_rows<A, S>({}, 1, from.x, {}, step.normed[0], begin, end);
+  }
+}
+
+/// Rows [begin, end) of a step. Within a row several sweeps are one long chain, in which each waits
+/// for the one before: each is done over some rows, which stay in L2.
+template <class S, class U>
+void run_rows(const ResidualStep<S, U>& step, Index begin, Index end) {
+  int sweeps = int{bool(step.out)} + int{bool(step.readers.last)} + step.readers.count +
+               int{step.readers.copies} + step.update_count - int{step.is_fused()};
+  for (int i = 0; i < step.update_count; ++i) {
+    const auto& update = step.updates[static_cast<std::size_t>(i)];
+    sweeps += update.needs_posted();
+  }
+  if (sweeps < 2) return run_sweeps(step, begin, end);
+  constexpr Index block_bytes = 64 << 10;
+  const Index row_bytes = step.h.channels * Index{sizeof(S)};
+  Index rows = std::max<Index>(block_bytes / row_bytes, 1);
+  if (rows > kernels::rows_together) rows -= rows % kernels::rows_together;
+  for (Index t = begin; t < end; t += rows) run_sweeps(step, t, std::min(end, t + rows));
+}
+
+template <class S, class U, class E>
+void run_step(const ResidualStep<S, U>& step, E& executor) {
+  step.out.start(step.h.tokens);
+  step.readers.last.start(step.h.tokens);
+  for (const auto& pre : step.readers.pre) pre.start(step.h.tokens);
+  for (const auto& update : step.updates) update.post.start(step.h.tokens);
+  executor.parallel_for(step.h.tokens, token_grain(step.h.channels),
+                        [&](Index begin, Index end) { run_rows(step, begin, end); });
 }
 
 }  // namespace tokennorm::detail

@@ -27,6 +27,12 @@ void use_norm(Norm norm, const X& x, Y& y) {
   norm.normalize_sum(x, x, sum, y);
   norm.normalize_sum(x, x, sum, y, statistics);
   norm.backpropagate_sum(sum, statistics, y, x, dx, gradients);
+
+  const Index channels = norm.channels();
+  norm(heads(x, channels), heads(y, channels));
+  norm.normalize(heads(x, channels), heads(y.topRows(2), channels), statistics);
+  norm.backpropagate(heads(x, channels), statistics, heads(y, channels), heads(dx, channels),
+                     gradients);
 }
 
 /// A module: a norm, a residual connection, a block or a stack.
@@ -128,6 +134,8 @@ void use_everything() {
   use_norm(LayerNorm<float>(3), rows, brain);
   use_norm(RMSNorm<Eigen::bfloat16, 3>(3, {.statistics_channels = 2}), brain, half);
   use_norm(LayerNorm<double>(3), columns, y);
+  use_norm(make_norm<float>(families::llama, 3), rows, brain);
+  use_module(AnyNorm<float>(NormKind::layer_norm, 3, {.epsilon = 1e-12}), rows);
   use_blocks<float>(LayerNorm<float>(3));
   File file;
   use_checkpoint(LayerNorm<float>(3), file);

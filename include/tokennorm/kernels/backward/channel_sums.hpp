@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <new>
 #include <type_traits>
 #include <utility>
@@ -25,26 +26,58 @@ inline Index chunk_count(Index tokens) {
   return (tokens + tokens_per_chunk - 1) / tokens_per_chunk;
 }
 
-/// Memory for a call, not initialized, at the start of a cache line: a store that crosses lines
-/// costs two. A little of it is on the stack.
+/// Memory, not initialized, at the start of a cache line: a store that crosses lines costs two.
+/// Kept from call to call, it is allocated anew only where more is needed. A copy starts without.
+template <class T>
+class KeptMemory {
+ public:
+  KeptMemory() = default;
+  KeptMemory(const KeptMemory&) {}
+  KeptMemory(KeptMemory&&) = default;
+  KeptMemory& operator=(const KeptMemory&) { return *this; }
+  KeptMemory& operator=(KeptMemory&&) = default;
+
+  T* of_size(Index count) {
+    if (data_ == nullptr || count > size_) {
+      data_.reset();
+      size_ = 0;  // also where this throws
+      data_.reset(
+          static_cast<T*>(::operator new(static_cast<std::size_t>(count) * sizeof(T), line)));
+      size_ = count;
+    }
+    return data_.get();
+  }
+
+ private:
+  static constexpr std::align_val_t line{64};
+  struct Delete {
+    void operator()(T* data) const { ::operator delete(data, line); }
+  };
+  std::unique_ptr<T, Delete> data_;
+  Index size_ = 0;
+};
+
+/// What the sums of a call are kept in.
+template <class A>
+struct KeptSums {
+  KeptMemory<A> recent;
+  KeptMemory<double> total;
+};
+
+/// Memory for a call. A little of it is on the stack; more is the caller's, if it keeps some.
 template <class T>
 class Scratch {
  public:
-  explicit Scratch(Index count)
-      : data_(count <= few ? few_
-                           : static_cast<T*>(::operator new(
-                                 static_cast<std::size_t>(count) * sizeof(T), line))) {}
-  ~Scratch() {
-    if (data_ != few_) ::operator delete(data_, line);
-  }
+  explicit Scratch(Index count, KeptMemory<T>* kept = nullptr)
+      : data_(count <= few ? few_ : (kept == nullptr ? own_ : *kept).of_size(count)) {}
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
   T* data() { return data_; }
 
  private:
   static constexpr Index few = 2048;
-  static constexpr std::align_val_t line{64};
   alignas(64) Array<T, int{few}> few_;
+  KeptMemory<T> own_;
   T* data_;
 };
 
@@ -192,14 +225,16 @@ template <class A, class G>
 class GradientSums {
  public:
   /// What is summed up may be overwritten by the call.
-  GradientSums(Index tokens, Index channels, G* scale, G* shift, bool is_overwritten)
+  GradientSums(Index tokens, Index channels, G* scale, G* shift, bool is_overwritten,
+               KeptSums<A>* kept)
       : tokens_(tokens),
         channels_(channels),
         scale_(scale),
         shift_(shift),
         is_overwritten_(is_overwritten),
-        recent_(goes_straight() ? 0 : size()),
-        total_(tokens > tokens_per_fold || (is_overwritten && !goes_straight()) ? size() : 0) {}
+        recent_(goes_straight() ? 0 : size(), kept == nullptr ? nullptr : &kept->recent),
+        total_(tokens > tokens_per_fold || (is_overwritten && !goes_straight()) ? size() : 0,
+               kept == nullptr ? nullptr : &kept->total) {}
 
   ChannelSums<A> scale() { return of(scale_, 0); }
   ChannelSums<A> shift() { return of(shift_, scale_ == nullptr ? 0 : size_of_one()); }

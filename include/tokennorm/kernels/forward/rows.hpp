@@ -197,29 +197,62 @@ void normalize_rows(const Call& call, Index begin, Index end) noexcept {
   }
 }
 
-/// sum = α·residual + x of rows [begin, end), without a norm; sum may be either.
+/// A row that is read as s∘x: each product is rounded by itself, as if it were stored.
+template <class A0, class X>
+struct ScaledRow {
+  Row<const X> x;
+  A0 factor;
+  const A0* channels;  // or null
+
+  template <class A, int W>
+  TOKENNORM_INLINE Lanes<A, W> get(Index c) const {
+    const Lanes<A, W> scaled = opaque(x.template get<A, W>(c) * Lanes<A, W>(factor));
+    return channels == nullptr ? scaled : opaque(scaled * load<A, W>(channels + c));
+  }
+  template <class A, int W>
+  TOKENNORM_INLINE Lanes<A, W> get_first(Index c, Index n) const {
+    const Lanes<A, W> scaled = opaque(x.template get_first<A, W>(c, n) * Lanes<A, W>(factor));
+    return channels == nullptr ? scaled : opaque(scaled * load_first<A, W>(channels + c, n));
+  }
+};
+
+/// sum = α·residual + s∘x of rows [begin, end), without a norm; sum may be either. Without a
+/// residual it is s∘x.
 template <class A, class H, class X, class S>
 struct AddRowsTask {
-  Operand<const H> residual;
+  Operand<const H> residual;  // null: none
   Operand<const X> x;
   Operand<S> sum;
   Index channels;
   A alpha;
+  Factors<A> factors;
   Index begin, end;
 
   template <class Level>
   TOKENNORM_INLINE void run() const {
     const AddRowsTask task = *this;  // which no store can change
+    const bool is_scaled = task.factors.are_given();
     for (Index t = task.begin; t < task.end; ++t) {
-      store_row<Level, A>(sum_row<S>(task.alpha, task.residual, task.x, t), row_of(task.sum, t), 0,
-                          task.channels);
+      const auto store = [&](const auto& source) __attribute__((always_inline)) {
+        store_row<Level, A>(source, row_of(task.sum, t), 0, task.channels);
+      };
+      const ScaledRow<A, X> scaled{row_of(task.x, t), task.factors.of_token(t),
+                                   task.factors.channels};
+      if (task.residual.data == nullptr) {
+        store(scaled);
+      } else if (is_scaled) {
+        store(SumRow<S, A, Row<const H>, ScaledRow<A, X>>{row_of(task.residual, t), scaled,
+                                                          task.alpha});
+      } else {
+        store(sum_row<S>(task.alpha, task.residual, task.x, t));
+      }
     }
   }
 };
 template <class A, class H, class X, class S>
 void add_rows(const TokenView<const H>& residual, const TokenView<const X>& x, A alpha,
-              const TokenView<S>& sum, Index begin, Index end) noexcept {
-  dispatch(AddRowsTask<A, H, X, S>{residual, x, sum, sum.channels, alpha, begin, end});
+              const Factors<A>& factors, const TokenView<S>& sum, Index begin, Index end) noexcept {
+  dispatch(AddRowsTask<A, H, X, S>{residual, x, sum, sum.channels, alpha, factors, begin, end});
 }
 
 TOKENNORM_END_KERNELS

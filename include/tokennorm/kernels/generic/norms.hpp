@@ -5,6 +5,7 @@
 #pragma once
 
 #include "tokennorm/core/token_view.hpp"
+#include "tokennorm/kernels/operands.hpp"
 
 #include <Eigen/Core>
 
@@ -73,13 +74,17 @@ void normalize(const TokenView<const S>& x, const TokenView<S>& y,
   }
 }
 
-/// sum = α·residual + update; sum may be either.
+/// sum = α·residual + s∘update; sum may be either. A null residual is none.
 template <class S>
 void add(const TokenView<const S>& residual, const TokenView<const S>& update, const S& alpha,
-         const TokenView<S>& sum, Index begin, Index end) {
+         const Factors<S>& factors, const TokenView<S>& sum, Index begin, Index end) {
   for (Index t = begin; t < end; ++t) {
+    const S of_token = factors.of_token(t);
     for (Index c = 0; c < sum.channels; ++c) {
-      at(sum, t, c) = S(alpha * at(residual, t, c) + at(update, t, c));
+      S scaled = S(of_token * at(update, t, c));
+      if (factors.channels != nullptr) scaled *= factors.channels[c];
+      if (residual.data != nullptr) scaled += S(alpha * at(residual, t, c));
+      at(sum, t, c) = scaled;
     }
   }
 }
