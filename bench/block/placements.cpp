@@ -35,7 +35,8 @@ struct Placement {
         norm(with_random_parameters(Norm(s.channels))),
         x(random_matrix(s)),
         y(random_matrix(s)),
-        workspace{random_matrix(s), random_matrix(s), random_matrix(s)} {}
+        workspace{random_matrix(s), random_matrix(s), random_matrix(s), random_matrix(s),
+                  random_matrix(s)} {}
 
   // Floors of the steps, and what each moves: `steps` counts the steps, `operands` the matrices.
   void norm_floor() { norm_floor(affine()); }
@@ -142,6 +143,39 @@ struct PreLNBlock : Steps<3, 9> {
   PreLN<Norm, Nothing, Norm, Nothing> block{norm, Nothing{}, norm, Nothing{}};
 };
 
+/// Pre-LN with factors on its updates: the loads and stores of PreLNBlock.
+template <class F>
+struct PreLNBlockOf : Steps<3, 9> {
+  PreLNBlockOf(Shape s, F f) : Steps(s), block(norm, f, norm, f) {}
+  void tokennorm() { block(x, y, workspace); }
+  void floor() {
+    norm_floor();
+    add_norm_floor(x.data());
+    add_floor();
+  }
+
+  PreLN<Norm, F, Norm, F> block;
+};
+struct ScaledPreLNBlock : PreLNBlockOf<Scaled<Nothing>> {
+  explicit ScaledPreLNBlock(Shape s) : PreLNBlockOf(s, {Nothing{}, 0.22}) {}
+};
+struct LayerScalePreLNBlock : PreLNBlockOf<LayerScale<Nothing>> {
+  explicit LayerScalePreLNBlock(Shape s) : PreLNBlockOf(s, {Nothing{}, s.channels, 0.1}) {}
+};
+
+/// n = norm(x), then h ← x + u + v
+struct ParallelLNBlock : Steps<2, 6> {
+  using Steps::Steps;
+  void tokennorm() { block(x, y, workspace); }
+  void floor() {
+    norm_floor();
+    run(floors::AddTwo<float>{x.data(), update(), workspace.second_update.data(), y.data(),
+                              channels()});
+  }
+
+  ParallelLN<Norm, Nothing, SameNorm, Nothing> block{norm, Nothing{}, Nothing{}};
+};
+
 /// What fold_norms and center_writers make of PreLNBlock.
 struct FoldedPreLNBlock : Steps<3, 9> {
   using Steps::Steps;
@@ -190,7 +224,10 @@ void add_placements() {
   add_cells<ResPostLNStep>("res_post_ln_step", some_shapes);
   add_cells<DeepNormStep>("deep_norm_step", some_shapes);
   add_cells<PreLNBlock>("pre_ln_block", some_shapes);
+  add_cells<ScaledPreLNBlock>("pre_ln_block_scaled", some_shapes);
+  add_cells<LayerScalePreLNBlock>("pre_ln_block_layer_scale", some_shapes);
   add_cells<FoldedPreLNBlock>("pre_ln_block_folded", some_shapes);
+  add_cells<ParallelLNBlock>("parallel_ln_block", some_shapes);
   add_cells<PostLNBlock>("post_ln_block", some_shapes);
   add_cells<SandwichLNBlock>("sandwich_ln_block", some_shapes);
 }

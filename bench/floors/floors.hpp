@@ -293,6 +293,28 @@ struct Add {
   }
 };
 
+/// h = residual + update + second
+template <class T>
+struct AddTwo {
+  using Accumulator = tokennorm::Accumulator<T>;
+  const T* residual;
+  const T* update;
+  const T* second;
+  T* h;
+  Index channels;
+
+  template <class Sweep>
+  TOKENNORM_INLINE void operator()(Sweep& sweep, Index t) const {
+    const T* a = residual + t * channels;
+    const T* b = update + t * channels;
+    const T* c = second + t * channels;
+    T* to = h + t * channels;
+    sweep([&](const auto& at, auto&) __attribute__((always_inline)) {
+      at.store(to, at.load(a) + at.load(b) + at.load(c));
+    });
+  }
+};
+
 /// y = x, for outputs beyond the caches; with streaming stores against std::memcpy.
 template <class T>
 struct Copy {

@@ -6,21 +6,24 @@
 ///     O = A·V                                  per sequence and head, side by side in C
 ///     y = O·W' + b'
 ///
+/// Inference  is either of whole sequences, or of the next T tokens of a session: then K and V are
+///            those of all its tokens, n of them with the new ones, A is (T, n), and token i of T
+///            sees the tokens j ≤ n − T + i
 /// Shapes     x, O, y (T, C) · Q, K, V (N, D) per sequence and head, D = C / heads · A (N, N)
-///            T tokens are sequences of N = context tokens; see sequences.hpp
+///            T tokens are sequences of N tokens; see sequences.hpp
 /// Backward   per sequence and head, from dO:
 ///            dV = Aᵀ·dO    dA = dO·Vᵀ    dS = A∘(dA − rowsum(dA∘A))    S = Q·Kᵀ / √D
 ///            dQ = dS·K / √D    dK = dSᵀ·Q / √D
-/// Throws     std::invalid_argument where T does not fall into sequences of N, or where the heads
-///            do not divide the channels
+/// Throws     std::invalid_argument where the heads do not divide the channels
 /// Source     Vaswani et al. 2017, arXiv:1706.03762, eq. 1 and section 3.2.2
 #pragma once
 
+#include "batch.hpp"
 #include "linear.hpp"
 #include "sequences.hpp"
+#include "session.hpp"
 
 #include <cmath>
-#include <utility>
 
 namespace gpt {
 
@@ -30,12 +33,12 @@ class CausalSelfAttention {
   using Tokens = TokenMatrix<Scalar>;
 
   /// `output_gain`: of the output projection, which writes into the residual stream.
-  CausalSelfAttention(Index channels, Index heads, Index context, std::mt19937_64& rng,
-                      double output_gain = 1);
+  CausalSelfAttention(Index channels, Index heads, std::mt19937_64& rng, double output_gain = 1);
 
-  Tokens operator()(const Tokens& x) const;
-  Tokens forward(const Tokens& x);
-  Tokens backward(const Tokens& dy);
+  Tokens operator()(const Tokens& x, const Sequences& sequences) const;
+  Tokens operator()(const Tokens& x, Session<Scalar>& session, BlockIndex block) const;
+  Tokens forward(const Tokens& x, Batch<Scalar>& batch, BlockIndex block) const;
+  Tokens backward(const Tokens& dy, Batch<Scalar>& batch, BlockIndex block);
 
   template <class Visitor>
   void visit_parameters(Visitor&& visitor);
@@ -52,28 +55,35 @@ class CausalSelfAttention {
   }
 
  private:
-  /// One head of one sequence, which has `length` tokens.
+  /// One head of the `length` tokens of a sequence, whose first is token `first` of a matrix.
   struct Place {
-    Index sequence, head, length;
+    Index first, length, head;
   };
   /// Its (N, D) part of a matrix over all tokens; of [Q K V], `third` 0, 1 or 2.
   auto part(auto& matrix, Place at, Index third = 0) const {
-    return matrix.block(at.sequence * at.length, third * channels_ + at.head * head_channels_,
-                        at.length, head_channels_);
+    return matrix.block(at.first, third * channels_ + at.head * head_channels_, at.length,
+                        head_channels_);
   }
-  /// Its A.
-  auto square(auto& attention, Place at) const {
-    return attention.middleRows((at.sequence * heads_ + at.head) * at.length, at.length);
+  /// Its A, of those of all sequences and heads.
+  auto square(auto& weights, Place at) const {
+    return weights.middleRows(at.first * heads_ + at.head * at.length, at.length);
+  }
+  /// f(place) for each head of each sequence.
+  template <class F>
+  void each_place(const Sequences& sequences, const F& f) const {
+    for (Index sequence = 0; sequence < sequences.count; ++sequence) {
+      for (Index head = 0; head < heads_; ++head) {
+        f(Place{sequence * sequences.length, sequences.length, head});
+      }
+    }
   }
 
-  Tokens attend(const Tokens& qkv, Tokens& attention) const;
+  Tokens attend(const Tokens& qkv, const Sequences& sequences, Tokens& weights) const;
   Scalar score_scale() const { return Scalar(1) / std::sqrt(static_cast<Scalar>(head_channels_)); }
 
-  Index channels_, heads_, head_channels_, context_;
+  Index channels_, heads_, head_channels_;
   Linear<Scalar> input_;   // x to Q, K and V
   Linear<Scalar> output_;  // O to y
-  Tokens qkv_;             // (T, 3C): Q of all heads, then K, then V
-  Tokens attention_;       // (B·heads·N, N): A of each sequence and head, one below the other
 };
 
 namespace detail {
@@ -86,85 +96,109 @@ inline Index head_channels(Index channels, Index heads) {
   return channels / heads;
 }
 
-/// Row i becomes the softmax of its first i + 1 elements, and zero after them. The exponential is
-/// taken of whole rows, which vectorize better, and what it made of the future is discarded.
-template <class Square>
-void causal_softmax(Square&& scores) {
+/// Each row becomes the softmax of its elements up to its own token, and zero after them; the last
+/// row is of the last token. The exponential is taken of whole rows, which vectorize better, and
+/// what it made of the future is discarded.
+template <class Scores>
+void causal_softmax(Scores&& scores) {
   for (Index i = 0; i < scores.rows(); ++i) {
+    const Index future = scores.rows() - 1 - i;
     auto row = scores.row(i).array();
-    row = (row - row.head(i + 1).maxCoeff()).exp();
-    row.tail(row.size() - i - 1).setZero();
+    row = (row - row.head(row.size() - future).maxCoeff()).exp();
+    row.tail(future).setZero();
     row /= row.sum();
   }
+}
+
+/// out = A·V of one head, with the tokens of q as the last of those of k and v. Leaves A.
+void attend(const auto& q, const auto& k, const auto& v, auto score_scale, auto&& a, auto&& out) {
+  a.noalias() = score_scale * q * k.transpose();
+  causal_softmax(a);
+  out.noalias() = a * v;
 }
 
 }  // namespace detail
 
 template <class Scalar>
-CausalSelfAttention<Scalar>::CausalSelfAttention(Index channels, Index heads, Index context,
-                                                 std::mt19937_64& rng, double output_gain)
+CausalSelfAttention<Scalar>::CausalSelfAttention(Index channels, Index heads, std::mt19937_64& rng,
+                                                 double output_gain)
     : channels_(channels),
       heads_(heads),
       head_channels_(detail::head_channels(channels, heads)),
-      context_(context),
       input_(channels, 3 * channels, rng),
       output_(channels, channels, rng, output_gain) {}
 
 template <class Scalar>
-auto CausalSelfAttention<Scalar>::operator()(const Tokens& x) const -> Tokens {
-  Tokens attention;
-  return output_(attend(input_(x), attention));
+auto CausalSelfAttention<Scalar>::operator()(const Tokens& x, const Sequences& sequences) const
+    -> Tokens {
+  Tokens weights;
+  return output_(attend(input_(x), sequences, weights));
 }
 
 template <class Scalar>
-auto CausalSelfAttention<Scalar>::forward(const Tokens& x) -> Tokens {
-  qkv_ = input_.forward(x);
-  return output_.forward(attend(qkv_, attention_));
-}
+auto CausalSelfAttention<Scalar>::operator()(const Tokens& x, Session<Scalar>& session,
+                                             BlockIndex block) const -> Tokens {
+  const Tokens qkv = input_(x);
+  auto& [keys, values] = session[block];
+  keys.middleRows(session.position, x.rows()) = qkv.middleCols(channels_, channels_);
+  values.middleRows(session.position, x.rows()) = qkv.rightCols(channels_);
 
-template <class Scalar>
-auto CausalSelfAttention<Scalar>::attend(const Tokens& qkv, Tokens& attention) const -> Tokens {
-  const Sequences sequences = split_into_sequences(qkv.rows(), context_);
-  attention.resize(sequences.count * heads_ * sequences.length, sequences.length);
-  Tokens mixed(qkv.rows(), channels_);
-  for (Index sequence = 0; sequence < sequences.count; ++sequence) {
-    for (Index head = 0; head < heads_; ++head) {
-      const Place place{sequence, head, sequences.length};
-      const auto q = part(qkv, place, 0), k = part(qkv, place, 1), v = part(qkv, place, 2);
-      auto a = square(attention, place);
-      a.noalias() = score_scale() * q * k.transpose();
-      detail::causal_softmax(a);
-      part(mixed, place).noalias() = a * v;
-    }
+  const Index seen = session.position + x.rows();
+  Tokens mixed(x.rows(), channels_), a(x.rows(), seen);
+  for (Index head = 0; head < heads_; ++head) {
+    const Place now{0, x.rows(), head}, all{0, seen, head};
+    detail::attend(part(qkv, now), part(keys, all), part(values, all), score_scale(), a,
+                   part(mixed, now));
   }
+  return output_(mixed);
+}
+
+template <class Scalar>
+auto CausalSelfAttention<Scalar>::forward(const Tokens& x, Batch<Scalar>& batch,
+                                          BlockIndex block) const -> Tokens {
+  auto& saved = batch[block].attention;
+  saved.x = x;
+  saved.qkv = input_(x);
+  saved.mixed = attend(saved.qkv, batch.sequences, saved.weights);
+  return output_(saved.mixed);
+}
+
+template <class Scalar>
+auto CausalSelfAttention<Scalar>::attend(const Tokens& qkv, const Sequences& sequences,
+                                         Tokens& weights) const -> Tokens {
+  weights.resize(qkv.rows() * heads_, sequences.length);
+  Tokens mixed(qkv.rows(), channels_);
+  each_place(sequences, [&](Place place) {
+    detail::attend(part(qkv, place, 0), part(qkv, place, 1), part(qkv, place, 2), score_scale(),
+                   square(weights, place), part(mixed, place));
+  });
   return mixed;
 }
 
 template <class Scalar>
-auto CausalSelfAttention<Scalar>::backward(const Tokens& dy) -> Tokens {
-  const Tokens dmixed = output_.backward(dy);
-  const Sequences sequences = split_into_sequences(dy.rows(), context_);
+auto CausalSelfAttention<Scalar>::backward(const Tokens& dy, Batch<Scalar>& batch, BlockIndex block)
+    -> Tokens {
+  const auto& saved = batch[block].attention;
+  const Tokens dmixed = output_.backward(saved.mixed, dy);
   Tokens dqkv(dy.rows(), 3 * channels_);
-  Tokens da(sequences.length, sequences.length);
-  for (Index sequence = 0; sequence < sequences.count; ++sequence) {
-    for (Index head = 0; head < heads_; ++head) {
-      const Place place{sequence, head, sequences.length};
-      const auto q = part(qkv_, place, 0), k = part(qkv_, place, 1), v = part(qkv_, place, 2);
-      auto dq = part(dqkv, place, 0), dk = part(dqkv, place, 1), dv = part(dqkv, place, 2);
-      const auto a = square(attention_, place);
-      const auto dout = part(dmixed, place);
+  Tokens da(batch.sequences.length, batch.sequences.length);
+  each_place(batch.sequences, [&](Place place) {
+    const auto q = part(saved.qkv, place, 0), k = part(saved.qkv, place, 1),
+               v = part(saved.qkv, place, 2);
+    auto dq = part(dqkv, place, 0), dk = part(dqkv, place, 1), dv = part(dqkv, place, 2);
+    const auto a = square(saved.weights, place);
+    const auto dout = part(dmixed, place);
 
-      dv.noalias() = a.transpose() * dout;
-      da.noalias() = dout * v.transpose();
-      for (Index i = 0; i < da.rows(); ++i) {  // through the softmax: da becomes dS / √D
-        const Scalar mean = da.row(i).dot(a.row(i));
-        da.row(i) = score_scale() * a.row(i).array() * (da.row(i).array() - mean);
-      }
-      dq.noalias() = da * k;
-      dk.noalias() = da.transpose() * q;
+    dv.noalias() = a.transpose() * dout;
+    da.noalias() = dout * v.transpose();
+    for (Index i = 0; i < da.rows(); ++i) {  // through the softmax: da becomes dS / √D
+      const Scalar mean = da.row(i).dot(a.row(i));
+      da.row(i) = score_scale() * a.row(i).array() * (da.row(i).array() - mean);
     }
-  }
-  return input_.backward(dqkv);
+    dq.noalias() = da * k;
+    dk.noalias() = da.transpose() * q;
+  });
+  return input_.backward(saved.x, dqkv);
 }
 
 template <class Scalar>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/// From files to batches of character numbers.
+/// From files to excerpts of character numbers.
 ///
 /// A character is a Unicode code point, so that γ is one character and not two bytes. The
 /// vocabulary is every character that occurs. The last tenth of each file is held out for
@@ -60,20 +60,21 @@ Corpus read_corpus(const std::vector<std::filesystem::path>& files);
 void require_length(const Corpus& corpus, Index context);
 
 /// B·N characters, sequence after sequence, and for each the one that follows it in the text.
-struct Batch {
+struct Excerpts {
   std::vector<int> inputs;
   std::vector<int> targets;
 };
 
 /// `sequences` random excerpts.
-Batch random_batch(std::span<const int> text, Index sequences, Index context, std::mt19937_64& rng);
+Excerpts random_excerpts(std::span<const int> text, Index sequences, Index context,
+                         std::mt19937_64& rng);
 
 /// The text cut into sequences that do not overlap: at most `limit` of them, evenly spread.
 /// What is left over at the end is dropped.
 std::vector<Index> sequence_starts(std::span<const int> text, Index context, Index limit);
 
 /// The excerpts at `starts`.
-Batch batch_at(std::span<const int> text, std::span<const Index> starts, Index context);
+Excerpts excerpts_at(std::span<const int> text, std::span<const Index> starts, Index context);
 
 // ---------------------------------------------------------------------------------------------
 
@@ -218,23 +219,24 @@ inline void require_length(const Corpus& corpus, Index context) {
                            " needs at least " + std::to_string(needed) + " of each");
 }
 
-inline Batch batch_at(std::span<const int> text, std::span<const Index> starts, Index context) {
-  Batch batch;
+inline Excerpts excerpts_at(std::span<const int> text, std::span<const Index> starts,
+                            Index context) {
+  Excerpts excerpts;
   for (const Index start : starts) {
     const auto excerpt =
         text.subspan(static_cast<std::size_t>(start), static_cast<std::size_t>(context) + 1);
-    batch.inputs.insert(batch.inputs.end(), excerpt.begin(), excerpt.end() - 1);
-    batch.targets.insert(batch.targets.end(), excerpt.begin() + 1, excerpt.end());
+    excerpts.inputs.insert(excerpts.inputs.end(), excerpt.begin(), excerpt.end() - 1);
+    excerpts.targets.insert(excerpts.targets.end(), excerpt.begin() + 1, excerpt.end());
   }
-  return batch;
+  return excerpts;
 }
 
-inline Batch random_batch(std::span<const int> text, Index sequences, Index context,
-                          std::mt19937_64& rng) {
+inline Excerpts random_excerpts(std::span<const int> text, Index sequences, Index context,
+                                std::mt19937_64& rng) {
   std::uniform_int_distribution<Index> start(0, static_cast<Index>(text.size()) - context - 1);
   std::vector<Index> starts(static_cast<std::size_t>(sequences));
   std::generate(starts.begin(), starts.end(), [&] { return start(rng); });
-  return batch_at(text, starts, context);
+  return excerpts_at(text, starts, context);
 }
 
 inline std::vector<Index> sequence_starts(std::span<const int> text, Index context, Index limit) {

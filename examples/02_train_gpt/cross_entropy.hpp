@@ -20,11 +20,12 @@ namespace gpt {
 template <class Scalar>
 using Loss = std::common_type_t<Scalar, double>;
 
-/// The loss; `logits` become its gradient.
+/// The loss; `logits` become its gradient. Both are multiplied by `share`: what these tokens are of
+/// all whose mean is taken.
 template <class Scalar>
-Loss<Scalar> cross_entropy_into_gradient(TokenMatrix<Scalar>& logits,
-                                         std::span<const int> targets) {
-  const Scalar one_token = Scalar(1) / static_cast<Scalar>(logits.rows());
+Loss<Scalar> cross_entropy_into_gradient(TokenMatrix<Scalar>& logits, std::span<const int> targets,
+                                         Scalar share = 1) {
+  const Scalar one_token = share / static_cast<Scalar>(logits.rows());
   Loss<Scalar> sum = 0;
   for (Index t = 0; t < logits.rows(); ++t) {
     auto z = logits.row(t).array();
@@ -37,7 +38,7 @@ Loss<Scalar> cross_entropy_into_gradient(TokenMatrix<Scalar>& logits,
     z *= one_token / total;
     z(target) -= one_token;
   }
-  return sum / static_cast<Loss<Scalar>>(logits.rows());
+  return sum * Loss<Scalar>(share) / static_cast<Loss<Scalar>>(logits.rows());
 }
 
 /// The loss alone.

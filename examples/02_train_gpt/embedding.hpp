@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: MIT
-/// Token and position embedding:  xₜ = E[idₜ] + P[t mod N].
+/// Token and position embedding:  xₜ = E[idₜ] + P[first + t mod N].
 ///
-/// Shapes     ids (T) · E (vocabulary, C) · P (N, C) · x (T, C); see sequences.hpp for T and N
+/// Shapes     ids (T) · E (vocabulary, C) · P (context, C) · x (T, C); T tokens are sequences of N,
+///            see sequences.hpp. Each starts at position `first`: 0, or where a session stands
 /// Backward   dE[idₜ] += dxₜ    dP[t mod N] += dxₜ    (ids have no gradient)
 /// Start      E, P ~ N(0, 0.2²)
-/// Throws     std::invalid_argument where T does not fall into sequences of N
 #pragma once
 
 #include "parameters.hpp"
 #include "sequences.hpp"
 
 #include <span>
-#include <vector>
 
 namespace gpt {
 
@@ -22,22 +21,20 @@ class Embedding {
 
   Embedding(Index vocabulary, Index context, Index channels, std::mt19937_64& rng);
 
-  Tokens operator()(std::span<const int> ids) const;
-  Tokens forward(std::span<const int> ids);
-  void backward(const Tokens& dx);
+  Tokens operator()(std::span<const int> ids, Sequences sequences, Index first = 0) const;
+  void backward(std::span<const int> ids, Sequences sequences, const Tokens& dx);
 
   template <class Visitor>
   void visit_parameters(Visitor&& visitor);
   void zero_gradients();
 
-  Index context() const { return position_.value.rows(); }  // N
-  Tokens& token() { return token_.value; }                  // E
-  Tokens& position() { return position_.value; }            // P
+  Index context() const { return position_.value.rows(); }
+  Tokens& token() { return token_.value; }        // E
+  Tokens& position() { return position_.value; }  // P
 
  private:
   Parameter<Tokens> token_;
   Parameter<Tokens> position_;
-  std::vector<int> ids_;  // what forward was given
 };
 
 template <class Scalar>
@@ -46,27 +43,21 @@ Embedding<Scalar>::Embedding(Index vocabulary, Index context, Index channels, st
       position_{random_normal<Scalar>(context, channels, 0.2, rng)} {}
 
 template <class Scalar>
-auto Embedding<Scalar>::operator()(std::span<const int> ids) const -> Tokens {
-  const auto tokens = static_cast<Index>(ids.size());
-  const Index length = split_into_sequences(tokens, context()).length;
-  Tokens x(tokens, token_.value.cols());
-  for (Index t = 0; t < tokens; ++t) {
-    x.row(t) = token_.value.row(ids[static_cast<std::size_t>(t)]) + position_.value.row(t % length);
+auto Embedding<Scalar>::operator()(std::span<const int> ids, Sequences sequences, Index first) const
+    -> Tokens {
+  Tokens x(static_cast<Index>(ids.size()), token_.value.cols());
+  for (Index t = 0; t < x.rows(); ++t) {
+    x.row(t) = token_.value.row(ids[static_cast<std::size_t>(t)]) +
+               position_.value.row(first + t % sequences.length);
   }
   return x;
 }
 
 template <class Scalar>
-auto Embedding<Scalar>::forward(std::span<const int> ids) -> Tokens {
-  ids_.assign(ids.begin(), ids.end());
-  return (*this)(ids);
-}
-
-template <class Scalar>
-void Embedding<Scalar>::backward(const Tokens& dx) {
+void Embedding<Scalar>::backward(std::span<const int> ids, Sequences sequences, const Tokens& dx) {
   for (Index t = 0; t < dx.rows(); ++t) {
-    token_.gradient.row(ids_[static_cast<std::size_t>(t)]) += dx.row(t);
-    position_.gradient.row(t % context()) += dx.row(t);
+    token_.gradient.row(ids[static_cast<std::size_t>(t)]) += dx.row(t);
+    position_.gradient.row(t % sequences.length) += dx.row(t);
   }
 }
 

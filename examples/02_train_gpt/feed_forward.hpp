@@ -8,9 +8,8 @@
 /// Source     Hendrycks, Gimpel 2016, arXiv:1606.08415, section 2 (the tanh form, as in GPT-2)
 #pragma once
 
+#include "batch.hpp"
 #include "linear.hpp"
-
-#include <utility>
 
 namespace gpt {
 
@@ -23,8 +22,8 @@ class FeedForward {
   FeedForward(Index channels, std::mt19937_64& rng, double output_gain = 1);
 
   Tokens operator()(const Tokens& x) const;
-  Tokens forward(const Tokens& x);
-  Tokens backward(const Tokens& dy);
+  Tokens forward(const Tokens& x, Batch<Scalar>& batch, BlockIndex block) const;
+  Tokens backward(const Tokens& dy, Batch<Scalar>& batch, BlockIndex block);
 
   template <class Visitor>
   void visit_parameters(Visitor&& visitor);
@@ -43,7 +42,6 @@ class FeedForward {
  private:
   Linear<Scalar> input_;
   Linear<Scalar> output_;
-  Tokens hidden_;  // h, before the GELU
 };
 
 namespace detail {
@@ -95,14 +93,21 @@ auto FeedForward<Scalar>::operator()(const Tokens& x) const -> Tokens {
 }
 
 template <class Scalar>
-auto FeedForward<Scalar>::forward(const Tokens& x) -> Tokens {
-  hidden_ = input_.forward(x);
-  return output_.forward(gelu<Scalar>(hidden_));
+auto FeedForward<Scalar>::forward(const Tokens& x, Batch<Scalar>& batch, BlockIndex block) const
+    -> Tokens {
+  auto& saved = batch[block].feed_forward;
+  saved.x = x;
+  saved.hidden = input_(x);
+  saved.active = gelu<Scalar>(saved.hidden);
+  return output_(saved.active);
 }
 
 template <class Scalar>
-auto FeedForward<Scalar>::backward(const Tokens& dy) -> Tokens {
-  return input_.backward(gelu_backward<Scalar>(hidden_, output_.backward(dy)));
+auto FeedForward<Scalar>::backward(const Tokens& dy, Batch<Scalar>& batch, BlockIndex block)
+    -> Tokens {
+  const auto& saved = batch[block].feed_forward;
+  const Tokens dactive = output_.backward(saved.active, dy);
+  return input_.backward(saved.x, gelu_backward<Scalar>(saved.hidden, dactive));
 }
 
 template <class Scalar>

@@ -3,13 +3,15 @@
 ///
 /// The stack is tokennorm's: an embedding norm or none, L blocks, a final norm or none. This file
 /// says where the norms stand; everything between the residual connections is in attention.hpp
-/// and feed_forward.hpp.
+/// and feed_forward.hpp. What belongs to one call and not to the model is given with it: a batch in
+/// training, a session where a text is read on; see batch.hpp and session.hpp.
 ///
 ///     pre        h = h + f(N(h))           NoNorm, blocks, final norm      GPT-2, Llama
 ///     post       h = N(h + f(h))           embedding norm, blocks, NoNorm  Transformer 2017, BERT
 ///     sandwich   h = h + N(f(N(h)))        NoNorm, blocks, final norm      Gemma 2
 ///
-/// Shapes     ids (T) · h (T, C) · logits (T, vocabulary); see sequences.hpp for T
+/// Shapes     ids (T) · h (T, C) · logits (T, vocabulary); see sequences.hpp for T. A session reads
+///            on by any T for which the context still has room
 /// Start      weights N(0, 1 / inputs), and those that write into the residual stream 1/√(2L) of
 ///            that, since 2L of them add up: Radford et al. 2019 (GPT-2), section 2.3. A sandwich's
 ///            output norms undo that factor, so their scales start at it instead: Pangu Ultra
@@ -17,14 +19,18 @@
 #pragma once
 
 #include "attention.hpp"
+#include "batch.hpp"
 #include "embedding.hpp"
 #include "feed_forward.hpp"
 #include "linear.hpp"
+#include "session.hpp"
 #include <tokennorm/tokennorm.hpp>
 
 #include <cmath>
 #include <random>
 #include <span>
+#include <stdexcept>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -58,6 +64,8 @@ class Gpt {
  public:
   using Scalar = ScalarType;
   using Tokens = TokenMatrix<Scalar>;
+  using Workspace = tokennorm::Workspace<Scalar>;
+  using Record = tokennorm::TrainingRecord<Scalar>;
   using Stack = decltype(Placement::template make_stack<Norm, Scalar>(
       std::declval<const Shape&>(), std::declval<std::mt19937_64&>()));
 
@@ -69,18 +77,21 @@ class Gpt {
       : embedding_(std::move(embedding)), stack_(std::move(stack)), head_(std::move(head)) {}
 
   Index context() const { return embedding_.context(); }
+  Index layers() const { return static_cast<Index>(stack_.blocks().size()); }
   Embedding<Scalar>& embedding() { return embedding_; }
   Stack& stack() { return stack_; }
   Linear<Scalar>& head() { return head_; }
 
-  Tokens operator()(std::span<const int> ids) const { return head_(stack_(embedding_(ids))); }
+  /// Inference of whole sequences.
+  Tokens operator()(std::span<const int> ids) const;
 
-  Tokens forward(std::span<const int> ids) {
-    return head_.forward(stack_.forward(embedding_.forward(ids)));
-  }
-  void backward(const Tokens& dlogits) {
-    embedding_.backward(stack_.backward(head_.backward(dlogits)));
-  }
+  /// Inference of the next characters of a session. What it has read before is not computed again.
+  Session<Scalar> new_session() const { return {layers(), context(), stack_.channels()}; }
+  Tokens operator()(std::span<const int> ids, Workspace& workspace, Session<Scalar>& session) const;
+
+  /// Training: all that `backward` needs of `forward` is in the record and in the batch.
+  Tokens forward(std::span<const int> ids, Record& record, Batch<Scalar>& batch);
+  void backward(const Tokens& dlogits, Record& record, Batch<Scalar>& batch);
 
   /// Names: `embedding.token`, `blocks.0.attention_norm.scale`, `blocks.0.attention.input.weight`,
   /// …, `head.bias`; those inside the stack are tokennorm's.
@@ -104,6 +115,46 @@ class Gpt {
 
 // ---------------------------------------------------------------------------------------------
 
+template <class Placement, class Norm, class Scalar>
+auto Gpt<Placement, Norm, Scalar>::operator()(std::span<const int> ids) const -> Tokens {
+  const auto sequences = split_into_sequences(static_cast<Index>(ids.size()), context());
+  return head_(stack_(embedding_(ids, sequences), tokennorm::with(sequences)));
+}
+
+template <class Placement, class Norm, class Scalar>
+auto Gpt<Placement, Norm, Scalar>::operator()(std::span<const int> ids, Workspace& workspace,
+                                              Session<Scalar>& session) const -> Tokens {
+  const auto count = static_cast<Index>(ids.size());
+  if (count > context() - session.position) {
+    throw std::invalid_argument("gpt: " + std::to_string(count) + " characters do not fit behind " +
+                                std::to_string(session.position) + " in a context of " +
+                                std::to_string(context()) + "; start the session again");
+  }
+  Tokens y;
+  stack_(embedding_(ids, {1, count}, session.position), y, workspace, tokennorm::with(session));
+  session.position += count;
+  return head_(y);
+}
+
+template <class Placement, class Norm, class Scalar>
+auto Gpt<Placement, Norm, Scalar>::forward(std::span<const int> ids, Record& record,
+                                           Batch<Scalar>& batch) -> Tokens {
+  batch.sequences = split_into_sequences(static_cast<Index>(ids.size()), context());
+  batch.ids.assign(ids.begin(), ids.end());
+  batch.blocks.resize(stack_.blocks().size());
+  stack_.forward(embedding_(ids, batch.sequences), batch.head_input, record,
+                 tokennorm::with(batch));
+  return head_(batch.head_input);
+}
+
+template <class Placement, class Norm, class Scalar>
+void Gpt<Placement, Norm, Scalar>::backward(const Tokens& dlogits, Record& record,
+                                            Batch<Scalar>& batch) {
+  Tokens dx;
+  stack_.backward(head_.backward(batch.head_input, dlogits), dx, record, tokennorm::with(batch));
+  embedding_.backward(batch.ids, batch.sequences, dx);
+}
+
 namespace detail {
 
 inline double residual_gain(const Shape& shape) {
@@ -112,8 +163,7 @@ inline double residual_gain(const Shape& shape) {
 
 template <class Scalar>
 auto make_attention(const Shape& shape, std::mt19937_64& rng) {
-  return CausalSelfAttention<Scalar>(shape.channels, shape.heads, shape.context, rng,
-                                     residual_gain(shape));
+  return CausalSelfAttention<Scalar>(shape.channels, shape.heads, rng, residual_gain(shape));
 }
 
 template <class Scalar>

@@ -2,14 +2,13 @@
 /// A linear layer:  y = x·W + b.
 ///
 /// Shapes     x (T, inputs) · W (inputs, outputs) · b (outputs) · y (T, outputs)
-/// Backward   dx = dy·Wᵀ    dW += xᵀ·dy    db += Σₜ dyₜ
+/// Backward   dx = dy·Wᵀ    dW += xᵀ·dy    db += Σₜ dyₜ    from x, which the caller has kept
 /// Start      W ~ N(0, gain² / inputs), so that y is about as large as x, times the gain; b = 0
 #pragma once
 
 #include "parameters.hpp"
 
 #include <cmath>
-#include <utility>
 
 namespace gpt {
 
@@ -21,8 +20,7 @@ class Linear {
   Linear(Index inputs, Index outputs, std::mt19937_64& rng, double gain = 1);
 
   Tokens operator()(const Tokens& x) const;
-  Tokens forward(Tokens x);
-  Tokens backward(const Tokens& dy);
+  Tokens backward(const Tokens& x, const Tokens& dy);
 
   template <class Visitor>
   void visit_parameters(Visitor&& visitor);
@@ -34,7 +32,6 @@ class Linear {
  private:
   Parameter<Tokens> weight_;
   Parameter<RowVector<Scalar>> bias_;
-  Tokens x_;  // what forward was given
 };
 
 template <class Scalar>
@@ -52,16 +49,10 @@ auto Linear<Scalar>::operator()(const Tokens& x) const -> Tokens {
 }
 
 template <class Scalar>
-auto Linear<Scalar>::forward(Tokens x) -> Tokens {
-  x_ = std::move(x);
-  return (*this)(x_);
-}
-
-template <class Scalar>
-auto Linear<Scalar>::backward(const Tokens& dy) -> Tokens {
-  weight_.gradient.noalias() += x_.transpose() * dy;
+auto Linear<Scalar>::backward(const Tokens& x, const Tokens& dy) -> Tokens {
+  weight_.gradient.noalias() += x.transpose() * dy;
   bias_.gradient += dy.colwise().sum();
-  Tokens dx(x_.rows(), x_.cols());
+  Tokens dx(x.rows(), x.cols());
   dx.noalias() = dy * weight_.value.transpose();
   return dx;
 }

@@ -2,13 +2,15 @@
 /// A character-level GPT, trained from scratch on real text. Read it in this order:
 ///
 ///     gpt.hpp             the model, and where its norms stand: this is what tokennorm does
+///     batch.hpp           what is remembered from forward to backward
+///     session.hpp         what is remembered of a text: a KV cache
 ///     embedding.hpp       characters and positions to tokens        sequences.hpp
 ///     attention.hpp       causal multi-head self-attention          linear.hpp
 ///     feed_forward.hpp    two linear layers with a GELU between
 ///     cross_entropy.hpp   the loss                                  parameters.hpp
 ///     trainer.hpp         the training loop, validation, generation
 ///     adamw.hpp           the optimizer and its schedule            gradient_norms.hpp
-///     corpus.hpp          files to batches                          bigram.hpp
+///     corpus.hpp          files to excerpts                         bigram.hpp
 ///     checkpoint.hpp      the trained model as a file, under the names of a known family
 ///     options.hpp, progress_bar.hpp, history.hpp, report.hpp, plot.gp
 ///
@@ -23,6 +25,7 @@
 #include "report.hpp"
 #include "trainer.hpp"
 
+#include <chrono>
 #include <cstdio>
 #include <exception>
 #include <new>
@@ -60,14 +63,18 @@ Result run(const Options& options, const Corpus& corpus) {
   result.bigram_loss = Bigram(corpus.training, options.shape.vocabulary).loss(corpus.validation);
 
   const bool lines = corpus.vocabulary.contains(U'\n');
+  const auto start = std::chrono::steady_clock::now();
   const auto sample = generate(model, {lines ? corpus.vocabulary.number(U'\n') : 0},
                                /*length=*/500, /*temperature=*/0.7, rng);
+  const std::chrono::duration<double> generation = std::chrono::steady_clock::now() - start;
   std::printf(
       "\n----- a sample of what it writes -----\n%s\n--------------------------------------\n\n",
       corpus.vocabulary.decode(sample).c_str());
   std::printf("validation loss   %.3f nats per character\n", result.validation_loss);
   std::printf("bigram model      %.3f nats per character\n", result.bigram_loss);
   std::printf("training time     %.0f s\n", result.history.seconds);
+  std::printf("generation        %.0f tokens/s\n",
+              static_cast<double>(sample.size()) / generation.count());
   if constexpr (std::is_same_v<decltype(model), SavableGpt>) {
     if (!options.save.empty()) {
       save_gpt(options.save, model, options.shape.heads, corpus.vocabulary,

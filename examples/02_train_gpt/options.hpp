@@ -118,6 +118,7 @@ inline ParsedOptions parse_options(int argc, const char* const* argv) {
   add_size("--heads", shape.heads, "attention heads; they divide the channels");
   add_size("--context", shape.context, "characters that the model sees at once");
   add_size("--batch", training.batch, "sequences per step");
+  add_size("--micro-batches", training.micro_batches, "parts that the batch is trained in");
   add_size("--steps", training.steps, "optimizer steps", 1'000'000'000);
   app.add_option("--learning-rate", training.learning_rate, "highest learning rate")
       ->check(detail::positive())
@@ -139,6 +140,11 @@ inline ParsedOptions parse_options(int argc, const char* const* argv) {
       throw CLI::ValidationError("--save",
                                  "the families of --family have --placement pre and "
                                  "--norm layer, so no other model can be saved");
+    }
+    if (training.batch % training.micro_batches != 0) {
+      throw CLI::ValidationError("--micro-batches", std::to_string(training.micro_batches) +
+                                                        " does not divide a batch of " +
+                                                        std::to_string(training.batch));
     }
     if (shape.channels % shape.heads != 0) {
       throw CLI::ValidationError("--heads", std::to_string(shape.heads) + " does not divide " +

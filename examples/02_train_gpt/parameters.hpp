@@ -18,6 +18,7 @@
 
 namespace gpt {
 
+using tokennorm::BlockIndex;
 using tokennorm::Index;
 using tokennorm::TokenMatrix;
 

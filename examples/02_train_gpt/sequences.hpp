@@ -3,12 +3,13 @@
 ///
 /// tokennorm's blocks hand every sublayer one matrix of T = B·N tokens: for a norm and for the
 /// feed-forward layer each token stands alone. Attention and the position embedding need to know
-/// where one sequence ends and the next begins. They hold the context length N, and the rule is:
+/// where one sequence ends and the next begins. The model, which has a context of so many tokens,
+/// decides it by this rule, and tells attention by with(…):
 ///
-///     T a multiple of N    B = T / N sequences of N tokens, one after the other (training)
-///     T < N                one sequence of T tokens (generating text that is still short)
-///     T = 0                no sequence
-///     anything else        std::invalid_argument
+///     T a multiple of the context    B = T / N sequences of N = context tokens (training)
+///     T < context                    one sequence of N = T tokens (a text that is still short)
+///     T = 0                          no sequence
+///     anything else                  std::invalid_argument
 #pragma once
 
 #include <tokennorm/tokennorm.hpp>
@@ -21,8 +22,8 @@ namespace gpt {
 using tokennorm::Index;
 
 struct Sequences {
-  Index count;   // B
-  Index length;  // N
+  Index count = 0;   // B
+  Index length = 0;  // N
 };
 
 inline Sequences split_into_sequences(Index tokens, Index context) {

@@ -2,6 +2,13 @@
 /// Everything but the adapters and safetensors: norms, blocks, what they stand on, and checkpoints.
 #pragma once
 
+// clang-format off
+// First, what says why a call does not compile: a compiler shows by which headers it came there.
+#include "tokennorm/core/operands.hpp"
+#include "tokennorm/norm/norm.hpp"
+#include "tokennorm/block/sublayer.hpp"
+// clang-format on
+
 #include "tokennorm/block/blocks.hpp"
 #include "tokennorm/block/residual_connections.hpp"
 #include "tokennorm/block/stack.hpp"
@@ -10,6 +17,7 @@
 #include "tokennorm/checkpoint/linear_map.hpp"
 #include "tokennorm/checkpoint/make_norm.hpp"
 #include "tokennorm/checkpoint/names.hpp"
+#include "tokennorm/core/operands.hpp"
 #include "tokennorm/core/tokens.hpp"
 #include "tokennorm/norm/any_norm.hpp"
 #include "tokennorm/norm/heads.hpp"

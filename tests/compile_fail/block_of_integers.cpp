@@ -10,6 +10,7 @@ int main() {
 #ifdef FIXED
   return block(x.cast<float>()).rows() == 4 ? 0 : 1;
 #else
-  return block(x).rows() == 4 ? 0 : 1;
+  const Eigen::MatrixXi y = block(x);
+  return y.rows() == 4 ? 0 : 1;
 #endif
 }

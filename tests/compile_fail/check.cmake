@@ -26,6 +26,18 @@ if(most)
   endif()
 endif()
 
+# A message that is read is a short one.
+set(most 25)
+file(STRINGS "${SOURCE}" lines REGEX "^// LINES: ")
+if(lines)
+  string(REPLACE "// LINES: " "" most "${lines}")
+endif()
+string(REGEX MATCHALL "\n" lines "${output}")
+list(LENGTH lines count)
+if(count GREATER most)
+  message(FATAL_ERROR "${SOURCE}: ${count} lines; expected at most ${most}\n${output}")
+endif()
+
 execute_process(COMMAND ${COMPILE} -DFIXED "${SOURCE}" RESULT_VARIABLE failed ERROR_VARIABLE output)
 if(failed)
   message(FATAL_ERROR "${SOURCE}: must compile with -DFIXED\n${output}")

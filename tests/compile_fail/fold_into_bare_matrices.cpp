@@ -2,6 +2,7 @@
 // A weight and a bias that are not put together to a linear map: that is said, and no more.
 // EXPECT: tokennorm: a reader or writer is not a linear map. Give OutIn{weight, bias} or
 // ERRORS: 2
+// LINES: 40
 #include <tokennorm/tokennorm.hpp>
 
 int main() {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Training a block over a plain callable.
 // EXPECT: a sublayer has no forward(x)
-// EXPECT: a sublayer has no backward(dy)
+// ERRORS: 1
 #include <tokennorm/tokennorm.hpp>
 
 using Tokens = tokennorm::TokenMatrix<float>;

@@ -2,6 +2,7 @@
 // A connection of float tokens, parameters of long double.
 // EXPECT: tokennorm: the parameters of a norm of any scalar other than float, double, half and
 // EXPECT: LayerNorm<long double>
+// LINES: 40
 #include <tokennorm/tokennorm.hpp>
 
 int main() {

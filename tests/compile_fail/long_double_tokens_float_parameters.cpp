@@ -2,6 +2,7 @@
 // Tokens of long double, parameters of float.
 // EXPECT: tokennorm: the parameters of a norm of any scalar other than float, double, half and
 // EXPECT: LayerNorm<long double>
+// LINES: 30
 #include <tokennorm/tokennorm.hpp>
 
 int main() {

@@ -2,6 +2,7 @@
 // A scalar that no norm has, given to a writer.
 // EXPECT: SafetensorsWriter::add: expected a matrix of float, double, Eigen::half or
 // Eigen::bfloat16
+// LINES: 50
 #include <tokennorm/checkpoint/safetensors.hpp>
 
 int main() {

@@ -22,5 +22,6 @@ int main() {
 #endif
   const auto block = tokennorm::PreLNResidual(tokennorm::LayerNorm<float>(8), f);
   const Tokens x = Tokens::Ones(4, 8);
-  return block(x).rows() == 4 ? 0 : 1;
+  const Tokens y = block(x);
+  return y.rows() == 4 ? 0 : 1;
 }

@@ -22,7 +22,9 @@ expect_refusal heads --channels 64 --heads 5
 expect_refusal nonsense --nonsense
 expect_refusal corpus --corpus
 expect_refusal extra extra
-for option in layers channels heads context batch steps; do
+expect_refusal micro-batches --batch 8 --micro-batches 3
+expect_refusal micro-batches --batch 8 --micro-batches 16
+for option in layers channels heads context batch micro-batches steps; do
   for value in 0 -3 x 1.5 99999999999999999999 1x ''; do
     expect_refusal "$option" "--$option" "$value"
   done

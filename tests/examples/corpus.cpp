@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// From files to batches, and the bigram model that the GPT is measured against.
+// From files to excerpts, and the bigram model that the GPT is measured against.
 #include "02_train_gpt/corpus.hpp"
 
 #include "02_train_gpt/bigram.hpp"
@@ -77,19 +77,19 @@ TEST(Corpus, MustHoldOneSequenceAndOneCharacterMore) {
   EXPECT_THROW(require_length(corpus, 10), std::runtime_error);
 }
 
-TEST(Batch, TargetsAreTheNextCharacters) {
+TEST(Excerpts, TargetsAreTheNextCharacters) {
   std::vector<int> text(50);
   for (int i = 0; i < 50; ++i) text[static_cast<std::size_t>(i)] = i;
   std::mt19937_64 rng(1);
   std::set<int> starts;
   for (int repeat = 0; repeat < 200; ++repeat) {
-    const Batch batch = random_batch(text, 3, 5, rng);
-    ASSERT_EQ(batch.inputs.size(), 15U);
-    ASSERT_EQ(batch.targets.size(), 15U);
-    for (std::size_t i = 0; i < 15; ++i) EXPECT_EQ(batch.targets[i], batch.inputs[i] + 1);
+    const Excerpts excerpts = random_excerpts(text, 3, 5, rng);
+    ASSERT_EQ(excerpts.inputs.size(), 15U);
+    ASSERT_EQ(excerpts.targets.size(), 15U);
+    for (std::size_t i = 0; i < 15; ++i) EXPECT_EQ(excerpts.targets[i], excerpts.inputs[i] + 1);
     for (std::size_t i = 0; i < 15; i += 5) {
-      EXPECT_EQ(batch.inputs[i + 4], batch.inputs[i] + 4);
-      starts.insert(batch.inputs[i]);
+      EXPECT_EQ(excerpts.inputs[i + 4], excerpts.inputs[i] + 4);
+      starts.insert(excerpts.inputs[i]);
     }
   }
   EXPECT_EQ(*starts.begin(), 0);
@@ -97,7 +97,7 @@ TEST(Batch, TargetsAreTheNextCharacters) {
   EXPECT_EQ(starts.size(), 45U);
 }
 
-TEST(Batch, ValidationSequencesDoNotOverlap) {
+TEST(Excerpts, ValidationSequencesDoNotOverlap) {
   const std::vector<int> text(52);
   EXPECT_EQ(sequence_starts(text, 10, 100), (std::vector<Index>{0, 10, 20, 30, 40}));
   EXPECT_EQ(sequence_starts(text, 10, 2), (std::vector<Index>{0, 20}));

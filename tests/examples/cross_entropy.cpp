@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <span>
 #include <vector>
 
 namespace gpt::test {
@@ -54,6 +55,19 @@ void expect_naive_loss(double tolerance) {
 TEST(CrossEntropy, MatchesTheDefinition) {
   expect_naive_loss<float>(2e-6);
   expect_naive_loss<double>(1e-14);
+}
+
+TEST(CrossEntropy, OfTwoHalvesIsThatOfTheWhole) {
+  const auto logits = random_normal<TokenMatrix<double>>({10, 7}, Seed{120});
+  const auto targets = some_targets(10, 7);
+  TokenMatrix<double> whole = logits, top = logits.topRows(5), bottom = logits.bottomRows(5);
+  const auto half = [&](auto& part, std::size_t first) {
+    return cross_entropy_into_gradient<double>(part, std::span(targets).subspan(first, 5), 0.5);
+  };
+  EXPECT_NEAR(half(top, 0) + half(bottom, 5), cross_entropy_into_gradient<double>(whole, targets),
+              1e-14);
+  EXPECT_TRUE(top.isApprox(whole.topRows(5), 1e-14));
+  EXPECT_TRUE(bottom.isApprox(whole.bottomRows(5), 1e-14));
 }
 
 TEST(CrossEntropy, GradientMatchesCentralDifferences) {

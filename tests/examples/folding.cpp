@@ -55,7 +55,9 @@ TEST(CentringWriters, MakesRMSNormsThatKeepTheLogits) {
   tokennorm::fold_norms(model.stack(), model.head().map());
   const RMSNormGpt::Stack centred = tokennorm::center_writers(
       model.stack(), model.embedding().token(), model.embedding().position());
-  const Tokens after = model.head()(centred(model.embedding()(ids)));
+  const Sequences sequences = {1, 8};
+  const Tokens after =
+      model.head()(centred(model.embedding()(ids, sequences), tokennorm::with(sequences)));
   EXPECT_LE(relative_change(logits, after), 1e-13);
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The whole model, in every placement and with both norms: gradients, causality, training.
+// The whole model, in every placement and with both norms: gradients, causality, training, and
+// reading on by a session.
 #include "02_train_gpt/gpt.hpp"
 
 #include "02_train_gpt/cross_entropy.hpp"
@@ -11,8 +12,11 @@
 #include <algorithm>
 #include <random>
 #include <set>
+#include <span>
+#include <stdexcept>
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 namespace gpt::test {
@@ -82,10 +86,9 @@ TYPED_TEST(WholeGpt, EveryGradientMatchesCentralDifferences) {
   const auto inputs = random_ids(6, shape.vocabulary, Seed{201});
   const auto targets = random_ids(6, shape.vocabulary, Seed{202});
 
+  std::vector<MicroBatch<double>> micro_batches(1);
   model.zero_gradients();
-  auto logits = model.forward(inputs);
-  cross_entropy_into_gradient<double>(logits, targets);
-  model.backward(logits);
+  add_gradients(model, {inputs, targets}, micro_batches);
   const Index compared = expect_parameter_gradients(
       model, 1e-9, [&] { return cross_entropy<double>(model(inputs), targets); });
   EXPECT_EQ(compared, count_parameters(model));
@@ -98,7 +101,126 @@ TYPED_TEST(WholeGpt, ForwardIsInference) {
   shake(model, Seed{210});
   const auto ids = random_ids(16, shape.vocabulary, Seed{211});
   const TokenMatrix<double> inference = model(ids);
-  EXPECT_TRUE(model.forward(ids).isApprox(inference, 1e-13));
+  MicroBatch<double> training;
+  EXPECT_TRUE(model.forward(ids, training.record, training.batch).isApprox(inference, 1e-13));
+}
+
+/// The loss of random characters, and every gradient of it.
+template <class Scalar, class Model>
+std::pair<double, std::vector<TokenMatrix<Scalar>>> loss_and_gradients(Model& model,
+                                                                       std::size_t micro_batches) {
+  constexpr std::size_t sequences = 8;
+  const auto count = sequences * static_cast<std::size_t>(model.context());
+  const Index vocabulary = model.embedding().token().rows();
+  const Excerpts excerpts{random_ids(count, vocabulary, Seed{260}),
+                          random_ids(count, vocabulary, Seed{261})};
+  std::vector<MicroBatch<Scalar>> parts(micro_batches);
+  double loss = 0;
+  for (int step = 0; step < 2; ++step) {  // the second in the memory of the first
+    model.zero_gradients();
+    loss = add_gradients(model, excerpts, parts);
+  }
+  std::vector<TokenMatrix<Scalar>> gradients;
+  model.visit_parameters(
+      [&](const std::string&, auto&, auto& gradient) { gradients.push_back(gradient); });
+  return {loss, gradients};
+}
+
+template <class Scalar, class Model>
+void expect_micro_batches_add_up(double tolerance) {
+  std::mt19937_64 rng(11);
+  const Shape shape{.vocabulary = 11, .context = 9, .layers = 2, .channels = 24, .heads = 3};
+  Model model(shape, rng);
+  shake(model, Seed{262}, 0.1);
+  const auto [loss, gradients] = loss_and_gradients<Scalar>(model, 1);
+  for (const std::size_t micro_batches : {2U, 4U, 8U}) {
+    SCOPED_TRACE(::testing::Message() << micro_batches << " micro-batches");
+    const auto [divided_loss, divided] = loss_and_gradients<Scalar>(model, micro_batches);
+    EXPECT_NEAR(divided_loss, loss, tolerance * loss);
+    for (std::size_t i = 0; i < gradients.size(); ++i) {
+      EXPECT_LE(static_cast<double>((divided[i] - gradients[i]).norm()),
+                tolerance * static_cast<double>(gradients[i].norm()))
+          << "parameter " << i;
+    }
+  }
+}
+
+TYPED_TEST(WholeGpt, GradientsOfMicroBatchesAddUp) {
+  expect_micro_batches_add_up<double, ModelOf<double, TypeParam>>(1e-13);
+}
+
+TYPED_TEST(FloatGpt, GradientsOfMicroBatchesAddUp) {
+  expect_micro_batches_add_up<float, ModelOf<float, TypeParam>>(1e-5);
+}
+
+/// What sessions say of each character is what the model says that reads the text at once.
+template <class Scalar, class Model>
+void expect_sessions_read_on(double tolerance) {
+  std::mt19937_64 rng(12);
+  const Shape shape{.vocabulary = 11, .context = 19, .layers = 3, .channels = 24, .heads = 3};
+  Model changing(shape, rng);
+  shake(changing, Seed{270}, 0.1);
+  const Model& model = changing;
+  const auto ids = random_ids(19, shape.vocabulary, Seed{271});
+  const TokenMatrix<Scalar> whole = model(ids);
+
+  typename Model::Workspace workspace;
+  for (const std::size_t prompt : {1U, 7U, 18U, 19U}) {
+    SCOPED_TRACE(::testing::Message() << "a prompt of " << prompt);
+    auto session = model.new_session(), other = model.new_session();
+    const auto read = [&](std::size_t first, std::size_t count) {
+      const auto unread = std::span(ids).subspan(first, count);
+      const TokenMatrix<Scalar> logits = model(unread, workspace, session);
+      ASSERT_EQ(logits.rows(), static_cast<Index>(count));
+      const auto expected = whole.middleRows(static_cast<Index>(first), logits.rows());
+      EXPECT_LE(static_cast<double>((logits - expected).cwiseAbs().maxCoeff()), tolerance)
+          << count << " characters from " << first;
+      other.position %= model.context();  // one that reads something else between
+      model(std::span(ids).last(1), workspace, other);
+    };
+    read(0, prompt);
+    for (std::size_t next = prompt; next < ids.size(); ++next) read(next, 1);
+    EXPECT_EQ(session.position, model.context());
+    EXPECT_THROW(model(std::span(ids).first(1), workspace, session), std::invalid_argument);
+
+    session.position = 0;  // it starts again
+    read(0, prompt);
+  }
+}
+
+TYPED_TEST(WholeGpt, SessionsReadOn) {
+  expect_sessions_read_on<double, ModelOf<double, TypeParam>>(1e-12);
+}
+
+TYPED_TEST(FloatGpt, SessionsReadOn) {
+  expect_sessions_read_on<float, ModelOf<float, TypeParam>>(1e-5);
+}
+
+TYPED_TEST(WholeGpt, GeneratesWhatItWouldWithoutASession) {
+  for (const Index context : {1, 2, 3, 8}) {
+    for (const std::size_t prompt_length : {1U, 3U, 8U, 11U}) {
+      SCOPED_TRACE(::testing::Message()
+                   << "a context of " << context << ", a prompt of " << prompt_length);
+      std::mt19937_64 rng(13);
+      ModelOf<double, TypeParam> model(
+          Shape{.vocabulary = 7, .context = context, .layers = 2, .channels = 8, .heads = 2}, rng);
+      const auto prompt = random_ids(prompt_length, 7, Seed{280});
+      auto draws = rng;
+
+      const auto limit = static_cast<std::size_t>(context);
+      std::vector<int> expected, text = prompt;
+      std::size_t seen = std::min(prompt.size(), limit);
+      for (int i = 0; i < 30; ++i) {
+        const TokenMatrix<double> logits = model(std::span(text).last(seen));
+        const Eigen::ArrayXd weights = (logits.bottomRows(1).transpose().array() / 0.5).exp();
+        std::discrete_distribution<int> next(weights.begin(), weights.end());
+        expected.push_back(next(draws));
+        text.push_back(expected.back());
+        seen = seen == limit ? (limit + 1) / 2 : seen + 1;
+      }
+      EXPECT_EQ(generate(model, prompt, 30, 0.5, rng), expected);
+    }
+  }
 }
 
 /// Changing one character leaves every logit before it, and every other sequence, as it was: the
@@ -108,15 +230,18 @@ void expect_causal(const Shape& shape, Model& model) {
   constexpr Index sequences = 2;
   const auto ids =
       random_ids(static_cast<std::size_t>(sequences * shape.context), shape.vocabulary, Seed{220});
+  MicroBatch<Scalar> training;
   const TokenMatrix<Scalar> before = model(ids);
-  const TokenMatrix<Scalar> before_in_training = model.forward(ids);
+  const TokenMatrix<Scalar> before_in_training =
+      model.forward(ids, training.record, training.batch);
   for (Index changed = 0; changed < sequences * shape.context; ++changed) {
     SCOPED_TRACE(::testing::Message() << "character " << changed << " changed");
     auto other = ids;
     auto& id = other[static_cast<std::size_t>(changed)];
     id = (id + 1) % static_cast<int>(shape.vocabulary);
     const TokenMatrix<Scalar> after = model(other);
-    const TokenMatrix<Scalar> after_in_training = model.forward(other);
+    const TokenMatrix<Scalar> after_in_training =
+        model.forward(other, training.record, training.batch);
     const Index end = (changed / shape.context + 1) * shape.context;  // of its sequence
     for (Index t = 0; t < before.rows(); ++t) {
       if (t < changed || t >= end) {
@@ -215,11 +340,11 @@ TEST(Embedding, MatchesCentralDifferences) {
   std::mt19937_64 rng(8);
   Embedding<long double> embedding(/*vocabulary=*/4, /*context=*/3, /*channels=*/2, rng);
   const std::vector<int> ids = {3, 0, 3, 1, 1, 3};
+  const Sequences sequences{2, 3};
   const auto weight = random_normal<TokenMatrix<long double>>({6, 2}, Seed{240});
-  embedding.forward(ids);
-  embedding.backward(weight);
+  embedding.backward(ids, sequences, weight);
   expect_parameter_gradients(embedding, 1e-12,
-                             [&] { return embedding(ids).cwiseProduct(weight).sum(); });
+                             [&] { return embedding(ids, sequences).cwiseProduct(weight).sum(); });
 }
 
 TEST(Embedding, AddsTokenAndPosition) {
@@ -230,11 +355,11 @@ TEST(Embedding, AddsTokenAndPosition) {
     (name == "token" ? token : position) = value;
   });
   const std::vector<int> ids = {3, 0, 3, 1, 1, 3};
-  const TokenMatrix<double> x = embedding(ids);
+  const TokenMatrix<double> x = embedding(ids, {2, 3});
   EXPECT_EQ(x.row(4), token.row(1) + position.row(1));
   EXPECT_EQ(x.row(5), token.row(3) + position.row(2));
-  EXPECT_EQ(embedding(std::span(ids).first(2)).row(1), token.row(0) + position.row(1));
-  EXPECT_THROW(embedding(std::span(ids).first(4)), std::invalid_argument);
+  const TokenMatrix<double> behind_one = embedding(std::span(ids).first(2), {1, 2}, 1);
+  EXPECT_EQ(behind_one.row(1), token.row(0) + position.row(2));
 }
 
 }  // namespace

@@ -23,6 +23,7 @@ for placement in pre post sandwich; do
     run "$out" --placement $placement --norm $norm >"$out.stdout"
     grep -q 'validation loss .* nats per character' "$out.stdout"
     grep -q 'bigram model .* nats per character' "$out.stdout"
+    grep -q 'generation  *[0-9]* tokens/s' "$out.stdout"
     grep -q 'step 20/20' "$out.log"
     [ "$(wc -l <"$out/loss.csv")" -eq 3 ]
     [ "$(grep -c '^blocks\.' "$out/gradient_norms.csv")" -eq 2 ]
@@ -36,6 +37,12 @@ done
 
 run "$scratch/again" >/dev/null
 cmp "$scratch/it's pre layer/loss.csv" "$scratch/again/loss.csv"
+
+# In micro-batches: the same training and validation losses up to rounding.
+run "$scratch/micro" --micro-batches 4 >/dev/null
+paste -d , "$scratch/again/loss.csv" "$scratch/micro/loss.csv" | awk -F, 'NR > 1 {
+  for (i = 2; i <= 3; ++i) if (($i - $(i + 5)) ^ 2 > (1e-3 * $i) ^ 2) exit 1
+}'
 
 # Without gnuplot: the CSV files, and one line about it.
 mkdir "$scratch/bin"

@@ -10,6 +10,7 @@
 #include <cmath>
 #include <random>
 #include <stdexcept>
+#include <type_traits>
 
 namespace gpt::test {
 namespace {
@@ -17,9 +18,43 @@ namespace {
 using Real = long double;
 using Tokens = TokenMatrix<Real>;
 
+/// A linear layer that keeps what it was given.
+struct KeepingLinear : Linear<Real> {
+  using Linear::Linear;
+  Tokens forward(const Tokens& given) { return (*this)(x = given); }
+  Tokens backward(const Tokens& dy) { return Linear::backward(x, dy); }
+  Tokens x;
+};
+
+/// A sublayer of a block in the middle of a batch, whose sequences have `length` tokens or fewer.
+template <class Sublayer>
+struct InBatch {
+  using Tokens = typename Sublayer::Tokens;
+
+  Tokens operator()(const Tokens& x) const {
+    if constexpr (std::is_invocable_v<const Sublayer&, const Tokens&>) {
+      return sublayer(x);
+    } else {
+      return sublayer(x, split_into_sequences(x.rows(), length));
+    }
+  }
+  Tokens forward(const Tokens& x) {
+    batch.sequences = split_into_sequences(x.rows(), length);
+    batch.blocks.resize(3);
+    return sublayer.forward(x, batch, BlockIndex{1});
+  }
+  Tokens backward(const Tokens& dy) { return sublayer.backward(dy, batch, BlockIndex{1}); }
+  void visit_parameters(auto&& visitor) { sublayer.visit_parameters(visitor); }
+  void zero_gradients() { sublayer.zero_gradients(); }
+
+  Sublayer sublayer;
+  Index length = 1;
+  Batch<typename Tokens::Scalar> batch{};
+};
+
 TEST(Linear, MatchesCentralDifferences) {
   std::mt19937_64 rng(1);
-  Linear<Real> linear(5, 3, rng);
+  KeepingLinear linear(5, 3, rng);
   expect_sublayer_gradients(linear, 7, 5, 3, Seed{10});
 }
 
@@ -44,7 +79,7 @@ TEST(Linear, IsTheProductWrittenOut) {
 
 TEST(FeedForward, MatchesCentralDifferences) {
   std::mt19937_64 rng(3);
-  FeedForward<Real> feed_forward(4, rng);
+  InBatch<FeedForward<Real>> feed_forward{{4, rng}};
   expect_sublayer_gradients(feed_forward, 5, 4, 4, Seed{30});
 }
 
@@ -64,7 +99,7 @@ class AttentionGradient : public ::testing::TestWithParam<Index> {};  // the num
 
 TEST_P(AttentionGradient, MatchesCentralDifferences) {
   std::mt19937_64 rng(4);
-  CausalSelfAttention<Real> attention(/*channels=*/6, /*heads=*/2, /*context=*/4, rng);
+  InBatch<CausalSelfAttention<Real>> attention{{/*channels=*/6, /*heads=*/2, rng}, /*length=*/4};
   expect_sublayer_gradients(attention, GetParam(), 6, 6, Seed{40});
 }
 
@@ -74,13 +109,13 @@ INSTANTIATE_TEST_SUITE_P(TokenCounts, AttentionGradient, ::testing::Values(1, 3,
 TEST(Attention, IsTheSumWrittenOut) {
   constexpr Index channels = 6, heads = 3, context = 5, tokens = 10, width = channels / heads;
   std::mt19937_64 rng(5);
-  CausalSelfAttention<Real> attention(channels, heads, context, rng);
+  CausalSelfAttention<Real> attention(channels, heads, rng);
   shake(attention, Seed{50});
   std::vector<Tokens> parameters;  // input weight and bias, output weight and bias
   attention.visit_parameters(
       [&](const std::string&, auto& value, auto&) { parameters.push_back(value); });
   const auto x = random_normal<Tokens>({tokens, channels}, Seed{51});
-  const Tokens y = attention(x);
+  const Tokens y = attention(x, Sequences{tokens / context, context});
 
   const auto project = [&](Index t, Index column) {
     Real sum = parameters[1](0, column);
@@ -116,20 +151,48 @@ TEST(Attention, IsTheSumWrittenOut) {
   }
 }
 
-TEST(Attention, RefusesWhatItCannotSplit) {
+TEST(Attention, OfASessionIsThatOfTheWholeSequence) {
+  constexpr Index channels = 6, tokens = 7;
+  std::mt19937_64 rng(8);
+  CausalSelfAttention<Real> attention(channels, /*heads=*/2, rng);
+  shake(attention, Seed{80});
+  const auto x = random_normal<Tokens>({tokens, channels}, Seed{81});
+  const Tokens expected = attention(x, Sequences{1, tokens});
+  Session<Real> session(/*block_count=*/3, /*context=*/9, channels);
+  for (const Index count : {3, 1, 2, 1}) {
+    const Tokens y = attention(x.middleRows(session.position, count), session, BlockIndex{1});
+    EXPECT_TRUE(y.isApprox(expected.middleRows(session.position, count), 1e-15L))
+        << count << " tokens behind " << session.position;
+    session.position += count;
+  }
+}
+
+TEST(Attention, RefusesHeadsThatDoNotDivide) {
   std::mt19937_64 rng(6);
-  EXPECT_THROW(CausalSelfAttention<float>(6, 4, 8, rng), std::invalid_argument);
-  EXPECT_THROW(CausalSelfAttention<float>(6, 0, 8, rng), std::invalid_argument);
-  const CausalSelfAttention<float> attention(6, 2, 4, rng);
-  EXPECT_THROW(attention(TokenMatrix<float>::Zero(6, 6)), std::invalid_argument);
-  EXPECT_EQ(attention(TokenMatrix<float>::Zero(0, 6)).rows(), 0);
+  EXPECT_THROW(CausalSelfAttention<float>(6, 4, rng), std::invalid_argument);
+  EXPECT_THROW(CausalSelfAttention<float>(6, 0, rng), std::invalid_argument);
+  const CausalSelfAttention<float> attention(6, 2, rng);
+  EXPECT_EQ(attention(TokenMatrix<float>::Zero(0, 6), Sequences{0, 0}).rows(), 0);
+}
+
+TEST(Sequences, AreWholeOrOneThatIsShorter) {
+  const auto expect_split = [](Index tokens, Index count, Index length) {
+    const Sequences sequences = split_into_sequences(tokens, 4);
+    EXPECT_EQ(sequences.count, count) << tokens << " tokens";
+    EXPECT_EQ(sequences.length, length) << tokens << " tokens";
+  };
+  expect_split(0, 0, 0);
+  expect_split(3, 1, 3);
+  expect_split(4, 1, 4);
+  expect_split(12, 3, 4);
+  EXPECT_THROW(split_into_sequences(6, 4), std::invalid_argument);
 }
 
 TEST(Attention, SurvivesLargeScores) {
   std::mt19937_64 rng(7);
-  const CausalSelfAttention<float> attention(4, 1, 6, rng);
+  const CausalSelfAttention<float> attention(4, 1, rng);
   const auto x = random_normal<TokenMatrix<float>>({6, 4}, Seed{70}, 0, 1e4);
-  EXPECT_TRUE(attention(x).allFinite());
+  EXPECT_TRUE(attention(x, Sequences{1, 6}).allFinite());
 }
 
 }  // namespace

@@ -129,8 +129,10 @@ class PreLN : public detail::Accepted<
                                    detail::PreLNConnection<FeedForwardNorm, FeedForward>>,
                   detail::PreLNConnection<AttentionNorm, Attention>,
                   detail::PreLNConnection<FeedForwardNorm, FeedForward>> {
-  TOKENNORM_NORM_ARGUMENT(AttentionNorm, "1", "PreLN", "norm, attention, norm, feed_forward");
-  TOKENNORM_NORM_ARGUMENT(FeedForwardNorm, "3", "PreLN", "norm, attention, norm, feed_forward");
+  TOKENNORM_NORM_ARGUMENT(AttentionNorm, 1, "1", "PreLN", "norm, attention, norm, feed_forward",
+                          AttentionNorm, FeedForwardNorm);
+  TOKENNORM_NORM_ARGUMENT(FeedForwardNorm, 2, "3", "PreLN", "norm, attention, norm, feed_forward",
+                          AttentionNorm, FeedForwardNorm);
 
  public:
   PreLN(AttentionNorm attention_norm, Attention attend, FeedForwardNorm feed_forward_norm,
@@ -149,8 +151,10 @@ class PostLN : public detail::Accepted<
                                     detail::PostLNConnection<FeedForward, FeedForwardNorm>>,
                    detail::PostLNConnection<Attention, AttentionNorm>,
                    detail::PostLNConnection<FeedForward, FeedForwardNorm>> {
-  TOKENNORM_NORM_ARGUMENT(AttentionNorm, "2", "PostLN", "attention, norm, feed_forward, norm");
-  TOKENNORM_NORM_ARGUMENT(FeedForwardNorm, "4", "PostLN", "attention, norm, feed_forward, norm");
+  TOKENNORM_NORM_ARGUMENT(AttentionNorm, 1, "2", "PostLN", "attention, norm, feed_forward, norm",
+                          AttentionNorm, FeedForwardNorm);
+  TOKENNORM_NORM_ARGUMENT(FeedForwardNorm, 2, "4", "PostLN", "attention, norm, feed_forward, norm",
+                          AttentionNorm, FeedForwardNorm);
 
  public:
   PostLN(Attention attend, AttentionNorm attention_norm, FeedForward feed,
@@ -172,14 +176,18 @@ class SandwichLN
               detail::SandwichLNConnection<FeedForwardNorm, FeedForward, FeedForwardOutputNorm>>,
           detail::SandwichLNConnection<AttentionNorm, Attention, AttentionOutputNorm>,
           detail::SandwichLNConnection<FeedForwardNorm, FeedForward, FeedForwardOutputNorm>> {
-  TOKENNORM_NORM_ARGUMENT(AttentionNorm, "1", "SandwichLN",
-                          "norm, attention, norm, norm, feed_forward, norm");
-  TOKENNORM_NORM_ARGUMENT(AttentionOutputNorm, "3", "SandwichLN",
-                          "norm, attention, norm, norm, feed_forward, norm");
-  TOKENNORM_NORM_ARGUMENT(FeedForwardNorm, "4", "SandwichLN",
-                          "norm, attention, norm, norm, feed_forward, norm");
-  TOKENNORM_NORM_ARGUMENT(FeedForwardOutputNorm, "6", "SandwichLN",
-                          "norm, attention, norm, norm, feed_forward, norm");
+  TOKENNORM_NORM_ARGUMENT(AttentionNorm, 1, "1", "SandwichLN",
+                          "norm, attention, norm, norm, feed_forward, norm", AttentionNorm,
+                          AttentionOutputNorm, FeedForwardNorm, FeedForwardOutputNorm);
+  TOKENNORM_NORM_ARGUMENT(AttentionOutputNorm, 2, "3", "SandwichLN",
+                          "norm, attention, norm, norm, feed_forward, norm", AttentionNorm,
+                          AttentionOutputNorm, FeedForwardNorm, FeedForwardOutputNorm);
+  TOKENNORM_NORM_ARGUMENT(FeedForwardNorm, 3, "4", "SandwichLN",
+                          "norm, attention, norm, norm, feed_forward, norm", AttentionNorm,
+                          AttentionOutputNorm, FeedForwardNorm, FeedForwardOutputNorm);
+  TOKENNORM_NORM_ARGUMENT(FeedForwardOutputNorm, 4, "6", "SandwichLN",
+                          "norm, attention, norm, norm, feed_forward, norm", AttentionNorm,
+                          AttentionOutputNorm, FeedForwardNorm, FeedForwardOutputNorm);
 
  public:
   SandwichLN(AttentionNorm attention_norm, Attention attend,
@@ -204,10 +212,12 @@ class ResPostLN
                            detail::ResPostLNConnection<FeedForward, FeedForwardOutputNorm>>,
           detail::ResPostLNConnection<Attention, AttentionOutputNorm>,
           detail::ResPostLNConnection<FeedForward, FeedForwardOutputNorm>> {
-  TOKENNORM_NORM_ARGUMENT(AttentionOutputNorm, "2", "ResPostLN",
-                          "attention, norm, feed_forward, norm");
-  TOKENNORM_NORM_ARGUMENT(FeedForwardOutputNorm, "4", "ResPostLN",
-                          "attention, norm, feed_forward, norm");
+  TOKENNORM_NORM_ARGUMENT(AttentionOutputNorm, 1, "2", "ResPostLN",
+                          "attention, norm, feed_forward, norm", AttentionOutputNorm,
+                          FeedForwardOutputNorm);
+  TOKENNORM_NORM_ARGUMENT(FeedForwardOutputNorm, 2, "4", "ResPostLN",
+                          "attention, norm, feed_forward, norm", AttentionOutputNorm,
+                          FeedForwardOutputNorm);
 
  public:
   ResPostLN(Attention attend, AttentionOutputNorm attention_output_norm, FeedForward feed,
@@ -228,10 +238,12 @@ class DeepNorm : public detail::Accepted<
                                       detail::PostLNConnection<FeedForward, FeedForwardNorm>>,
                      detail::PostLNConnection<Attention, AttentionNorm>,
                      detail::PostLNConnection<FeedForward, FeedForwardNorm>> {
-  TOKENNORM_NORM_ARGUMENT(AttentionNorm, "2", "DeepNorm",
-                          "attention, norm, feed_forward, norm, alpha");
-  TOKENNORM_NORM_ARGUMENT(FeedForwardNorm, "4", "DeepNorm",
-                          "attention, norm, feed_forward, norm, alpha");
+  TOKENNORM_NORM_ARGUMENT(AttentionNorm, 1, "2", "DeepNorm",
+                          "attention, norm, feed_forward, norm, alpha", AttentionNorm,
+                          FeedForwardNorm);
+  TOKENNORM_NORM_ARGUMENT(FeedForwardNorm, 2, "4", "DeepNorm",
+                          "attention, norm, feed_forward, norm, alpha", AttentionNorm,
+                          FeedForwardNorm);
 
  public:
   DeepNorm(Attention attend, AttentionNorm attention_norm, FeedForward feed,
@@ -257,10 +269,12 @@ using ParallelLNBlock =
 /// arguments, one for both.
 template <class Norm, class Attention, class SecondNorm, class FeedForward>
 class ParallelLN : public detail::ParallelLNBlock<Norm, Attention, SecondNorm, FeedForward> {
-  TOKENNORM_NORM_ARGUMENT(Norm, "1", "ParallelLN",
-                          "norm, attention, feed_forward or norm, attention, norm, feed_forward");
-  TOKENNORM_NORM_ARGUMENT(SecondNorm, "3", "ParallelLN",
-                          "norm, attention, feed_forward or norm, attention, norm, feed_forward");
+  TOKENNORM_NORM_ARGUMENT(Norm, 1, "1", "ParallelLN",
+                          "norm, attention, feed_forward or norm, attention, norm, feed_forward",
+                          Norm, SecondNorm);
+  TOKENNORM_NORM_ARGUMENT(SecondNorm, 2, "3", "ParallelLN",
+                          "norm, attention, feed_forward or norm, attention, norm, feed_forward",
+                          Norm, SecondNorm);
 
  public:
   ParallelLN(Norm attention_norm, Attention attend, SecondNorm feed_forward_norm, FeedForward feed)
@@ -333,7 +347,7 @@ Named<detail::ConnectionIn<Source>> named(std::string name, Source connection) {
 ///
 /// Those without a name are sublayer_0, sublayer_1, …, by their place.
 template <class... Connections>
-class Block : public detail::Chain<Connections...> {
+class Block : public detail::Accepted<detail::Chain<Connections...>, Connections...> {
  public:
   template <detail::ConnectionSource... Sources>
   requires(sizeof...(Sources) == sizeof...(Connections)) explicit Block(Sources... connections)
@@ -342,7 +356,7 @@ class Block : public detail::Chain<Connections...> {
  private:
   template <std::size_t... At, class... Sources>
   Block(std::index_sequence<At...>, Sources&&... connections)
-      : Block::Chain("Block", placed(At, detail::take_connection(std::move(connections)))...) {}
+      : Block::Placement("Block", placed(At, detail::take_connection(std::move(connections)))...) {}
 
   template <class C>
   static C placed(std::size_t at, C&& connection) {

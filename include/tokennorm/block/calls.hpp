@@ -71,59 +71,86 @@ class BlockCalls {
   template <class X, class... Tail>
   requires CallTail<Tail...>
   auto operator()(const X& x, Tail&&... tail) const {
-    check_operand_type<X, Eigen::Dynamic>();
-    PlainLike<X, ScalarOf<X>> y;
-    (*this)(x, y, tail...);
-    return y;
+    if constexpr (check_inference<Same<X>, Context<Tail...>, Read<X>>()) {
+      PlainLike<X, ScalarOf<X>> y;
+      (*this)(x, y, tail...);
+      return y;
+    } else {
+      return Refused{};
+    }
   }
   template <class X, class Y, class... Tail>
   requires(!CallTail<Y> && CallTail<Tail...>) void operator()(const X& x, Y&& y,
                                                               Tail&&... tail) const {
-    check_operand_type<X, Eigen::Dynamic>();
-    Workspace<ScalarOf<X>> workspace;
-    (*this)(x, std::forward<Y>(y), workspace, tail...);
+    if constexpr (check_inference<Same<X>, Context<Tail...>, Read<X>, Written<Y>>()) {
+      Workspace<ScalarOf<X>> workspace;
+      infer_into(x, y, workspace, context_of(tail...));
+    }
   }
   template <class X, class Y, class S, class U, class... Tail>
   requires CallTail<Tail...>
   void operator()(const X& x, Y&& y, Workspace<S, U>& workspace, Tail&&... tail) const {
-    infer_into(x, std::forward<Y>(y), workspace, context_of(tail...));
+    static_assert(std::is_same_v<S, ScalarOf<X>>,
+                  "tokennorm: the Workspace has another scalar than x. The residual stream has x's "
+                  "scalar: give a Workspace<typename X::Scalar>.");
+    if constexpr (std::is_same_v<S, ScalarOf<X>>) {
+      if constexpr (check_inference<Scalars<S, U>, Context<Tail...>, Read<X>, Written<Y>>())
+        infer_into(x, y, workspace, context_of(tail...));
+    }
+  }
+  template <class X, class Y, Number T>
+  void operator()(const X&, Y&&, T) const {
+    static_assert(is_never<T>,
+                  "tokennorm: the arguments of a call on a block are x, y, a Workspace, with(...) "
+                  "and an executor, in this order, and no numbers: what a sublayer needs is given "
+                  "by with(...).");
   }
 
   // Training, in Param, with a record of its own.
   template <class X, class... Tail>
   requires CallTail<Tail...>
   auto forward(const X& x, Tail&&... tail) {
-    PlainLike<X, Param> y;
-    forward_into(x, y, own_->record, context_of(tail...));
-    own_->forward = new_forward_id();
-    Derived::each_part(derived(),
-                       [&](auto& part) { Internals::last_forward(part) = own_->forward; });
-    return y;
+    if constexpr (check_training<Param, Param, Context<Tail...>, Read<X>>()) {
+      PlainLike<X, Param> y;
+      forward_into(x, y, own_->record, context_of(tail...));
+      own_->forward = new_forward_id();
+      Derived::each_part(derived(),
+                         [&](auto& part) { Internals::last_forward(part) = own_->forward; });
+      return y;
+    } else {
+      return Refused{};
+    }
   }
   template <class DY, class... Tail>
   requires CallTail<Tail...>
   auto backward(const DY& dy, Tail&&... tail) {
-    PlainLike<DY, Param> dx;
-    backward_into(dy, dx, own_->record, context_of(tail...), [&] {
-      // What sublayers remember is of the last forward that went through them.
-      bool is_last = true;
-      Derived::each_part(derived(), [&](auto& part) {
-        is_last = is_last && Internals::last_forward(part) == own_->forward;
+    if constexpr (check_training<Param, Param, Context<Tail...>, Read<DY>>()) {
+      PlainLike<DY, Param> dx;
+      backward_into(dy, dx, own_->record, context_of(tail...), [&] {
+        // What sublayers remember is of the last forward that went through them.
+        bool is_last = true;
+        Derived::each_part(derived(), [&](auto& part) {
+          is_last = is_last && Internals::last_forward(part) == own_->forward;
+        });
+        return is_last;
       });
-      return is_last;
-    });
-    return dx;
+      return dx;
+    } else {
+      return Refused{};
+    }
   }
   // With one of the caller's, which says in which scalars.
   template <class X, class Y, class S, class U, class... Tail>
   requires CallTail<Tail...>
   void forward(const X& x, Y&& y, TrainingRecord<S, U>& record, Tail&&... tail) {
-    forward_into(x, std::forward<Y>(y), record, context_of(tail...));
+    if constexpr (check_training<S, U, Context<Tail...>, Read<X>, Written<Y>>())
+      forward_into(x, y, record, context_of(tail...));
   }
   template <class DY, class DX, class S, class U, class... Tail>
   requires CallTail<Tail...>
   void backward(const DY& dy, DX&& dx, TrainingRecord<S, U>& record, Tail&&... tail) {
-    backward_into(dy, std::forward<DX>(dx), record, context_of(tail...), [] { return true; });
+    if constexpr (check_training<S, U, Context<Tail...>, Read<DY>, Written<DX>>())
+      backward_into(dy, dx, record, context_of(tail...), [] { return true; });
   }
 
  protected:
@@ -152,29 +179,57 @@ class BlockCalls {
     });
   }
 
+  template <class S, class U>
+  struct Scalars {
+    using Stream = S;
+    using Sublayer = U;
+  };
+  template <class X>
+  struct Same {  // if X has a scalar
+    using Stream = ScalarOf<X>;
+    using Sublayer = ScalarOf<X>;
+  };
+  template <class... Tail>
+  using Context = decltype(context_of(std::declval<std::remove_reference_t<Tail>&>()...));
+
+  /// What can be known of a call from its types, before anything else of it is compiled.
+  template <class Scalars, class Context, class... Operands>
+  static constexpr bool check_inference() {
+    if constexpr (check_operands<Eigen::Dynamic, Operands...>()) {
+      return Derived::template check_callable_in<typename Scalars::Stream,
+                                                 typename Scalars::Sublayer>(
+          static_cast<Context*>(nullptr));
+    } else {
+      return false;
+    }
+  }
+  template <class S, class U, class Context, class... Operands>
+  static constexpr bool check_training() {
+    if constexpr (check_operands<Eigen::Dynamic, Operands...>()) {
+      return Derived::template check_trainable_in<S, U>(static_cast<Context*>(nullptr));
+    } else {
+      return false;
+    }
+  }
+
   const Derived& derived() const { return static_cast<const Derived&>(*this); }
   Derived& derived() { return static_cast<Derived&>(*this); }
 
-  template <class X, class Y, class S, class U, class Context>
-  void infer_into(const X& x, Y&& y, Workspace<S, U>& workspace, const Context& context) const;
-  template <class X, class Y, class S, class U, class Context>
-  void forward_into(const X& x, Y&& y, TrainingRecord<S, U>& record, const Context& context);
-  template <class DY, class DX, class S, class U, class Context>
-  void backward_into(const DY& dy, DX&& dx, TrainingRecord<S, U>& record, const Context& context,
+  template <class X, class Y, class S, class U, class C>
+  void infer_into(const X& x, Y& y, Workspace<S, U>& workspace, const C& context) const;
+  template <class X, class Y, class S, class U, class C>
+  void forward_into(const X& x, Y& y, TrainingRecord<S, U>& record, const C& context);
+  template <class DY, class DX, class S, class U, class C>
+  void backward_into(const DY& dy, DX& dx, TrainingRecord<S, U>& record, const C& context,
                      const auto& is_of_this_forward);
 
   SavedForBackward<Own> own_;
 };
 
 template <class Derived, class Param>
-template <class X, class Y, class S, class U, class Context>
-void BlockCalls<Derived, Param>::infer_into(const X& x, Y&& y, Workspace<S, U>& workspace,
-                                            const Context& context) const {
-  check_operand_type<X, Eigen::Dynamic>();
-  check_output_type<Y, Eigen::Dynamic>();
-  static_assert(std::is_same_v<S, ScalarOf<X>>,
-                "tokennorm: the Workspace has another scalar than x. The residual stream has x's "
-                "scalar: give a Workspace<typename X::Scalar>.");
+template <class X, class Y, class S, class U, class C>
+void BlockCalls<Derived, Param>::infer_into(const X& x, Y& y, Workspace<S, U>& workspace,
+                                            const C& context) const {
   const Who who = derived().who();
   const auto& operand = addressable(x);
   const auto in = as_const(view_of(operand));
@@ -221,11 +276,9 @@ void BlockCalls<Derived, Param>::infer_into(const X& x, Y&& y, Workspace<S, U>& 
 }
 
 template <class Derived, class Param>
-template <class X, class Y, class S, class U, class Context>
-void BlockCalls<Derived, Param>::forward_into(const X& x, Y&& y, TrainingRecord<S, U>& record,
-                                              const Context& context) {
-  check_operand_type<X, Eigen::Dynamic>();
-  check_output_type<Y, Eigen::Dynamic>();
+template <class X, class Y, class S, class U, class C>
+void BlockCalls<Derived, Param>::forward_into(const X& x, Y& y, TrainingRecord<S, U>& record,
+                                              const C& context) {
   auto& saved = Internals::saved(record);
   saved.has_forward = false;  // nothing to go back from where this throws
   const Who who = derived().who();
@@ -257,12 +310,9 @@ void BlockCalls<Derived, Param>::forward_into(const X& x, Y&& y, TrainingRecord<
 }
 
 template <class Derived, class Param>
-template <class DY, class DX, class S, class U, class Context>
-void BlockCalls<Derived, Param>::backward_into(const DY& dy, DX&& dx, TrainingRecord<S, U>& record,
-                                               const Context& context,
-                                               const auto& is_of_this_forward) {
-  check_operand_type<DY, Eigen::Dynamic>();
-  check_output_type<DX, Eigen::Dynamic>();
+template <class DY, class DX, class S, class U, class C>
+void BlockCalls<Derived, Param>::backward_into(const DY& dy, DX& dx, TrainingRecord<S, U>& record,
+                                               const C& context, const auto& is_of_this_forward) {
   auto& saved = Internals::saved(record);
   if (!saved.has_forward) fail_backward_first(derived().who());
   const Who who{derived().who().name, saved.channels};

@@ -5,7 +5,8 @@
 #pragma once
 
 #include "tokennorm/block/calls.hpp"
-#include "tokennorm/block/connection.hpp"
+#include "tokennorm/block/connection_norms.hpp"
+#include "tokennorm/block/visiting.hpp"
 
 #include <cstddef>
 #include <string>
@@ -19,66 +20,52 @@ class Stack;
 
 namespace detail {
 
-/// The first norm among types, or NoNorm.
-template <class... Norms>
-struct FirstNorm {
-  using type = NoNorm;
+struct IgnoresFactors {
+  void operator()(const auto&) const {}
 };
-template <class First, class... Rest>
-struct FirstNorm<First, Rest...> : FirstNorm<Rest...> {};
-template <class First, class... Rest>
-requires(is_norm<First>) struct FirstNorm<First, Rest...> {
-  using type = First;
+/// The sublayer that a step calls of what a branch is given.
+template <class A, class F>
+using Called = std::remove_reference_t<decltype(without_factors<A>(
+    std::declval<F&>(), std::declval<const IgnoresFactors&>()))>;
+
+/// The first of some branches or connections, in order, whose sublayer Rule does not find right; or
+/// void.
+template <class Rule>
+constexpr std::type_identity<void> first_not_right(Sequence<>*) {
+  return {};
+}
+template <class Rule, class First, class... Rest>
+constexpr auto first_not_right(Sequence<First, Rest...>*) {
+  if constexpr (requires { typename First::Sublayer; }) {
+    if constexpr (!Rule::template is_right<typename First::Sublayer>()) {
+      return std::type_identity<typename First::Sublayer>{};
+    } else {
+      return first_not_right<Rule>(static_cast<Sequence<Rest...>*>(nullptr));
+    }
+  } else {
+    using Branches = decltype(First::branches);
+    using Here = decltype(first_not_right<Rule>(static_cast<Branches*>(nullptr)));
+    if constexpr (!std::is_same_v<Here, std::type_identity<void>>) {
+      return Here{};
+    } else {
+      return first_not_right<Rule>(static_cast<Sequence<Rest...>*>(nullptr));
+    }
+  }
+}
+template <class A, class Tokens, class... Args>
+struct IsCallable {
+  template <class F>
+  static constexpr bool is_right() {
+    return is_callable<Called<A, const F>, Tokens, Args...>();
+  }
 };
-template <class ConnectionType>
-struct NormsOf : NormsOf<typename ConnectionType::Parts> {};
-template <class Out, class... Branches>
-struct NormsOf<Connection<Out, Branches...>>
-    : FirstNorm<typename Branches::PreNorm..., Out, typename Branches::PostNorm...> {};
-
-/// f(norm, what it is) for each norm of a connection, and f(NoNorm) where there is none.
-void each_norm_of(auto& connection, const auto& f) {
-  bool is_first = true;
-  connection.branches.each([&](auto& branch) {
-    f(branch.pre, branch.name, "norm");
-    if (is_first) f(connection.out, branch.name, "norm");
-    f(branch.post, branch.name, "output_norm");
-    is_first = false;
-  });
-}
-
-/// The norms that read the stream before a connection; what they leave for a backward is saved.
-template <class S, class U, class Out, class... Branches>
-StepReaders<S, U> readers_of(const Connection<Out, Branches...>& connection,
-                             SavedStep<S, U>* saved = nullptr) {
-  using A = Accumulator<S, U>;
-  StepReaders<S, U> readers;
-  bool any = false;
-  connection.branches.each([&](const auto& branch) {
-    if constexpr (is_norm<decltype(branch.pre)>) {
-      const auto at = static_cast<std::size_t>(readers.count++);
-      readers.pre[at] = StepNorm<A, S, U>(branch.pre, saved == nullptr ? nullptr : &saved->pre[at]);
-      any = true;
-    }
-  });
-  readers.copies = !any && !std::is_same_v<S, U>;
-  return readers;
-}
-template <class S, class U, class Param, class Out, class... Branches>
-ReaderGradients<S, U, Param> reader_gradients_of(Connection<Out, Branches...>& connection,
-                                                 SavedStep<S, U>& saved) {
-  using A = Accumulator<S, U>;
-  ReaderGradients<S, U, Param> readers;
-  connection.branches.each([&](auto& branch) {
-    if constexpr (is_norm<decltype(branch.pre)>) {
-      const auto at = static_cast<std::size_t>(readers.count++);
-      readers.pre[at] = StepNormBackward<A, S, U, S, Param>(branch.pre, saved.pre[at]);
-    }
-  });
-  readers.reads_stream = readers.count == 0;
-  readers.share_norm = readers.count < Index{sizeof...(Branches)} && sizeof...(Branches) > 1;
-  return readers;
-}
+template <class A, class Tokens, class... Args>
+struct IsTrainable {
+  template <class F>
+  static constexpr bool is_right() {
+    return is_trainable<Called<A, F>, Tokens, Args...>();
+  }
+};
 
 /// What the sublayer of a branch is called: "attention".
 const char* role_of(const auto& branch) {
@@ -92,7 +79,7 @@ class Chain : public BlockCalls<
                   typename FirstNorm<typename NormsOf<Connections>::type...>::type::ParamScalar> {
  public:
   using Param = typename FirstNorm<typename NormsOf<Connections>::type...>::type::ParamScalar;
-  static constexpr std::size_t connection_count = sizeof...(Connections);
+  using Placement = Chain;
 
   explicit Chain(const char* name, Connections... connections);
 
@@ -137,6 +124,28 @@ class Chain : public BlockCalls<
   /// Fails where a LayerScale does not fit.
   void check_parts(Who who) const;
   static constexpr std::size_t step_count() { return sizeof...(Connections); }
+
+  /// Whether all sublayers can be called, or trained, in a context; where not, says why of the
+  /// first.
+  template <class Rule>
+  using FirstNotRight = typename decltype(first_not_right<Rule>(
+      static_cast<Sequence<Connections...>*>(nullptr)))::type;
+  template <class S, class U, class E, class... Args>
+  static constexpr bool check_callable_in(CallContext<E, Args...>*) {
+    using A = Accumulator<S, U>;
+    using Wrong = FirstNotRight<IsCallable<A, TokenMatrix<U>, Args...>>;
+    if constexpr (!std::is_void_v<Wrong>)
+      explain_callable<Called<A, const Wrong>, TokenMatrix<U>, Args...>();
+    return std::is_void_v<Wrong>;
+  }
+  template <class S, class U, class E, class... Args>
+  static constexpr bool check_trainable_in(CallContext<E, Args...>*) {
+    using A = Accumulator<S, U>;
+    using Wrong = FirstNotRight<IsTrainable<A, TokenMatrix<U>, Args...>>;
+    if constexpr (!std::is_void_v<Wrong>)
+      explain_trainable<Called<A, Wrong>, TokenMatrix<U>, Args...>();
+    return std::is_void_v<Wrong>;
+  }
 
   // ---- for BlockCalls and Stack. Each starts behind the step whose readers are the chain's own.
 
@@ -284,7 +293,7 @@ class Chain : public BlockCalls<
     if constexpr (std::is_same_v<S, U>) {
       if (!step.updates[At].is_needed()) du = &pass.dh();
     }
-    auto& f = without_factors<Accumulator<S, U>>(branch.f, [](auto&) {});
+    auto& f = without_factors<Accumulator<S, U>>(branch.f, IgnoresFactors{});
     backpropagate_sublayer(who(), role_of(branch), f, *du, pass.dn(At), context);
     if constexpr (At > 0) backward_branch<At - 1>(c, pass, step, context);
   }

@@ -45,9 +45,9 @@ struct SavedForward {
 /// has Scalar; the sublayers are given, and give, tokens of SublayerScalar.
 template <class Scalar, class SublayerScalar = Scalar>
 struct Workspace {
-  TokenMatrix<Scalar> stream;          // h, between the sublayers
-  TokenMatrix<SublayerScalar> normed;  // n, the input of a sublayer
-  TokenMatrix<SublayerScalar> update;  // the result of a sublayer
+  TokenMatrix<Scalar> stream;                                // h, between the sublayers
+  TokenMatrix<SublayerScalar> normed;                        // n, the input of a sublayer
+  TokenMatrix<SublayerScalar> update;                        // the result of a sublayer
   TokenMatrix<SublayerScalar> second_normed, second_update;  // of a second one beside it
 };
 

@@ -25,6 +25,7 @@
 ///
 ///     auto y = connection(x);   connection(x, y);   connection(x, y, workspace);
 ///     auto y = connection.forward(x);   auto dx = connection.backward(dy);
+///     connection.forward(x, y, record);   connection.backward(dy, dx, record);
 ///     connection.norm(), output_norm(), sublayer(), visit_parameters(visitor), zero_gradients()
 #pragma once
 
@@ -62,14 +63,28 @@ inline constexpr bool has_norms_in_place<Connection<Out, Branches...>> =
     ((NormArgument<typename Branches::PreNorm> && NormArgument<typename Branches::PostNorm>)&&...);
 
 /// Stands for a placement that was refused, so that there is one message and not twenty.
-struct Refused {
-  using Placement = Refused;
-  Refused() = default;
-  Refused(const auto&, const auto&, const auto&...) {}
+struct RefusedPlacement {
+  using Placement = RefusedPlacement;
+  RefusedPlacement() = default;
+  RefusedPlacement(const auto&, const auto&, const auto&...) {}
   Refused operator()(const auto&...) const { return {}; }
   Refused forward(const auto&...) const { return {}; }
   Refused backward(const auto&...) const { return {}; }
 };
+
+/// The first that stands where a norm should and is none, counted from 1; 0 if there is none.
+template <class... Norms>
+inline constexpr int first_wrong = [] {
+  int at = 0, wrong = 0;
+  ((++at, wrong = wrong == 0 && !NormArgument<Norms> ? at : wrong), ...);
+  return wrong;
+}();
+
+template <class Param, class Out, class... Branches>
+constexpr bool train_in(Connection<Out, Branches...>*) {
+  return trains_in<Out, Param> && ((trains_in<typename Branches::PreNorm, Param> &&
+                                    trains_in<typename Branches::PostNorm, Param>)&&...);
+}
 
 template <class Placement, class... Connections>
 struct AcceptedOf {
@@ -79,7 +94,19 @@ struct AcceptedOf {
   static_assert(!has_norms || has_any,
                 "tokennorm: a placement has no norm but NoNorm, and nothing to place. Give it a "
                 "LayerNorm or an RMSNorm.");
-  using type = std::conditional_t<has_norms && has_any, Placement, Refused>;
+  static constexpr bool is_of_one_scalar = [] {
+    if constexpr (has_norms && has_any) {
+      using Param = typename FirstNorm<typename NormsOf<Connections>::type...>::type::ParamScalar;
+      return (train_in<Param>(static_cast<Connections*>(nullptr)) && ...);
+    } else {
+      return true;
+    }
+  }();
+  static_assert(is_of_one_scalar,
+                "tokennorm: the norms of a block have parameters of different scalars. Training "
+                "runs in that scalar: give them all the same.");
+  using type =
+      std::conditional_t<has_norms && has_any && is_of_one_scalar, Placement, RefusedPlacement>;
 };
 /// The placement, if its norms stand where they should.
 template <class Placement, class... Connections>
@@ -97,13 +124,14 @@ using ResPostLNConnection = ResidualConnection<NoNorm, F, Norm, NoNorm>;  // h +
 
 }  // namespace detail
 
-/// What an argument that should be a norm and is none says, in the class of a placement.
-#define TOKENNORM_NORM_ARGUMENT(Norm, number, placement, order)                             \
-  static_assert(!detail::is_reference<Norm>,                                                \
+/// What an argument that should be a norm and is none says, in the class of a placement: the one of
+/// the norms `...` that is number `place` among them.
+#define TOKENNORM_NORM_ARGUMENT(Norm, place, number, placement, order, ...)                 \
+  static_assert(detail::first_wrong<__VA_ARGS__> != place || !detail::is_reference<Norm>,   \
                 "tokennorm: " placement ": argument " number                                \
                 " is a std::ref. A block owns its "                                         \
                 "norms: give the norm itself, and reach it through the block afterwards."); \
-  static_assert(detail::is_reference<Norm> || detail::NormArgument<Norm>,                   \
+  static_assert(detail::first_wrong<__VA_ARGS__> != place || detail::is_reference<Norm>,    \
                 "tokennorm: " placement ": argument " number                                \
                 " is not a norm; the order is " order)
 
@@ -133,7 +161,7 @@ class Residual : public detail::Chain<ConnectionType> {
 template <class Norm, class F>
 class PreLNResidual : public detail::Accepted<Residual<detail::PreLNConnection<Norm, F>>,
                                               detail::PreLNConnection<Norm, F>> {
-  TOKENNORM_NORM_ARGUMENT(Norm, "1", "PreLNResidual", "norm, sublayer");
+  TOKENNORM_NORM_ARGUMENT(Norm, 1, "1", "PreLNResidual", "norm, sublayer", Norm);
 
  public:
   PreLNResidual(Norm norm, F f)
@@ -146,7 +174,7 @@ class PreLNResidual : public detail::Accepted<Residual<detail::PreLNConnection<N
 template <class F, class Norm>
 class PostLNResidual : public detail::Accepted<Residual<detail::PostLNConnection<F, Norm>>,
                                                detail::PostLNConnection<F, Norm>> {
-  TOKENNORM_NORM_ARGUMENT(Norm, "2", "PostLNResidual", "sublayer, norm");
+  TOKENNORM_NORM_ARGUMENT(Norm, 1, "2", "PostLNResidual", "sublayer, norm", Norm);
 
  public:
   PostLNResidual(F f, Norm norm)
@@ -160,8 +188,10 @@ template <class Norm, class F, class OutputNorm>
 class SandwichLNResidual
     : public detail::Accepted<Residual<detail::SandwichLNConnection<Norm, F, OutputNorm>>,
                               detail::SandwichLNConnection<Norm, F, OutputNorm>> {
-  TOKENNORM_NORM_ARGUMENT(Norm, "1", "SandwichLNResidual", "norm, sublayer, output_norm");
-  TOKENNORM_NORM_ARGUMENT(OutputNorm, "3", "SandwichLNResidual", "norm, sublayer, output_norm");
+  TOKENNORM_NORM_ARGUMENT(Norm, 1, "1", "SandwichLNResidual", "norm, sublayer, output_norm", Norm,
+                          OutputNorm);
+  TOKENNORM_NORM_ARGUMENT(OutputNorm, 2, "3", "SandwichLNResidual", "norm, sublayer, output_norm",
+                          Norm, OutputNorm);
 
  public:
   SandwichLNResidual(Norm norm, F f, OutputNorm output_norm)
@@ -175,7 +205,7 @@ class SandwichLNResidual
 template <class F, class Norm>
 class ResPostLNResidual : public detail::Accepted<Residual<detail::ResPostLNConnection<F, Norm>>,
                                                   detail::ResPostLNConnection<F, Norm>> {
-  TOKENNORM_NORM_ARGUMENT(Norm, "2", "ResPostLNResidual", "sublayer, norm");
+  TOKENNORM_NORM_ARGUMENT(Norm, 1, "2", "ResPostLNResidual", "sublayer, norm", Norm);
 
  public:
   ResPostLNResidual(F f, Norm output_norm)
@@ -188,7 +218,7 @@ class ResPostLNResidual : public detail::Accepted<Residual<detail::ResPostLNConn
 template <class F, class Norm>
 class DeepNormResidual : public detail::Accepted<Residual<detail::PostLNConnection<F, Norm>>,
                                                  detail::PostLNConnection<F, Norm>> {
-  TOKENNORM_NORM_ARGUMENT(Norm, "2", "DeepNormResidual", "sublayer, norm, alpha");
+  TOKENNORM_NORM_ARGUMENT(Norm, 1, "2", "DeepNormResidual", "sublayer, norm, alpha", Norm);
 
  public:
   DeepNormResidual(F f, Norm norm, double alpha)

@@ -19,6 +19,7 @@
 #pragma once
 
 #include "tokennorm/block/sublayer.hpp"
+#include "tokennorm/block/visiting.hpp"
 #include "tokennorm/norm/backward_step.hpp"
 
 #include <cstdint>

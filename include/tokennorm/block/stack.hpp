@@ -37,6 +37,8 @@ struct BlocksOf {
   using Param = typename Block::ParamScalar;
   static std::size_t size(const Storage& blocks) { return blocks.size(); }
   static void visit(auto& blocks, std::size_t i, const auto& f) { f(blocks[i]); }
+  /// f(a pointer to the type) for each type of block.
+  static constexpr bool all_types(const auto& f) { return f(static_cast<Block*>(nullptr)); }
 };
 template <class First, class... Rest>
 struct BlocksOf<std::variant<First, Rest...>> {
@@ -47,6 +49,9 @@ struct BlocksOf<std::variant<First, Rest...>> {
                 "runs in that scalar: give them all the same.");
   static std::size_t size(const Storage& blocks) { return blocks.size(); }
   static void visit(auto& blocks, std::size_t i, const auto& f) { std::visit(f, blocks[i]); }
+  static constexpr bool all_types(const auto& f) {
+    return f(static_cast<First*>(nullptr)) && (f(static_cast<Rest*>(nullptr)) && ...);
+  }
 };
 template <class First, class... Rest>
 struct BlocksOf<std::tuple<First, Rest...>> {
@@ -59,6 +64,9 @@ struct BlocksOf<std::tuple<First, Rest...>> {
   static void visit(auto& blocks, std::size_t i, const auto& f) {
     std::size_t at = 0;
     std::apply([&](auto&... block) { ((at++ == i ? f(block) : void()), ...); }, blocks);
+  }
+  static constexpr bool all_types(const auto& f) {
+    return f(static_cast<First*>(nullptr)) && (f(static_cast<Rest*>(nullptr)) && ...);
   }
 };
 
@@ -115,6 +123,19 @@ class Stack : public detail::BlockCalls<Stack<EmbeddingNorm, Block, FinalNorm>,
     std::size_t steps = 0;
     each_block(*this, [&](const auto& block, Index) { steps += block.step_count(); });
     return steps;
+  }
+
+  template <class S, class U, class Context>
+  static constexpr bool check_callable_in(Context* context) {
+    return BlocksOf::all_types([=](auto* block) {
+      return std::remove_pointer_t<decltype(block)>::template check_callable_in<S, U>(context);
+    });
+  }
+  template <class S, class U, class Context>
+  static constexpr bool check_trainable_in(Context* context) {
+    return BlocksOf::all_types([=](auto* block) {
+      return std::remove_pointer_t<decltype(block)>::template check_trainable_in<S, U>(context);
+    });
   }
 
   // What reads the stream before block i, or after all.

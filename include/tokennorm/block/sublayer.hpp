@@ -28,14 +28,12 @@
 #include "tokennorm/block/with.hpp"
 #include "tokennorm/core/operands.hpp"
 
-#include <algorithm>
 #include <concepts>
 #include <functional>
 #include <string>
 #include <tuple>
 #include <type_traits>
 #include <utility>
-#include <vector>
 
 namespace tokennorm {
 
@@ -107,9 +105,19 @@ template <class Of, int Rows, int Columns, bool Panel>
 inline constexpr bool is_matrix_or_view<Eigen::Block<Of, Rows, Columns, Panel>> =
     is_matrix_or_view<std::remove_const_t<Of>>;
 
-/// Whether a sublayer's result can be taken; where not, says why, in one sentence.
+/// Whether a sublayer's result can be taken.
 template <class Result, class Scalar>
-constexpr bool check_result_type() {
+constexpr bool fits_result_type() {
+  if constexpr (is_dense<Result>) {
+    constexpr bool one_per_row = !is_vector<Result> || bool(Result::IsRowMajor);
+    return std::is_same_v<ScalarOf<Result>, Scalar> && one_per_row && is_matrix_or_view<Result>;
+  } else {
+    return false;
+  }
+}
+/// Says in one sentence why one cannot.
+template <class Result, class Scalar>
+constexpr void explain_result_type() {
   static_assert(is_dense<Result>,
                 "tokennorm: a sublayer does not return tokens. Let it return an Eigen matrix of "
                 "its input's shape.");
@@ -125,9 +133,6 @@ constexpr bool check_result_type() {
                   "tokennorm: a sublayer returns an expression, whose operands may be gone when "
                   "the block reads it: write `-> Tokens` behind a lambda's parameters, or Tokens "
                   "for a function's `auto`, with Tokens = TokenMatrix<Scalar>.");
-    return same_scalar && one_per_row && is_matrix_or_view<Result>;
-  } else {
-    return false;
   }
 }
 
@@ -135,7 +140,7 @@ constexpr bool check_result_type() {
 template <class Tokens, class Returned>
 void take_result(Who who, const char* role, const char* member, Returned&& result, Tokens& to,
                  Index token_count, Index channels) {
-  if constexpr (check_result_type<Bare<Returned>, typename Tokens::Scalar>()) {
+  if constexpr (fits_result_type<Bare<Returned>, typename Tokens::Scalar>()) {
     if (result.rows() != token_count || result.cols() != channels) [[unlikely]] {
       fail_result(who, role, member, " returned ", result.rows(), result.cols(), token_count,
                   channels);
@@ -152,18 +157,20 @@ void take_result(Who who, const char* role, const char* member, Returned&& resul
 template <class F>
 struct ForwardOf {
   F& f;
-  template <class Tokens, class... More>
+  template <class Tokens, class... More,
+            class G = F>  // G: a member that is missing is no error here
   auto operator()(const Tokens& n, More&&... more) const
-      -> decltype(f.forward(n, std::forward<More>(more)...)) {
+      -> decltype(std::declval<G&>().forward(n, std::forward<More>(more)...)) {
     return f.forward(n, std::forward<More>(more)...);
   }
 };
 template <class F>
 struct BackwardOf {
   F& f;
-  template <class Tokens, class... More>
+  template <class Tokens, class... More,
+            class G = F>  // G: a member that is missing is no error here
   auto operator()(const Tokens& dy, More&&... more) const
-      -> decltype(f.backward(dy, std::forward<More>(more)...)) {
+      -> decltype(std::declval<G&>().backward(dy, std::forward<More>(more)...)) {
     return f.backward(dy, std::forward<More>(more)...);
   }
 };
@@ -268,28 +275,51 @@ void call_chosen(Who who, const char* role, const char* member, F& f, const Toke
   }
 }
 
+/// What a call gives.
 template <class F, class Tokens, class... Args>
-constexpr void check_callable() {
-  constexpr bool has_arguments = sizeof...(Args) > 0;
-  constexpr bool loses_result = TakesTemporaryOutput<F, Tokens, Args&...>;
-  constexpr bool returns_nothing = std::invocable<F&, const Tokens&, Args&...>;
-  static_assert(!loses_result,
-                "tokennorm: a sublayer takes its second argument by value or const&, so that "
-                "what it writes there is lost: let it take `Tokens& y`, with Tokens = "
-                "TokenMatrix<Scalar>.");
-  static_assert(loses_result || !returns_nothing,
-                "tokennorm: a sublayer called as f(x) returns nothing. Let it return tokens of "
-                "its input's shape, or take a second argument `Tokens& y` to write to.");
-  static_assert(loses_result || returns_nothing || !has_arguments,
-                "tokennorm: a sublayer takes some of what with(…) gives, or takes it in another "
-                "order. Let it take all of it behind its tokens, f(x, a, b) or f(x, y, a, b) for "
-                "with(a, b), by reference, or nothing of it.");
-  static_assert(
-      loses_result || returns_nothing || has_arguments,
-      "tokennorm: a sublayer cannot be called as f(x), nor as an f(x, y) that returns void. Give "
-      "it `Tokens operator()(const Tokens&) const`, or `void operator()(const Tokens&, Tokens&) "
-      "const`, with Tokens = TokenMatrix<Scalar>; a sublayer that changes itself is passed by "
-      "std::ref.");
+using ResultOf = Bare<decltype(ChosenCall<F, Tokens, Args...>::call_in(
+    std::declval<F&>(), std::declval<const Tokens&>(), std::declval<Tokens&>(), 0,
+    std::declval<const std::tuple<Args&...>&>()))>;
+
+/// Whether f can be called, and its result be taken.
+template <class F, class Tokens, class... Args>
+constexpr bool is_callable() {
+  using Call = ChosenCall<F, Tokens, Args...>;
+  if constexpr (!Call::is_possible) {
+    return false;
+  } else if constexpr (Call::is_writing) {
+    return true;
+  } else {
+    return fits_result_type<ResultOf<F, Tokens, Args...>, typename Tokens::Scalar>();
+  }
+}
+/// Says in one sentence why it cannot.
+template <class F, class Tokens, class... Args>
+constexpr void explain_callable() {
+  if constexpr (ChosenCall<F, Tokens, Args...>::is_possible) {
+    explain_result_type<ResultOf<F, Tokens, Args...>, typename Tokens::Scalar>();
+  } else {
+    constexpr bool has_arguments = sizeof...(Args) > 0;
+    constexpr bool loses_result = TakesTemporaryOutput<F, Tokens, Args&...>;
+    constexpr bool returns_nothing = !loses_result && std::invocable<F&, const Tokens&, Args&...>;
+    static_assert(!loses_result,
+                  "tokennorm: a sublayer takes its second argument by value or const&, so that "
+                  "what it writes there is lost: let it take `Tokens& y`, with Tokens = "
+                  "TokenMatrix<Scalar>.");
+    static_assert(!returns_nothing,
+                  "tokennorm: a sublayer called as f(x) returns nothing. Let it return tokens of "
+                  "its input's shape, or take a second argument `Tokens& y` to write to.");
+    static_assert(loses_result || returns_nothing || !has_arguments,
+                  "tokennorm: a sublayer takes some of what with(...) gives, or takes it in "
+                  "another order. Let it take all of it behind its tokens, f(x, a, b) or f(x, y, "
+                  "a, b) for with(a, b), by reference, or nothing of it.");
+    static_assert(loses_result || returns_nothing || has_arguments,
+                  "tokennorm: a sublayer cannot be called as f(x), nor as an f(x, y) that returns "
+                  "void. What else it takes is given to the call by with(...). Or give it `Tokens "
+                  "operator()(const Tokens&) const`, or `void operator()(const Tokens&, Tokens&) "
+                  "const`, with Tokens = TokenMatrix<Scalar>; a sublayer that changes itself is "
+                  "passed by std::ref.");
+  }
 }
 
 /// u = f(n), in inference. `role` names the sublayer in an error.
@@ -299,10 +329,10 @@ void call_sublayer(Who who, const char* role, F& sublayer, const Tokens& n, Toke
   auto& f = unwrap(sublayer);
   using Callable = std::remove_reference_t<decltype(f)>;
   using Call = ChosenCall<Callable, Tokens, Args...>;
-  if constexpr (Call::is_possible) {
+  if constexpr (is_callable<Callable, Tokens, Args...>()) {
     call_chosen<Call>(who, role, "", f, n, u, context);
   } else {
-    check_callable<Callable, Tokens, Args...>();
+    explain_callable<Callable, Tokens, Args...>();
   }
 }
 
@@ -322,18 +352,36 @@ concept TrainableSublayer = HasForward<F, Tokens, Args...> && HasBackward<F, Tok
 
 namespace detail {
 
+/// Whether f can be trained, and what its forward and backward give be taken.
 template <class F, class Tokens, class... Args>
-constexpr void check_trainable() {
-  static_assert(HasForward<F, Tokens, Args...>,
+constexpr bool is_trainable() {
+  return is_callable<const ForwardOf<F>, Tokens, Args...>() &&
+         is_callable<const BackwardOf<F>, Tokens, Args...>();
+}
+/// Says in one sentence why it cannot.
+template <class F, class Tokens, class... Args>
+constexpr void explain_trainable() {
+  constexpr bool has_forward = HasForward<F, Tokens, Args...>;
+  constexpr bool has_backward = HasBackward<F, Tokens, Args...>;
+  static_assert(has_forward,
                 "tokennorm: forward of a block: a sublayer has no forward(x) that returns tokens. "
                 "Give it `Tokens forward(const Tokens&)` and `Tokens backward(const Tokens&)`, or "
-                "call the block itself, block(x), which needs neither. What with(…) gives is taken "
-                "behind x, all of it in its order, or not at all.");
-  static_assert(HasBackward<F, Tokens, Args...>,
+                "call the block itself, block(x), which needs neither. What else it takes is given "
+                "to the call by with(...): all of it behind x, in its order, or nothing of it.");
+  static_assert(!has_forward || has_backward,
                 "tokennorm: forward of a block: a sublayer has no backward(dy) that returns "
                 "tokens. Give it `Tokens forward(const Tokens&)` and `Tokens backward(const "
-                "Tokens&)`, or call the block itself, block(x), which needs neither. What with(…) "
-                "gives is taken behind dy, all of it in its order, or not at all.");
+                "Tokens&)`, or call the block itself, block(x), which needs neither. What else it "
+                "takes is given to the call by with(...): all of it behind dy, in its order, or "
+                "nothing of it.");
+  if constexpr (has_forward && has_backward) {
+    using Scalar = typename Tokens::Scalar;
+    if constexpr (!is_callable<const ForwardOf<F>, Tokens, Args...>()) {
+      explain_result_type<ResultOf<const ForwardOf<F>, Tokens, Args...>, Scalar>();
+    } else {
+      explain_result_type<ResultOf<const BackwardOf<F>, Tokens, Args...>, Scalar>();
+    }
+  }
 }
 
 /// u = f.forward(n)
@@ -342,8 +390,7 @@ void train_sublayer(Who who, const char* role, F& sublayer, const Tokens& n, Tok
                     const CallContext<E, Args...>& context) {
   auto& f = unwrap(sublayer);
   using Callable = std::remove_reference_t<decltype(f)>;
-  check_trainable<Callable, Tokens, Args...>();
-  if constexpr (TrainableSublayer<Callable, Tokens, Args...>) {
+  if constexpr (is_trainable<Callable, Tokens, Args...>()) {
     const ForwardOf<Callable> forward{f};
     call_chosen<ChosenCall<const ForwardOf<Callable>, Tokens, Args...>>(who, role, ".forward",
                                                                         forward, n, u, context);
@@ -356,81 +403,11 @@ void backpropagate_sublayer(Who who, const char* role, F& sublayer, const Tokens
                             const CallContext<E, Args...>& context) {
   auto& f = unwrap(sublayer);
   using Callable = std::remove_reference_t<decltype(f)>;
-  check_trainable<Callable, Tokens, Args...>();
-  if constexpr (TrainableSublayer<Callable, Tokens, Args...>) {
+  if constexpr (is_trainable<Callable, Tokens, Args...>()) {
     const BackwardOf<Callable> backward{f};
     call_chosen<ChosenCall<const BackwardOf<Callable>, Tokens, Args...>>(who, role, ".backward",
                                                                          backward, du, dn, context);
   }
-}
-
-/// What was visited: by address and type, as an object begins where its first member does.
-class Visited {
- public:
-  template <class Visitable>
-  bool is_first_visit(const Visitable& visitable) {
-    const Object object{&visitable, &type<Visitable>};
-    if (std::find(objects_.begin(), objects_.end(), object) != objects_.end()) return false;
-    objects_.push_back(object);
-    return true;
-  }
-
- private:
-  using Object = std::pair<const void*, const char*>;
-  template <class Visitable>
-  static inline const char type = 0;
-  std::vector<Object> objects_;
-};
-
-struct WithVisited {
-  Visited& visited;
-};
-
-/// A visitor for what has parameters of its own: it puts "prefix." before their names, and takes
-/// along what was visited. The user's visitor gets lvalues.
-template <class Visitor>
-struct PrefixingVisitor : WithVisited {
-  std::string prefix;
-  Visitor& visitor;
-
-  template <class Value, class Gradient>
-  void operator()(const std::string& name, Value&& value, Gradient&& gradient) const {
-    const std::string full = prefix + "." + name;
-    visitor(full, value, gradient);
-  }
-};
-
-/// Visits parts under names of their own, and each of them once: one that is shared by std::ref
-/// under the first of its names, also where it is in several blocks of a stack.
-template <class Visitor>
-class PartsVisitor {
- public:
-  explicit PartsVisitor(Visitor& visitor) : visitor_(visitor) {}
-
-  template <class Part>
-  void operator()(const std::string& name, Part& part) {
-    const PrefixingVisitor<Visitor> prefixing{{visited()}, name, visitor_};
-    if constexpr (requires { part.visit_parameters(prefixing); }) {
-      if (visited().is_first_visit(part)) part.visit_parameters(prefixing);
-    }
-  }
-
- private:
-  Visited& visited() {
-    if constexpr (std::is_base_of_v<WithVisited, Visitor>) {
-      return visitor_.visited;
-    } else {
-      return own_visited_;
-    }
-  }
-
-  Visitor& visitor_;
-  Visited own_visited_;
-};
-
-template <class Visitable>
-void zero_gradients_of(Visitable& visitable) {
-  if constexpr (requires { visitable.zero_gradients(); }) visitable.zero_gradients();
 }
 
 }  // namespace detail

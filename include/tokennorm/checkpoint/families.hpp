@@ -39,7 +39,7 @@ inline constexpr auto all = [] {
   // clang-format off
   return std::to_array<FamilyRow>({
     // name, model types                      norm        ε, of all?  offset, placement, naming
-    //   layer, {embedding, attention, its output, feed-forward, its output, final}
+    //   layer, {embedding, attention, its output, feed-forward, its output, final, cross-attention}
     {"gpt2", "gpt2 gpt_neo gpt_bigcode",      layer_norm, 1e-5,  fixed,  0, pre_ln,  weight_bias,
      "h.{}.", {"", "ln_1", "", "ln_2", "", "ln_f"}},
     {"gpt2_original", "gpt2",                 layer_norm, 1e-5,  fixed,  0, pre_ln,  g_b,
@@ -73,8 +73,8 @@ inline constexpr auto all = [] {
      "encoder.block.{}.", {"", "layer.0.layer_norm", "",
                            "layer.1.layer_norm", "", "encoder.final_layer_norm"}},
     {"t5_decoder", "t5 mt5 umt5",             rms_norm,   1e-6,  fixed,  0, pre_ln,  weight_bias,
-     "decoder.block.{}.", {"", "layer.0.layer_norm", "",  // layer.1 is the cross-attention
-                           "layer.2.layer_norm", "", "decoder.final_layer_norm"}},
+     "decoder.block.{}.", {"", "layer.0.layer_norm", "", "layer.2.layer_norm", "",
+                           "decoder.final_layer_norm", "layer.1.layer_norm"}},
     {"transformer_lens", "",                  layer_norm, 1e-5,  varies, 0, pre_ln,  w_b,
      "blocks.{}.", {"", "ln1", "", "ln2", "", "ln_final"}},
     {"transformer_lens_rms", "",              rms_norm,   1e-6,  varies, 0, pre_ln,  w_b,

@@ -23,7 +23,8 @@ enum class NormRole {
   attention_output,
   feed_forward,
   feed_forward_output,
-  final
+  final,
+  cross_attention  // of a decoder, between attention and feed-forward
 };
 
 /// y = x + f(N(x)), N(x + f(x)), x + N(f(N(x))), x + N(f(x))
@@ -46,7 +47,7 @@ struct FamilyOf {
   Placement placement{};
   Naming naming{};    // what is written; whatever naming is there is read
   Text layer{};       // before the keys of a layer; {} is its number
-  Text keys[6] = {};  // by NormRole; "" for a norm that the family does not have
+  Text keys[7] = {};  // by NormRole; "" for a norm that the family does not have
 
   constexpr bool has(NormRole role) const { return !own_key(role).empty(); }
 
@@ -71,7 +72,7 @@ constexpr void copy_family(const From& from, To& to) {
   to.placement = from.placement;
   to.naming = from.naming;
   to.layer = Text(from.layer);
-  for (std::size_t i = 0; i < 6; ++i) to.keys[i] = Text(from.keys[i]);
+  for (std::size_t i = 0; i < 7; ++i) to.keys[i] = Text(from.keys[i]);
 }
 
 }  // namespace detail
@@ -98,9 +99,10 @@ struct Family : detail::FamilyOf<std::string> {
 
 namespace detail {
 
-inline constexpr std::size_t role_count = 6;
+inline constexpr std::size_t role_count = 7;
 inline constexpr const char* role_names[role_count] = {
-    "embedding", "attention", "attention_output", "feed_forward", "feed_forward_output", "final"};
+    "embedding",           "attention", "attention_output", "feed_forward",
+    "feed_forward_output", "final",     "cross_attention"};
 
 constexpr bool is_of_layer(NormRole role) {
   return role != NormRole::embedding && role != NormRole::final;

@@ -16,44 +16,94 @@ namespace tokennorm::detail {
 template <class X>
 inline constexpr bool is_dense = decltype(dense_test(static_cast<Bare<X>*>(nullptr)))::value;
 
-/// What can be known of an operand from its type.
+/// What can be known of an operand from its type. Says what is wrong in one sentence, after which
+/// the call that asked compiles nothing more.
 template <class X, int Channels>
-constexpr void check_operand_type() {
+constexpr bool check_operand_type() {
   static_assert(
       is_dense<X>,
       "tokennorm: an operand is not an Eigen matrix, array, vector, map or expression. Wrap "
       "other memory with tokens(pointer, token_count, channels) or tokens(range, channels). The "
       "result of heads(x, channels) are heads: norm(heads(x, channels), heads(y, channels)).");
   if constexpr (is_dense<X>) {
-    static_assert(
-        !Eigen::NumTraits<ScalarOf<X>>::IsInteger,
-        "tokennorm: tokens of integers cannot be normalized. Cast them first, for instance "
-        "x.cast<float>().");
-    static_assert(
-        !Eigen::NumTraits<ScalarOf<X>>::IsComplex,
-        "tokennorm: tokens of complex numbers cannot be normalized. Normalize x.real() and "
-        "x.imag(), or x.cwiseAbs(), as your model means it.");
-    static_assert(
-        Channels == Eigen::Dynamic || channels_of<X> == Eigen::Dynamic ||
-            channels_of<X> == Channels,
-        "tokennorm: an operand's number of columns, known at compile time, differs from the "
-        "norm's Channels. A token is a row: its channels are the columns.");
+    constexpr bool is_integer = Eigen::NumTraits<ScalarOf<X>>::IsInteger;
+    constexpr bool is_complex = Eigen::NumTraits<ScalarOf<X>>::IsComplex;
+    constexpr bool fits = Channels == Eigen::Dynamic || channels_of<X> == Eigen::Dynamic ||
+                          channels_of<X> == Channels;
+    static_assert(!is_integer,
+                  "tokennorm: tokens of integers cannot be normalized. Cast them first, for "
+                  "instance x.cast<float>().");
+    static_assert(!is_complex,
+                  "tokennorm: tokens of complex numbers cannot be normalized. Normalize x.real() "
+                  "and x.imag(), or x.cwiseAbs(), as your model means it.");
+    static_assert(is_integer || is_complex || fits,
+                  "tokennorm: an operand's number of columns, known at compile time, differs from "
+                  "the norm's Channels. A token is a row: its channels are the columns.");
+    return !is_integer && !is_complex && fits;
+  } else {
+    return false;
   }
 }
 
-/// The same for an operand that is written, of the type by which it was forwarded.
-template <class Y, int Channels>
-constexpr void check_output_type() {
-  check_operand_type<Y, Channels>();
+/// What else can be known of one that is written, of the type by which it was forwarded.
+template <class Y>
+constexpr bool check_output_type() {
+  constexpr bool is_kept = std::is_lvalue_reference_v<Y> || !is_plain<Y>;
   static_assert(
       is_writable<Y&>,
       "tokennorm: an output cannot be written to. Give a matrix, array or vector, or a Map, "
       "Block or Ref of non-const memory; an index list such as y(rows, Eigen::all) is none.");
-  static_assert(
-      std::is_lvalue_reference_v<Y> || !is_plain<Y>,
-      "tokennorm: an output is a temporary matrix, array or vector, which is gone with its values "
-      "when the call returns. Give a variable.");
+  static_assert(!is_writable<Y&> || is_kept,
+                "tokennorm: an output is a temporary matrix, array or vector, which is gone with "
+                "its values when the call returns. Give a variable.");
+  return is_writable<Y&> && is_kept;
 }
+
+template <class X>
+struct Read {
+  template <int Channels>
+  static constexpr bool check() {
+    return check_operand_type<X, Channels>();
+  }
+};
+template <class Y>
+struct Written {
+  template <int Channels>
+  static constexpr bool check() {
+    if constexpr (check_operand_type<Y, Channels>()) {
+      return check_output_type<Y>();
+    } else {
+      return false;
+    }
+  }
+};
+/// Those of a call, each Read<X> or Written<Y>, up to the first that is wrong.
+template <int Channels>
+constexpr bool check_operands() {
+  return true;
+}
+template <int Channels, class First, class... Rest>
+constexpr bool check_operands() {
+  if constexpr (First::template check<Channels>()) {
+    return check_operands<Channels, Rest...>();
+  } else {
+    return false;
+  }
+}
+
+/// What a call returns that was refused, so that nothing more is said of it.
+struct Refused {
+  Refused() = default;
+  explicit Refused(const auto&, const auto&...) {}
+  template <class T>
+  operator T() const;
+};
+
+/// Numbers at the end of a call are none of its arguments: the overload that says so takes these.
+template <class T>
+concept Number = std::is_arithmetic_v<std::remove_cvref_t<T>>;
+template <class T>
+inline constexpr bool is_never = false;
 
 /// The operand itself where its elements can be addressed, else its value.
 template <class X>

@@ -198,7 +198,7 @@ void Norm<Kind, Param, Channels>::check_heads(const char* name, const Heads<Rows
 template <class Kind, class Param, int Channels>
 template <class X, class Y, Executor E>
 void Norm<Kind, Param, Channels>::operator()(Heads<X> x, Heads<Y> y, E&& executor) const {
-  check_output_type<Y&, Channels>();
+  check_operands<Channels, Written<Y&>>();
   if constexpr (is_writable<Y&>) {
     using S = Accumulator<ScalarOf<X>, ScalarOf<Y>>;
     heads_call<S>(x, y, nullptr, executor);
@@ -209,7 +209,7 @@ template <class Kind, class Param, int Channels>
 template <class X, class Y, class S, Executor E>
 void Norm<Kind, Param, Channels>::normalize(Heads<X> x, Heads<Y> y, TokenStatistics<S>& stats,
                                             E&& executor) const {
-  check_output_type<Y&, Channels>();
+  check_operands<Channels, Written<Y&>>();
   if constexpr (is_writable<Y&>) heads_call<S>(x, y, &stats, executor);
 }
 
@@ -296,7 +296,7 @@ void Norm<Kind, Param, Channels>::backpropagate(Heads<X> x, const TokenStatistic
                                                 NormGradients<G>& gradients, E&& executor) const {
   check_operand_type<X, Channels>();
   check_operand_type<DY, Channels>();
-  check_output_type<DX&, Channels>();
+  check_operands<Channels, Written<DX&>>();
   check_heads("x", x);
   check_heads("dy", dy);
   check_heads("dx", dx);

@@ -63,27 +63,31 @@ class Norm {
   }
   template <class X, class Y, Executor E>
   void operator()(const X& x, Y&& y, E&& executor) const {
-    check_operand_type<X, Channels>();
-    check_output_type<Y, Channels>();
-    forward_call<Accumulator<ScalarOf<X>, ScalarOf<Y>>>(x, y, nullptr, executor);
+    if constexpr (check_operands<Channels, Read<X>, Written<Y>>())
+      forward_call<Accumulator<ScalarOf<X>, ScalarOf<Y>>>(x, y, nullptr, executor);
+  }
+  template <class X, class Y, Number T>
+  void operator()(const X&, Y&&, T) const {
+    static_assert(is_never<T>,
+                  "tokennorm: the last argument of a call is an executor, with a parallel_for, and "
+                  "not a number: norm(x, y), norm(x, y, executor).");
   }
 
   // Training, nothing hidden.
   template <class X, class Y, class S, Executor E = const Serial&>
   void normalize(const X& x, Y&& y, TokenStatistics<S>& stats, E&& executor = serial) const {
-    check_operand_type<X, Channels>();
-    check_output_type<Y, Channels>();
-    forward_call<S>(x, y, &stats, executor);
+    if constexpr (check_operands<Channels, Read<X>, Written<Y>>())
+      forward_call<S>(x, y, &stats, executor);
   }
   template <class X, class S, class DY, class DX, class G, Executor E = const Serial&>
   void backpropagate(const X& x, const TokenStatistics<S>& stats, const DY& dy, DX&& dx,
                      NormGradients<G>& gradients, E&& executor = serial) const {
-    check_output_type<DX, Channels>();
-    backward_call("x", x, stats, dy, Absent{}, dx, gradients, executor);
+    if constexpr (check_operands<Channels, Read<X>, Read<DY>, Written<DX>>())
+      backward_call("x", x, stats, dy, Absent{}, dx, gradients, executor);
   }
 
-  // The same of heads(x, channels), which are taken by value, so that these are the better overloads
-  // for them; see heads.hpp.
+  // The same of heads(x, channels), which are taken by value, so that these are the better
+  // overloads for them; see heads.hpp.
   template <class X, class Y, Executor E = const Serial&>
   void operator()(Heads<X> x, Heads<Y> y, E&& executor = serial) const;
   template <class X, class Y, class S, Executor E = const Serial&>
@@ -96,42 +100,36 @@ class Norm {
   template <class R, class U, class Sum, class Y, class S, Executor E = const Serial&>
   void normalize_sum(const R& residual, const U& update, Sum&& sum, Y&& y,
                      TokenStatistics<S>& stats, E&& executor = serial) const {
-    check_output_type<Sum, Channels>();
-    check_output_type<Y, Channels>();
-    sum_call<S>(residual, update, sum, y, &stats, executor);
+    if constexpr (check_operands<Channels, Read<R>, Read<U>, Written<Sum>, Written<Y>>())
+      sum_call<S>(residual, update, sum, y, &stats, executor);
   }
   template <class R, class U, class Sum, class Y, Executor E = const Serial&>
   requires(is_dense<Sum>&& is_dense<Y>) void normalize_sum(const R& residual, const U& update,
                                                            Sum&& sum, Y&& y,
                                                            E&& executor = serial) const {
-    check_operand_type<R, Channels>();
-    check_operand_type<U, Channels>();
-    check_output_type<Sum, Channels>();
-    check_output_type<Y, Channels>();
-    sum_call<Accumulator<ScalarOf<R>, ScalarOf<U>, ScalarOf<Sum>, ScalarOf<Y>>>(
-        residual, update, sum, y, nullptr, executor);
+    if constexpr (check_operands<Channels, Read<R>, Read<U>, Written<Sum>, Written<Y>>())
+      sum_call<Accumulator<ScalarOf<R>, ScalarOf<U>, ScalarOf<Sum>, ScalarOf<Y>>>(
+          residual, update, sum, y, nullptr, executor);
   }
   template <class R, class U, class Y, class S, Executor E = const Serial&>
   void normalize_sum(const R& residual, const U& update, Y&& y, TokenStatistics<S>& stats,
                      E&& executor = serial) const {
-    check_output_type<Y, Channels>();
-    sum_call<S>(residual, update, Absent{}, y, &stats, executor);
+    if constexpr (check_operands<Channels, Read<R>, Read<U>, Written<Y>>())
+      sum_call<S>(residual, update, Absent{}, y, &stats, executor);
   }
   template <class R, class U, class Y, Executor E = const Serial&>
   requires(is_dense<Y>) void normalize_sum(const R& residual, const U& update, Y&& y,
                                            E&& executor = serial) const {
-    check_operand_type<R, Channels>();
-    check_operand_type<U, Channels>();
-    check_output_type<Y, Channels>();
-    sum_call<Accumulator<ScalarOf<R>, ScalarOf<U>, ScalarOf<Y>>>(residual, update, Absent{}, y,
-                                                                 nullptr, executor);
+    if constexpr (check_operands<Channels, Read<R>, Read<U>, Written<Y>>())
+      sum_call<Accumulator<ScalarOf<R>, ScalarOf<U>, ScalarOf<Y>>>(residual, update, Absent{}, y,
+                                                                   nullptr, executor);
   }
   template <class Sum, class S, class DY, class DSum, class DX, class G, Executor E = const Serial&>
   void backpropagate_sum(const Sum& sum, const TokenStatistics<S>& stats, const DY& dy,
                          const DSum& dsum, DX&& dx, NormGradients<G>& gradients,
                          E&& executor = serial) const {
-    check_output_type<DX, Channels>();
-    backward_call("sum", sum, stats, dy, dsum, dx, gradients, executor);
+    if constexpr (check_operands<Channels, Read<Sum>, Read<DY>, Read<DSum>, Written<DX>>())
+      backward_call("sum", sum, stats, dy, dsum, dx, gradients, executor);
   }
 
   // Training, as a module.

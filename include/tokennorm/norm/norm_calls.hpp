@@ -36,8 +36,8 @@ bool all_contiguous(const Views&... views) {
 /// The kernel of a call for the layout of its operands, of which no other is compiled than their
 /// types leave possible.
 template <class... Operands, class Call>
-auto forward_kernel(const Call& call, bool contiguous) -> void (*)(const Call&, Index,
-                                                                   Index) noexcept {
+auto forward_kernel(const Call& call, bool contiguous)
+    -> void (*)(const Call&, Index, Index) noexcept {
   constexpr Layout layout = common_layout<Operands...>;
   if constexpr (!Call::may_sum_in_y) {
     if (!kernels::has_place_for_sums(call)) return kernels::normalize_strided;
@@ -72,10 +72,13 @@ requires(is_dense<Sum>) struct SumScalar<Sum, Otherwise> {
 template <class Kind, class Param, int Channels>
 template <class X, Executor E>
 auto Norm<Kind, Param, Channels>::operator()(const X& x, E&& executor) const {
-  check_operand_type<X, Channels>();
-  PlainLike<X, ScalarOf<X>> y;
-  (*this)(x, y, executor);
-  return y;
+  if constexpr (check_operands<Channels, Read<X>>()) {
+    PlainLike<X, ScalarOf<X>> y;
+    (*this)(x, y, executor);
+    return y;
+  } else {
+    return Refused{};
+  }
 }
 
 template <class Kind, class Param, int Channels>
@@ -116,8 +119,6 @@ template <class S, class R, class U, class Sum, class Y, class E>
 void Norm<Kind, Param, Channels>::sum_call(const R& residual, const U& update, Sum&& sum, Y& y,
                                            TokenStatistics<S>* stats, E& executor) const {
   constexpr bool has_sum = is_dense<Sum>;
-  check_operand_type<R, Channels>();
-  check_operand_type<U, Channels>();
   const auto& residual_operand = addressable(residual);
   const auto& update_operand = addressable(update);
   const auto h = as_const(view_of(residual_operand));
@@ -182,8 +183,6 @@ void Norm<Kind, Param, Channels>::backward_call(const char* x_name, const X& x,
                                                 const DSum& dsum, DX& dx,
                                                 NormGradients<G>& gradients, E& executor) const {
   constexpr bool has_dsum = is_present<DSum>;
-  check_operand_type<X, Channels>();
-  check_operand_type<DY, Channels>();
   const auto& x_operand = addressable(x);
   const auto& dy_operand = addressable(dy);
   const auto in = as_const(view_of(x_operand));
@@ -199,7 +198,6 @@ void Norm<Kind, Param, Channels>::backward_call(const char* x_name, const X& x,
 
   const auto& dsum_operand = [&]() -> decltype(auto) {
     if constexpr (has_dsum) {
-      check_operand_type<DSum, Channels>();
       return addressable(dsum);
     } else {
       return (dsum);
@@ -261,29 +259,35 @@ void Norm<Kind, Param, Channels>::backward_call(const char* x_name, const X& x,
 template <class Kind, class Param, int Channels>
 template <class X, Executor E>
 auto Norm<Kind, Param, Channels>::forward(const X& x, E&& executor) {
-  check_operand_type<X, Channels>();
-  memory_->valid = false;  // nothing to go back from where this throws
-  const auto& operand = addressable(x);
-  check_input("x", view_of(operand));
-  copy_tokens(operand, memory_->x);
-  PlainLike<X, Param> y;
-  normalize(memory_->x, y, memory_->stats, executor);
-  memory_->valid = true;
-  return y;
+  if constexpr (check_operands<Channels, Read<X>>()) {
+    memory_->valid = false;  // nothing to go back from where this throws
+    const auto& operand = addressable(x);
+    check_input("x", view_of(operand));
+    copy_tokens(operand, memory_->x);
+    PlainLike<X, Param> y;
+    normalize(memory_->x, y, memory_->stats, executor);
+    memory_->valid = true;
+    return y;
+  } else {
+    return Refused{};
+  }
 }
 
 template <class Kind, class Param, int Channels>
 template <class DY, Executor E>
 auto Norm<Kind, Param, Channels>::backward(const DY& dy, E&& executor) {
-  check_operand_type<DY, Channels>();
-  if (!memory_->valid) fail_backward_first(who());
-  const auto& operand = addressable(dy);
-  check_shape(who(), "dy", view_of(operand), memory_->x.rows(), channels());
-  check_parameters();
-  memory_->valid = false;  // used up, whatever becomes of it
-  PlainLike<DY, Param> dx;
-  backpropagate(memory_->x, memory_->stats, operand, dx, gradients(), executor);
-  return dx;
+  if constexpr (check_operands<Channels, Read<DY>>()) {
+    if (!memory_->valid) fail_backward_first(who());
+    const auto& operand = addressable(dy);
+    check_shape(who(), "dy", view_of(operand), memory_->x.rows(), channels());
+    check_parameters();
+    memory_->valid = false;  // used up, whatever becomes of it
+    PlainLike<DY, Param> dx;
+    backpropagate(memory_->x, memory_->stats, operand, dx, gradients(), executor);
+    return dx;
+  } else {
+    return Refused{};
+  }
 }
 
 template <class Kind, class Param, int Channels>
