@@ -90,6 +90,8 @@ class ResidualStep : public ::testing::Test {
     Matrix& to_normed = in_place ? given : normed;
     using Norm = detail::StepNorm<Accumulator<Scalar>, Scalar, Scalar>;
     detail::ResidualStep<Scalar, Scalar> step;
+    step.tokens = shape.tokens;
+    step.channels = shape.channels;
     step.h = detail::as_const(detail::view_of(stream));
     step.alpha = alpha;
     step.updates[0].value = detail::as_const(detail::view_of(given));

@@ -55,6 +55,8 @@ class Inference {
     const Index tokens = h_.tokens, channels = h_.channels;
     const bool has_last_norm = bool(step.readers.last);
     const bool ends_in_result = is_last && !has_last_norm;
+    step.tokens = tokens;
+    step.channels = channels;
     step.h = h_;
     if (step.is_empty()) return;
     if (step.needs_sum()) {
@@ -123,6 +125,8 @@ class Training {
     const Index tokens = saved_.tokens, channels = saved_.channels;
     const bool ends_in_result = is_last && !step.readers.last && result_.data != nullptr;
     TokenMatrix<S>& place = place_of_stream(step);
+    step.tokens = tokens;
+    step.channels = channels;
     step.h = as_const(view_of(*h_));
     const auto stream = [&] { return ends_in_result ? result_ : shaped(place, tokens, channels); };
     if (step.update_count > 0)

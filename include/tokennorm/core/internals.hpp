@@ -38,11 +38,6 @@ struct Internals {
   static auto saved_arguments(const auto& norm, const auto& stats) {
     return norm.template saved_arguments<A>(stats);
   }
-  /// Makes room for the statistics of so many tokens.
-  template <class Norm>
-  static void size_statistics(auto& stats, Index tokens) {
-    Norm::size_statistics(stats, tokens);
-  }
 
   // ---- of a block
 

@@ -21,14 +21,15 @@
 
 namespace tokennorm::detail {
 
-/// What a connection adds to the stream in a step.
+/// What a connection adds to the stream in a step. Not initialized, like all of which there may be
+/// two.
 template <class S, class U>
 struct StepUpdate {
   using A = Accumulator<S, U>;
-  TokenView<const U> value;
+  StepRows<const U> value;
   kernels::Factors<A> factors;
   StepNorm<A, U, U> post;
-  TokenView<U> posted;  // post(value), where it needs a place; it may be value's
+  StepRows<U> posted;  // post(value), where it needs a place; it may be value's
 
   /// Whether the norm's result is not added in the norm.
   bool needs_posted() const {
@@ -41,11 +42,12 @@ struct StepUpdate {
 template <class S, class U>
 struct StepReaders {
   using A = Accumulator<S, U>;
-  StepNorm<A, S, S> last;
+  StepNorm<A, S, S> last{};
   std::array<StepNorm<A, S, U>, 2> pre;
   int count = 0;  // of pre
   bool copies = false;
 
+  StepReaders() {}  // pre stays as it is
   bool has_norms() const { return count > 0 || last; }
 };
 
@@ -53,16 +55,19 @@ template <class S, class U>
 struct ResidualStep {
   using A = Accumulator<S, U>;
 
-  TokenView<const S> h;
+  Index tokens = 0, channels = 0;
+  StepRows<const S> h{};
   double alpha = 1;
   std::array<StepUpdate<S, U>, 2> updates;
   int update_count = 0;
-  StepNorm<A, S, S> out;
+  StepNorm<A, S, S> out{};
   StepReaders<S, U> readers;
-  TokenView<S> sum;                    // α·h + Σ …: null: not wanted, where it is fused
-  TokenView<S> stream;                 // out(h)
-  TokenView<S> result;                 // of readers.last
-  std::array<TokenView<U>, 2> normed;  // of readers.pre, or the copy
+  StepRows<S> sum{};                  // α·h + Σ …; null: not wanted, where it is fused
+  StepRows<S> stream;                 // out(h)
+  StepRows<S> result;                 // of readers.last
+  std::array<StepRows<U>, 2> normed;  // of readers.pre, or the copy
+
+  ResidualStep() {}  // what is not used stays as it is
 
   /// Whether the last update can be added in the norm that reads the sum.
   bool is_fused() const {
@@ -98,42 +103,49 @@ void add_rows(const TokenView<const H>& residual, double alpha, const TokenView<
 template <class S, class U>
 void run_sweeps(const ResidualStep<S, U>& step, Index begin, Index end) {
   using A = Accumulator<S, U>;
-  NormRows<A, S, S> from{step.h};  // what is read next
-  double alpha = step.alpha;
+  const Index tokens = step.tokens, channels = step.channels;
+  // What is read next: x, or α·residual + x, which is kept in `sum` if that is wanted.
+  StepRows<const S> x = step.h, residual{};
+  A alpha = static_cast<A>(step.alpha);
   const bool has_next = step.out || step.readers.has_norms();
   for (int i = 0; i < step.update_count; ++i) {
     const auto& update = step.updates[static_cast<std::size_t>(i)];
-    TokenView<const U> value = update.value;
+    StepRows<const U> value = update.value;
     if (update.post) {
       if constexpr (std::is_same_v<S, U>) {
         if (!update.needs_posted()) {
-          update.post.run({value, from.x, static_cast<A>(alpha), {}, step.sum, true, has_next},
-                          begin, end);
-          from.x = as_const(step.sum);
-          alpha = 1;
+          update.post.run({tokens, channels, value, x, alpha, {}, step.sum, true, has_next}, begin,
+                          end);
+          x = step.sum;
+          alpha = A(1);
           continue;
         }
       }
-      update.post.run({.x = value, .y = update.posted, .is_read_next = true}, begin, end);
-      value = as_const(update.posted);
+      update.post.run({tokens, channels, value, {}, A(1), {}, update.posted, false, true}, begin,
+                      end);
+      value = update.posted;
     }
-    if constexpr (std::is_same_v<S, U> && NativeScalar<A>) {
+    if constexpr (std::is_same_v<S, U>) {
       if (i + 1 == step.update_count && step.is_fused()) {
-        from = {value, from.x, static_cast<A>(alpha), step.sum};
+        residual = x;
+        x = value;
         break;
       }
     }
-    add_rows(from.x, alpha, value, update.factors, step.sum, begin, end);
-    from.x = as_const(step.sum);
-    alpha = 1;
+    add_rows<A>(x.view(tokens, channels), static_cast<double>(alpha), value.view(tokens, channels),
+                update.factors, step.sum.view(tokens, channels), begin, end);
+    x = step.sum;
+    alpha = A(1);
   }
   const auto normalize = [&](const auto& norm, const auto& y, bool is_read_next) {
-    norm.run({from.x, from.residual, from.alpha, from.sum, y, false, is_read_next}, begin, end);
-    if (from.residual.data != nullptr) from = {as_const(from.sum)};
+    const StepRows<S> sum = residual.data != nullptr ? step.sum : StepRows<S>{nullptr, 0};
+    norm.run({tokens, channels, x, residual, alpha, sum, y, false, is_read_next}, begin, end);
+    if (residual.data != nullptr) x = step.sum;
+    residual = {nullptr, 0};
   };
   if (step.out) {
     normalize(step.out, step.stream, step.readers.has_norms());
-    from = {as_const(step.stream)};
+    x = step.stream;
   }
   if (step.readers.last) normalize(step.readers.last, step.result, false);
   for (int j = 0; j < step.readers.count; ++j) {
@@ -141,7 +153,10 @@ void run_sweeps(const ResidualStep<S, U>& step, Index begin, Index end) {
     normalize(step.readers.pre[at], step.normed[at], j + 1 < step.readers.count);
   }
   if constexpr (!std::is_same_v<S, U>) {
-    if (step.readers.copies) add_rows<A, S>({}, 1, from.x, {}, step.normed[0], begin, end);
+    if (step.readers.copies) {
+      add_rows<A, S>({}, 1, x.view(tokens, channels), {}, step.normed[0].view(tokens, channels),
+                     begin, end);
+    }
   }
 }
 
@@ -149,15 +164,15 @@ void run_sweeps(const ResidualStep<S, U>& step, Index begin, Index end) {
 /// for the one before: each is done over some rows, which stay in L2.
 template <class S, class U>
 void run_rows(const ResidualStep<S, U>& step, Index begin, Index end) {
+  if (end - begin == 1) return run_sweeps(step, begin, end);
   int sweeps = int{bool(step.out)} + int{bool(step.readers.last)} + step.readers.count +
                int{step.readers.copies} + step.update_count - int{step.is_fused()};
   for (int i = 0; i < step.update_count; ++i) {
-    const auto& update = step.updates[static_cast<std::size_t>(i)];
-    sweeps += update.needs_posted();
+    sweeps += step.updates[static_cast<std::size_t>(i)].needs_posted();
   }
   if (sweeps < 2) return run_sweeps(step, begin, end);
   constexpr Index block_bytes = 64 << 10;
-  const Index row_bytes = step.h.channels * Index{sizeof(S)};
+  const Index row_bytes = step.channels * Index{sizeof(S)};
   Index rows = std::max<Index>(block_bytes / row_bytes, 1);
   if (rows > kernels::rows_together) rows -= rows % kernels::rows_together;
   for (Index t = begin; t < end; t += rows) run_sweeps(step, t, std::min(end, t + rows));
@@ -165,11 +180,15 @@ void run_rows(const ResidualStep<S, U>& step, Index begin, Index end) {
 
 template <class S, class U, class E>
 void run_step(const ResidualStep<S, U>& step, E& executor) {
-  step.out.start(step.h.tokens);
-  step.readers.last.start(step.h.tokens);
-  for (const auto& pre : step.readers.pre) pre.start(step.h.tokens);
-  for (const auto& update : step.updates) update.post.start(step.h.tokens);
-  executor.parallel_for(step.h.tokens, token_grain(step.h.channels),
+  step.out.start(step.tokens);
+  step.readers.last.start(step.tokens);
+  for (std::size_t j = 0; j < static_cast<std::size_t>(step.readers.count); ++j) {
+    step.readers.pre[j].start(step.tokens);
+  }
+  for (std::size_t i = 0; i < static_cast<std::size_t>(step.update_count); ++i) {
+    step.updates[i].post.start(step.tokens);
+  }
+  executor.parallel_for(step.tokens, token_grain(step.channels),
                         [&](Index begin, Index end) { run_rows(step, begin, end); });
 }
 

@@ -41,16 +41,33 @@ struct SavedNorm {
   kernels::KeptSums<A> kept;
 };
 
+/// Rows of a step: contiguous, and of its tokens and channels. Not initialized: a step has many
+/// that it does not use.
+template <class T>
+struct StepRows {
+  T* data;
+  Index token_stride;
+
+  StepRows() = default;
+  TOKENNORM_INLINE StepRows(T* d, Index stride) : data(d), token_stride(stride) {}
+  TOKENNORM_INLINE StepRows(const TokenView<T>& view) : StepRows(view.data, view.token_stride) {}
+  TOKENNORM_INLINE operator StepRows<const T>() const { return {data, token_stride}; }
+  TOKENNORM_INLINE TokenView<T> view(Index tokens, Index channels) const {
+    return {data, tokens, channels, token_stride, 1};
+  }
+  TOKENNORM_INLINE kernels::Operand<T> operand() const { return {data, token_stride, 1}; }
+};
+
 /// The operands of a norm in a step: y = N(s), s = α·residual + x; or, where the result is added,
 /// y = α·residual + N(x). A null residual is none, a sum that is null is not wanted.
 template <class A, class X, class Y>
 struct NormRows {
-  TokenView<const X> x;
-  TokenView<const X> residual{};
-  A alpha = A(1);
-  TokenView<X> sum{};
-  TokenView<Y> y{};
-  bool adds_result = false, is_read_next = false;
+  Index tokens, channels;
+  StepRows<const X> x, residual;
+  A alpha;
+  StepRows<X> sum;
+  StepRows<Y> y;
+  bool adds_result, is_read_next;
 };
 
 /// A norm that takes rows of X to rows of Y.
@@ -60,21 +77,24 @@ class StepNorm {
   StepNorm() = default;
   /// Statistics are saved where there is a place for them.
   template <class NormType>
-  explicit StepNorm(const NormType& norm, SavedNorm<A>* saved = nullptr) {
+  explicit StepNorm(const NormType& norm, SavedNorm<A>* saved = nullptr)
+      : norm_(nullptr), stats_(saved == nullptr ? nullptr : &saved->stats), run_(nullptr) {
     if constexpr (is_norm<NormType>) {
       Internals::with_kind(norm, [&](const auto& of_kind) {
+        using Kind = std::remove_cvref_t<decltype(of_kind)>;
         norm_ = &of_kind;
-        run_ = &run_norm<std::remove_cvref_t<decltype(of_kind)>>;
-        size_ = &size_statistics<std::remove_cvref_t<decltype(of_kind)>>;
+        run_ = &run_norm<Kind>;
+        if (stats_ != nullptr) has_mean_ = Kind::centred;
       });
-      stats_ = saved == nullptr ? nullptr : &saved->stats;
     }
   }
 
   explicit operator bool() const { return norm_ != nullptr; }
   /// Makes room for the statistics of so many tokens.
   void start(Index tokens) const {
-    if (stats_ != nullptr) size_(*stats_, tokens);
+    if (norm_ == nullptr || stats_ == nullptr) return;
+    stats_->rstd.resize(tokens);
+    stats_->mean.resize(has_mean_ ? tokens : 0);
   }
   /// Rows [begin, end).
   void run(const NormRows<A, X, Y>& rows, Index begin, Index end) const {
@@ -90,22 +110,27 @@ class StepNorm {
     if constexpr (NativeScalar<A>) {
       using Norm = std::remove_const_t<decltype(norm)>;
       const kernels::Forward<Norm::centred, A, X, X, X, Y, typename Norm::Param, A> call{
-          rows.x.tokens, rows.x.channels, rows.x,           rows.residual,    rows.alpha, rows.sum,
-          norm,          rows.y,          rows.adds_result, rows.is_read_next};
+          rows.tokens,
+          rows.channels,
+          rows.x.operand(),
+          rows.residual.operand(),
+          rows.alpha,
+          rows.sum.operand(),
+          norm,
+          rows.y.operand(),
+          rows.adds_result,
+          rows.is_read_next};
       kernels::normalize_rows(call, begin, end);
     } else {
-      kernels::generic::normalize(rows.x, rows.y, norm, begin, end);
+      kernels::generic::normalize(rows.x.view(rows.tokens, rows.channels),
+                                  rows.y.view(rows.tokens, rows.channels), norm, begin, end);
     }
   }
-  template <class NormType>
-  static void size_statistics(TokenStatistics<A>& stats, Index tokens) {
-    Internals::size_statistics<NormType>(stats, tokens);
-  }
 
-  const void* norm_ = nullptr;
-  TokenStatistics<A>* stats_ = nullptr;
-  void (*run_)(const StepNorm&, const NormRows<A, X, Y>&, Index, Index) = nullptr;
-  void (*size_)(TokenStatistics<A>&, Index) = nullptr;
+  const void* norm_;
+  TokenStatistics<A>* stats_;
+  void (*run_)(const StepNorm&, const NormRows<A, X, Y>&, Index, Index);
+  bool has_mean_;
 };
 
 // ---- backward -----------------------------------------------------------------------------------
