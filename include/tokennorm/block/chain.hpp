@@ -271,7 +271,7 @@ class Chain : public BlockCalls<
       update.factors.channels = nullptr;
       update.post = StepNormBackward<A, U, U, U, Param>(branch.post, kept.post);
       update.given = as_const(view_of(kept.given));
-      if (update.learned.value != nullptr) {
+      if (update.learned) {
         update.posted = update.post ? as_const(view_of(kept.posted)) : update.given;
         kept.ones.setOnes(kept.given.rows());
         update.ones = kept.ones.data();

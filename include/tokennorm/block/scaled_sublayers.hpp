@@ -305,10 +305,10 @@ template <class A>
 void draw_factors(auto& scaling, Index count, Eigen::Matrix<A, Eigen::Dynamic, 1>& tokens) {
   if constexpr (is_drop_path<std::remove_cvref_t<decltype(scaling)>>) scaling.draw(count, tokens);
 }
-template <class A>
-void learn_factors(auto& scaling, LearnedFactors<A>& learned) {
+template <class A, class U>
+void learn_factors(auto& scaling, LearnedFactors<A, U>& learned) {
   if constexpr (is_layer_scale_of<std::remove_cvref_t<decltype(scaling)>, A>) {
-    learned = {scaling.layer_scale().data(), scaling.gradient().data()};
+    learned = LearnedFactors<A, U>(scaling.layer_scale().data(), scaling.gradient().data());
   }
 }
 

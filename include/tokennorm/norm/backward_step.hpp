@@ -16,11 +16,39 @@
 
 namespace tokennorm::detail {
 
-/// The vector of channels in s, and its gradient.
-template <class A>
-struct LearnedFactors {
-  const A* value = nullptr;  // null: none
-  A* gradient = nullptr;
+/// The vector of channels in s, and its gradient; with what starts their pass, which is compiled
+/// where there are some.
+template <class A, class U>
+class LearnedFactors {
+ public:
+  using Pass = StepBackward<A, U, U, U, A>;
+
+  LearnedFactors() = default;
+  LearnedFactors(const A* value, A* gradient)
+      : value_(value), gradient_(gradient), start_(&start_pass) {}
+
+  explicit operator bool() const { return value_ != nullptr; }
+  /// ds = Σ du∘posted, and s∘du. `ones` are as many as tokens.
+  void start(Pass& pass, const typename Pass::Rows& rows, const A* ones,
+             SavedNorm<A>& saved) const {
+    start_(*this, pass, rows, ones, saved);
+  }
+
+ private:
+  // An RMSNorm's backward that counts no channel, and whose rstd is 1.
+  static void start_pass(const LearnedFactors& learned, Pass& pass, const typename Pass::Rows& rows,
+                         const A* ones, SavedNorm<A>& saved) {
+    constexpr Index none = -1;
+    using Norm = std::conditional_t<NativeScalar<A>, kernels::NormArguments<false, A, const A>,
+                                    kernels::generic::NormArguments<false, A, const A>>;
+    pass.start(Norm{learned.value_, nullptr, 0, 0, none, nullptr, ones}, learned.gradient_,
+               static_cast<A*>(nullptr), rows, &saved.kept);
+  }
+
+  const A* value_ = nullptr;  // null: none
+  A* gradient_ = nullptr;
+  void (*start_)(const LearnedFactors&, Pass&, const typename Pass::Rows&, const A*,
+                 SavedNorm<A>&) = nullptr;
 };
 
 /// An update of the step, on its way back.
@@ -28,7 +56,7 @@ template <class S, class U, class Param>
 struct UpdateGradient {
   using A = Accumulator<S, U>;
   kernels::Factors<A> factors;  // the learned ones left out
-  LearnedFactors<A> learned;
+  LearnedFactors<A, U> learned;
   const A* ones = nullptr;        // for each token
   TokenView<const U> posted;      // what the learned factors multiply
   SavedNorm<A>* saved = nullptr;  // whose memory their sums take
@@ -36,9 +64,7 @@ struct UpdateGradient {
   TokenView<const U> given;  // what post was given
   TokenView<U> du;           // null: dh itself
 
-  bool is_needed() const {
-    return !std::is_same_v<S, U> || factors.are_given() || learned.value != nullptr || post;
-  }
+  bool is_needed() const { return !std::is_same_v<S, U> || factors.are_given() || learned || post; }
 };
 
 /// The norms that read the stream after the step, and the gradients of what they gave.
@@ -141,7 +167,7 @@ class BackwardStepRun {
  private:
   using Update = UpdateGradient<S, U, Param>;
   using OnUpdate = StepBackward<A, U, U, U, Param>;
-  using Learned = StepBackward<A, U, U, U, A>;
+  using Learned = typename LearnedFactors<A, U>::Pass;
 
   static bool is_multiplied(const Update& update) {
     return !std::is_same_v<S, U> || update.factors.are_given();
@@ -155,15 +181,9 @@ class BackwardStepRun {
       du = as_const(update.du);
       ++operations_;
     }
-    if (update.learned.value != nullptr) {
-      // ds = Σ du∘posted and s∘du: an RMSNorm's backward that counts no channel, and whose rstd
-      // is 1.
-      constexpr Index none = -1;
-      using Norm = std::conditional_t<NativeScalar<A>, kernels::NormArguments<false, A, const A>,
-                                      kernels::generic::NormArguments<false, A, const A>>;
-      const Norm norm{update.learned.value, nullptr, 0, 0, none, nullptr, update.ones};
-      learned.start(norm, update.learned.gradient, static_cast<A*>(nullptr),
-                    {update.posted, du, {}, {}, update.du}, &update.saved->kept);
+    if (update.learned) {
+      update.learned.start(learned, {update.posted, du, {}, {}, update.du}, update.ones,
+                           *update.saved);
       du = as_const(update.du);
       ++operations_;
     }
