@@ -81,7 +81,7 @@ class TransformerBlock : public detail::Chain<Connections...> {
   static constexpr bool has_output_norm = detail::is_norm<typename PartType<At>::PostNorm>;
 
  public:
-  using Placement = TransformerBlock;
+  using Base = TransformerBlock;
 
   TransformerBlock(const char* name, Connections... connections)
       : TransformerBlock(name, std::index_sequence_for<Connections...>{},
@@ -137,11 +137,11 @@ class PreLN : public detail::Accepted<
  public:
   PreLN(AttentionNorm attention_norm, Attention attend, FeedForwardNorm feed_forward_norm,
         FeedForward feed)
-      : PreLN::Placement("PreLN",
-                         detail::PreLNConnection<AttentionNorm, Attention>(
-                             std::move(attention_norm), std::move(attend), NoNorm{}, NoNorm{}),
-                         detail::PreLNConnection<FeedForwardNorm, FeedForward>(
-                             std::move(feed_forward_norm), std::move(feed), NoNorm{}, NoNorm{})) {}
+      : PreLN::Base("PreLN",
+                    detail::PreLNConnection<AttentionNorm, Attention>(
+                        std::move(attention_norm), std::move(attend), NoNorm{}, NoNorm{}),
+                    detail::PreLNConnection<FeedForwardNorm, FeedForward>(
+                        std::move(feed_forward_norm), std::move(feed), NoNorm{}, NoNorm{})) {}
 };
 
 /// h = norm(x + attention(x));  y = norm(h + feed_forward(h))
@@ -159,11 +159,11 @@ class PostLN : public detail::Accepted<
  public:
   PostLN(Attention attend, AttentionNorm attention_norm, FeedForward feed,
          FeedForwardNorm feed_forward_norm)
-      : PostLN::Placement("PostLN",
-                          detail::PostLNConnection<Attention, AttentionNorm>(
-                              NoNorm{}, std::move(attend), NoNorm{}, std::move(attention_norm)),
-                          detail::PostLNConnection<FeedForward, FeedForwardNorm>(
-                              NoNorm{}, std::move(feed), NoNorm{}, std::move(feed_forward_norm))) {}
+      : PostLN::Base("PostLN",
+                     detail::PostLNConnection<Attention, AttentionNorm>(
+                         NoNorm{}, std::move(attend), NoNorm{}, std::move(attention_norm)),
+                     detail::PostLNConnection<FeedForward, FeedForwardNorm>(
+                         NoNorm{}, std::move(feed), NoNorm{}, std::move(feed_forward_norm))) {}
 };
 
 /// h = x + norm(attention(norm(x)));  y = h + norm(feed_forward(norm(h)))
@@ -193,7 +193,7 @@ class SandwichLN
   SandwichLN(AttentionNorm attention_norm, Attention attend,
              AttentionOutputNorm attention_output_norm, FeedForwardNorm feed_forward_norm,
              FeedForward feed, FeedForwardOutputNorm feed_forward_output_norm)
-      : SandwichLN::Placement(
+      : SandwichLN::Base(
             "SandwichLN",
             detail::SandwichLNConnection<AttentionNorm, Attention, AttentionOutputNorm>(
                 std::move(attention_norm), std::move(attend), std::move(attention_output_norm),
@@ -222,7 +222,7 @@ class ResPostLN
  public:
   ResPostLN(Attention attend, AttentionOutputNorm attention_output_norm, FeedForward feed,
             FeedForwardOutputNorm feed_forward_output_norm)
-      : ResPostLN::Placement(
+      : ResPostLN::Base(
             "ResPostLN",
             detail::ResPostLNConnection<Attention, AttentionOutputNorm>(
                 NoNorm{}, std::move(attend), std::move(attention_output_norm), NoNorm{}),
@@ -248,7 +248,7 @@ class DeepNorm : public detail::Accepted<
  public:
   DeepNorm(Attention attend, AttentionNorm attention_norm, FeedForward feed,
            FeedForwardNorm feed_forward_norm, double alpha)
-      : DeepNorm::Placement(
+      : DeepNorm::Base(
             "DeepNorm",
             detail::PostLNConnection<Attention, AttentionNorm>(
                 NoNorm{}, std::move(attend), NoNorm{}, std::move(attention_norm), alpha),
@@ -278,10 +278,9 @@ class ParallelLN : public detail::ParallelLNBlock<Norm, Attention, SecondNorm, F
 
  public:
   ParallelLN(Norm attention_norm, Attention attend, SecondNorm feed_forward_norm, FeedForward feed)
-      : ParallelLN::Placement("ParallelLN",
-                              ParallelConnection<Norm, Attention, SecondNorm, FeedForward>(
-                                  std::move(attention_norm), std::move(attend),
-                                  std::move(feed_forward_norm), std::move(feed))) {}
+      : ParallelLN::Base("ParallelLN", ParallelConnection<Norm, Attention, SecondNorm, FeedForward>(
+                                           std::move(attention_norm), std::move(attend),
+                                           std::move(feed_forward_norm), std::move(feed))) {}
   ParallelLN(Norm norm, Attention attend,
              FeedForward feed) requires(std::is_same_v<SecondNorm, SameNorm>)
       : ParallelLN(std::move(norm), std::move(attend), SameNorm{}, std::move(feed)) {}
@@ -356,7 +355,7 @@ class Block : public detail::Accepted<detail::Chain<Connections...>, Connections
  private:
   template <std::size_t... At, class... Sources>
   Block(std::index_sequence<At...>, Sources&&... connections)
-      : Block::Placement("Block", placed(At, detail::take_connection(std::move(connections)))...) {}
+      : Block::Base("Block", placed(At, detail::take_connection(std::move(connections)))...) {}
 
   template <class C>
   static C placed(std::size_t at, C&& connection) {

@@ -79,7 +79,7 @@ class Chain : public BlockCalls<
                   typename FirstNorm<typename NormsOf<Connections>::type...>::type::ParamScalar> {
  public:
   using Param = typename FirstNorm<typename NormsOf<Connections>::type...>::type::ParamScalar;
-  using Placement = Chain;
+  using Base = Chain;
 
   explicit Chain(const char* name, Connections... connections);
 
@@ -197,10 +197,10 @@ class Chain : public BlockCalls<
     });
     if constexpr (At + 1 == sizeof...(Connections)) {
       step.readers = next;
-      pass.advance(step, is_last, context.executor);
+      pass.run(step, is_last, context.executor);
     } else {
       step.readers = readers_of<S, U>(connection<At + 1>());
-      pass.advance(step, false, context.executor);
+      pass.run(step, false, context.executor);
       infer_connection<At + 1>(pass, next, is_last, context);
     }
   }
@@ -239,10 +239,10 @@ class Chain : public BlockCalls<
     });
     if constexpr (At + 1 == sizeof...(Connections)) {
       step.readers = next(&saved);
-      pass.advance(step, is_last, context.executor);
+      pass.run(step, is_last, context.executor);
     } else {
       step.readers = readers_of<S, U>(connection<At + 1>(), &saved);
-      pass.advance(step, false, context.executor);
+      pass.run(step, false, context.executor);
       train_connection<At + 1>(pass, next, is_last, context);
     }
   }
@@ -279,7 +279,7 @@ class Chain : public BlockCalls<
       }
       if (update.is_needed()) update.du = pass.shaped_du(at);
     });
-    pass.retreat(step, {}, context.executor);
+    pass.run(step, {}, context.executor);
     pass.enter_connection(c.alpha);
     backward_branch<std::remove_cvref_t<decltype(c)>::branch_count - 1>(c, pass, step, context);
     if constexpr (At > 0) backward_connection<At - 1>(pass, next, context);
@@ -304,7 +304,7 @@ class Chain : public BlockCalls<
   void infer(Inference<S, U>& pass, const Context& context) const {
     ResidualStep<S, U> step;
     step.readers = readers<S, U>(nullptr);
-    pass.advance(step, false, context.executor);
+    pass.run(step, false, context.executor);
     infer_from(pass, {}, true, context);
   }
   template <class X, class S, class U, class Context>
@@ -322,7 +322,7 @@ class Chain : public BlockCalls<
         pass, [](auto&) { return ReaderGradients<S, U, Param>{}; }, context);
     BackwardStep<S, U, Param> step;
     step.readers = reader_gradients<S, U>(pass.now());
-    pass.retreat(step, dx, context.executor);
+    pass.run(step, dx, context.executor);
   }
   static constexpr bool ends_in_norm = false;
 

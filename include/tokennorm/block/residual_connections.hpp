@@ -64,7 +64,7 @@ inline constexpr bool has_norms_in_place<Connection<Out, Branches...>> =
 
 /// Stands for a placement that was refused, so that there is one message and not twenty.
 struct RefusedPlacement {
-  using Placement = RefusedPlacement;
+  using Base = RefusedPlacement;
   RefusedPlacement() = default;
   RefusedPlacement(const auto&, const auto&, const auto&...) {}
   Refused operator()(const auto&...) const { return {}; }
@@ -139,7 +139,7 @@ using ResPostLNConnection = ResidualConnection<NoNorm, F, Norm, NoNorm>;  // h +
 template <class ConnectionType>
 class Residual : public detail::Chain<ConnectionType> {
  public:
-  using Placement = Residual;
+  using Base = Residual;
   Residual(const char* name, ConnectionType connection)
       : Residual::Chain(name, std::move(connection)) {}
 
@@ -165,7 +165,7 @@ class PreLNResidual : public detail::Accepted<Residual<detail::PreLNConnection<N
 
  public:
   PreLNResidual(Norm norm, F f)
-      : PreLNResidual::Placement(
+      : PreLNResidual::Base(
             "PreLNResidual",
             detail::PreLNConnection<Norm, F>(std::move(norm), std::move(f), NoNorm{}, NoNorm{})) {}
 };
@@ -178,7 +178,7 @@ class PostLNResidual : public detail::Accepted<Residual<detail::PostLNConnection
 
  public:
   PostLNResidual(F f, Norm norm)
-      : PostLNResidual::Placement(
+      : PostLNResidual::Base(
             "PostLNResidual",
             detail::PostLNConnection<F, Norm>(NoNorm{}, std::move(f), NoNorm{}, std::move(norm))) {}
 };
@@ -195,7 +195,7 @@ class SandwichLNResidual
 
  public:
   SandwichLNResidual(Norm norm, F f, OutputNorm output_norm)
-      : SandwichLNResidual::Placement(
+      : SandwichLNResidual::Base(
             "SandwichLNResidual",
             detail::SandwichLNConnection<Norm, F, OutputNorm>(std::move(norm), std::move(f),
                                                               std::move(output_norm), NoNorm{})) {}
@@ -209,9 +209,9 @@ class ResPostLNResidual : public detail::Accepted<Residual<detail::ResPostLNConn
 
  public:
   ResPostLNResidual(F f, Norm output_norm)
-      : ResPostLNResidual::Placement(
-            "ResPostLNResidual", detail::ResPostLNConnection<F, Norm>(
-                                     NoNorm{}, std::move(f), std::move(output_norm), NoNorm{})) {}
+      : ResPostLNResidual::Base("ResPostLNResidual",
+                                detail::ResPostLNConnection<F, Norm>(
+                                    NoNorm{}, std::move(f), std::move(output_norm), NoNorm{})) {}
 };
 
 /// y = norm(alpha·x + f(x))
@@ -222,9 +222,9 @@ class DeepNormResidual : public detail::Accepted<Residual<detail::PostLNConnecti
 
  public:
   DeepNormResidual(F f, Norm norm, double alpha)
-      : DeepNormResidual::Placement(
-            "DeepNormResidual", detail::PostLNConnection<F, Norm>(NoNorm{}, std::move(f), NoNorm{},
-                                                                  std::move(norm), alpha)) {}
+      : DeepNormResidual::Base("DeepNormResidual",
+                               detail::PostLNConnection<F, Norm>(NoNorm{}, std::move(f), NoNorm{},
+                                                                 std::move(norm), alpha)) {}
 };
 
 /// alpha is what DeepNorm multiplies the stream with. beta is what the initial weights of a model

@@ -51,7 +51,7 @@ class Inference {
 
   /// Finds the places of a step's results, and runs it. The last one writes the result.
   template <class E>
-  void advance(ResidualStep<S, U>& step, bool is_last, E& executor) {
+  void run(ResidualStep<S, U>& step, bool is_last, E& executor) {
     const Index tokens = h_.tokens, channels = h_.channels;
     const bool has_last_norm = bool(step.readers.last);
     const bool ends_in_result = is_last && !has_last_norm;
@@ -117,11 +117,11 @@ class Training {
     TokenMatrix<S>& place = step.out ? next().sum : place_of_stream(step);
     copy_tokens(x, place);
     h_ = &place;
-    advance(step, false, executor);
+    run(step, false, executor);
   }
 
   template <class E>
-  void advance(ResidualStep<S, U>& step, bool is_last, E& executor) {
+  void run(ResidualStep<S, U>& step, bool is_last, E& executor) {
     const Index tokens = saved_.tokens, channels = saved_.channels;
     const bool ends_in_result = is_last && !step.readers.last && result_.data != nullptr;
     TokenMatrix<S>& place = place_of_stream(step);
@@ -175,7 +175,7 @@ class TrainingBackward {
 
   /// Goes back through a step, to dh in saved.dh, or to `dx` if that is not null.
   template <class E>
-  void retreat(BackwardStep<S, U, Param>& step, const TokenView<S>& dx, E& executor) {
+  void run(BackwardStep<S, U, Param>& step, const TokenView<S>& dx, E& executor) {
     if (has_dh_) step.dh = as_const(view_of(saved_.dh));
     step.alpha = alpha_;
     step.stream = as_const(view_of(now().stream));

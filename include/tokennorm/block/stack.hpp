@@ -258,7 +258,7 @@ void Stack<EmbeddingNorm, Block, FinalNorm>::infer(detail::Inference<S, U>& pass
   detail::ResidualStep<S, U> step;
   step.out = detail::StepNorm<Accumulator<S, U>, S, S>(embedding_norm_);
   step.readers = readers<S, U>(0, nullptr);
-  pass.advance(step, false, context.executor);
+  pass.run(step, false, context.executor);
   each_block(*this, [&](const auto& block, Index i) {
     Context in_block = context;
     in_block.block = i;
@@ -305,7 +305,7 @@ void Stack<EmbeddingNorm, Block, FinalNorm>::backward_pass(
   step.readers = reader_gradients<S, U>(0, pass.saved(), pass.now());
   step.out =
       detail::StepNormBackward<Accumulator<S, U>, S, S, S, Param>(embedding_norm_, pass.now().out);
-  pass.retreat(step, dx, context.executor);
+  pass.run(step, dx, context.executor);
 }
 
 }  // namespace tokennorm
