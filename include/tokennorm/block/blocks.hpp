@@ -124,11 +124,8 @@ class TransformerBlock : public detail::Chain<Connections...> {
 
 /// h = x + attention(norm(x));  y = h + feed_forward(norm(h))
 template <class AttentionNorm, class Attention, class FeedForwardNorm, class FeedForward>
-class PreLN : public detail::Accepted<
-                  TransformerBlock<detail::PreLNConnection<AttentionNorm, Attention>,
-                                   detail::PreLNConnection<FeedForwardNorm, FeedForward>>,
-                  detail::PreLNConnection<AttentionNorm, Attention>,
-                  detail::PreLNConnection<FeedForwardNorm, FeedForward>> {
+class PreLN : public detail::Accepted<TransformerBlock, PreLNConnection<AttentionNorm, Attention>,
+                                      PreLNConnection<FeedForwardNorm, FeedForward>> {
   TOKENNORM_NORM_ARGUMENT(AttentionNorm, 1, "1", "PreLN", "norm, attention, norm, feed_forward",
                           AttentionNorm, FeedForwardNorm);
   TOKENNORM_NORM_ARGUMENT(FeedForwardNorm, 2, "3", "PreLN", "norm, attention, norm, feed_forward",
@@ -138,19 +135,16 @@ class PreLN : public detail::Accepted<
   PreLN(AttentionNorm attention_norm, Attention attend, FeedForwardNorm feed_forward_norm,
         FeedForward feed)
       : PreLN::Base("PreLN",
-                    detail::PreLNConnection<AttentionNorm, Attention>(
+                    PreLNConnection<AttentionNorm, Attention>(
                         std::move(attention_norm), std::move(attend), NoNorm{}, NoNorm{}),
-                    detail::PreLNConnection<FeedForwardNorm, FeedForward>(
+                    PreLNConnection<FeedForwardNorm, FeedForward>(
                         std::move(feed_forward_norm), std::move(feed), NoNorm{}, NoNorm{})) {}
 };
 
 /// h = norm(x + attention(x));  y = norm(h + feed_forward(h))
 template <class Attention, class AttentionNorm, class FeedForward, class FeedForwardNorm>
-class PostLN : public detail::Accepted<
-                   TransformerBlock<detail::PostLNConnection<Attention, AttentionNorm>,
-                                    detail::PostLNConnection<FeedForward, FeedForwardNorm>>,
-                   detail::PostLNConnection<Attention, AttentionNorm>,
-                   detail::PostLNConnection<FeedForward, FeedForwardNorm>> {
+class PostLN : public detail::Accepted<TransformerBlock, PostLNConnection<Attention, AttentionNorm>,
+                                       PostLNConnection<FeedForward, FeedForwardNorm>> {
   TOKENNORM_NORM_ARGUMENT(AttentionNorm, 1, "2", "PostLN", "attention, norm, feed_forward, norm",
                           AttentionNorm, FeedForwardNorm);
   TOKENNORM_NORM_ARGUMENT(FeedForwardNorm, 2, "4", "PostLN", "attention, norm, feed_forward, norm",
@@ -160,9 +154,9 @@ class PostLN : public detail::Accepted<
   PostLN(Attention attend, AttentionNorm attention_norm, FeedForward feed,
          FeedForwardNorm feed_forward_norm)
       : PostLN::Base("PostLN",
-                     detail::PostLNConnection<Attention, AttentionNorm>(
+                     PostLNConnection<Attention, AttentionNorm>(
                          NoNorm{}, std::move(attend), NoNorm{}, std::move(attention_norm)),
-                     detail::PostLNConnection<FeedForward, FeedForwardNorm>(
+                     PostLNConnection<FeedForward, FeedForwardNorm>(
                          NoNorm{}, std::move(feed), NoNorm{}, std::move(feed_forward_norm))) {}
 };
 
@@ -171,11 +165,8 @@ template <class AttentionNorm, class Attention, class AttentionOutputNorm, class
           class FeedForward, class FeedForwardOutputNorm>
 class SandwichLN
     : public detail::Accepted<
-          TransformerBlock<
-              detail::SandwichLNConnection<AttentionNorm, Attention, AttentionOutputNorm>,
-              detail::SandwichLNConnection<FeedForwardNorm, FeedForward, FeedForwardOutputNorm>>,
-          detail::SandwichLNConnection<AttentionNorm, Attention, AttentionOutputNorm>,
-          detail::SandwichLNConnection<FeedForwardNorm, FeedForward, FeedForwardOutputNorm>> {
+          TransformerBlock, SandwichLNConnection<AttentionNorm, Attention, AttentionOutputNorm>,
+          SandwichLNConnection<FeedForwardNorm, FeedForward, FeedForwardOutputNorm>> {
   TOKENNORM_NORM_ARGUMENT(AttentionNorm, 1, "1", "SandwichLN",
                           "norm, attention, norm, norm, feed_forward, norm", AttentionNorm,
                           AttentionOutputNorm, FeedForwardNorm, FeedForwardOutputNorm);
@@ -193,25 +184,21 @@ class SandwichLN
   SandwichLN(AttentionNorm attention_norm, Attention attend,
              AttentionOutputNorm attention_output_norm, FeedForwardNorm feed_forward_norm,
              FeedForward feed, FeedForwardOutputNorm feed_forward_output_norm)
-      : SandwichLN::Base(
-            "SandwichLN",
-            detail::SandwichLNConnection<AttentionNorm, Attention, AttentionOutputNorm>(
-                std::move(attention_norm), std::move(attend), std::move(attention_output_norm),
-                NoNorm{}),
-            detail::SandwichLNConnection<FeedForwardNorm, FeedForward, FeedForwardOutputNorm>(
-                std::move(feed_forward_norm), std::move(feed), std::move(feed_forward_output_norm),
-                NoNorm{})) {}
+      : SandwichLN::Base("SandwichLN",
+                         SandwichLNConnection<AttentionNorm, Attention, AttentionOutputNorm>(
+                             std::move(attention_norm), std::move(attend),
+                             std::move(attention_output_norm), NoNorm{}),
+                         SandwichLNConnection<FeedForwardNorm, FeedForward, FeedForwardOutputNorm>(
+                             std::move(feed_forward_norm), std::move(feed),
+                             std::move(feed_forward_output_norm), NoNorm{})) {}
 };
 
 /// h = x + norm(attention(x));  y = h + norm(feed_forward(h))
 template <class Attention, class AttentionOutputNorm, class FeedForward,
           class FeedForwardOutputNorm>
 class ResPostLN
-    : public detail::Accepted<
-          TransformerBlock<detail::ResPostLNConnection<Attention, AttentionOutputNorm>,
-                           detail::ResPostLNConnection<FeedForward, FeedForwardOutputNorm>>,
-          detail::ResPostLNConnection<Attention, AttentionOutputNorm>,
-          detail::ResPostLNConnection<FeedForward, FeedForwardOutputNorm>> {
+    : public detail::Accepted<TransformerBlock, ResPostLNConnection<Attention, AttentionOutputNorm>,
+                              ResPostLNConnection<FeedForward, FeedForwardOutputNorm>> {
   TOKENNORM_NORM_ARGUMENT(AttentionOutputNorm, 1, "2", "ResPostLN",
                           "attention, norm, feed_forward, norm", AttentionOutputNorm,
                           FeedForwardOutputNorm);
@@ -224,20 +211,18 @@ class ResPostLN
             FeedForwardOutputNorm feed_forward_output_norm)
       : ResPostLN::Base(
             "ResPostLN",
-            detail::ResPostLNConnection<Attention, AttentionOutputNorm>(
+            ResPostLNConnection<Attention, AttentionOutputNorm>(
                 NoNorm{}, std::move(attend), std::move(attention_output_norm), NoNorm{}),
-            detail::ResPostLNConnection<FeedForward, FeedForwardOutputNorm>(
+            ResPostLNConnection<FeedForward, FeedForwardOutputNorm>(
                 NoNorm{}, std::move(feed), std::move(feed_forward_output_norm), NoNorm{})) {}
 };
 
 /// h = norm(alpha·x + attention(x));  y = norm(alpha·h + feed_forward(h)); alpha is one of
 /// deep_norm_scales(encoder_layers, decoder_layers).
 template <class Attention, class AttentionNorm, class FeedForward, class FeedForwardNorm>
-class DeepNorm : public detail::Accepted<
-                     TransformerBlock<detail::PostLNConnection<Attention, AttentionNorm>,
-                                      detail::PostLNConnection<FeedForward, FeedForwardNorm>>,
-                     detail::PostLNConnection<Attention, AttentionNorm>,
-                     detail::PostLNConnection<FeedForward, FeedForwardNorm>> {
+class DeepNorm
+    : public detail::Accepted<TransformerBlock, PostLNConnection<Attention, AttentionNorm>,
+                              PostLNConnection<FeedForward, FeedForwardNorm>> {
   TOKENNORM_NORM_ARGUMENT(AttentionNorm, 1, "2", "DeepNorm",
                           "attention, norm, feed_forward, norm, alpha", AttentionNorm,
                           FeedForwardNorm);
@@ -250,25 +235,18 @@ class DeepNorm : public detail::Accepted<
            FeedForwardNorm feed_forward_norm, double alpha)
       : DeepNorm::Base(
             "DeepNorm",
-            detail::PostLNConnection<Attention, AttentionNorm>(
-                NoNorm{}, std::move(attend), NoNorm{}, std::move(attention_norm), alpha),
-            detail::PostLNConnection<FeedForward, FeedForwardNorm>(
-                NoNorm{}, std::move(feed), NoNorm{}, std::move(feed_forward_norm), alpha)) {}
+            PostLNConnection<Attention, AttentionNorm>(NoNorm{}, std::move(attend), NoNorm{},
+                                                       std::move(attention_norm), alpha),
+            PostLNConnection<FeedForward, FeedForwardNorm>(NoNorm{}, std::move(feed), NoNorm{},
+                                                           std::move(feed_forward_norm), alpha)) {}
 };
-
-namespace detail {
-
-template <class Norm, class Attention, class SecondNorm, class FeedForward>
-using ParallelLNBlock =
-    Accepted<TransformerBlock<ParallelConnection<Norm, Attention, SecondNorm, FeedForward>>,
-             ParallelConnection<Norm, Attention, SecondNorm, FeedForward>>;
-
-}  // namespace detail
 
 /// y = x + attention(norm(x)) + feed_forward(norm(x)), with a norm for each, or, of three
 /// arguments, one for both.
 template <class Norm, class Attention, class SecondNorm, class FeedForward>
-class ParallelLN : public detail::ParallelLNBlock<Norm, Attention, SecondNorm, FeedForward> {
+class ParallelLN
+    : public detail::Accepted<TransformerBlock,
+                              ParallelConnection<Norm, Attention, SecondNorm, FeedForward>> {
   TOKENNORM_NORM_ARGUMENT(Norm, 1, "1", "ParallelLN",
                           "norm, attention, feed_forward or norm, attention, norm, feed_forward",
                           Norm, SecondNorm);
@@ -346,7 +324,7 @@ Named<detail::ConnectionIn<Source>> named(std::string name, Source connection) {
 ///
 /// Those without a name are sublayer_0, sublayer_1, …, by their place.
 template <class... Connections>
-class Block : public detail::Accepted<detail::Chain<Connections...>, Connections...> {
+class Block : public detail::Accepted<detail::Chain, Connections...> {
  public:
   template <detail::ConnectionSource... Sources>
   requires(sizeof...(Sources) == sizeof...(Connections)) explicit Block(Sources... connections)

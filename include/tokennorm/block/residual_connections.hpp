@@ -86,7 +86,7 @@ constexpr bool train_in(Connection<Out, Branches...>*) {
                                     trains_in<typename Branches::PostNorm, Param>)&&...);
 }
 
-template <class Placement, class... Connections>
+template <template <class...> class Placement, class... Connections>
 struct AcceptedOf {
   static constexpr bool has_norms = (has_norms_in_place<Connections> && ...);
   static constexpr bool has_any =
@@ -105,12 +105,14 @@ struct AcceptedOf {
   static_assert(is_of_one_scalar,
                 "tokennorm: the norms of a block have parameters of different scalars. Training "
                 "runs in that scalar: give them all the same.");
-  using type =
-      std::conditional_t<has_norms && has_any && is_of_one_scalar, Placement, RefusedPlacement>;
+  using type = std::conditional_t<has_norms && has_any && is_of_one_scalar,
+                                  Placement<Connections...>, RefusedPlacement>;
 };
 /// The placement, if its norms stand where they should.
-template <class Placement, class... Connections>
+template <template <class...> class Placement, class... Connections>
 using Accepted = typename AcceptedOf<Placement, Connections...>::type;
+
+}  // namespace detail
 
 template <class Norm, class F>
 using PreLNConnection = ResidualConnection<Norm, F, NoNorm, NoNorm>;  // h + f(pre(h))
@@ -121,8 +123,6 @@ using SandwichLNConnection =
     ResidualConnection<Norm, F, OutputNorm, NoNorm>;  // h + post(f(pre(h)))
 template <class F, class Norm>
 using ResPostLNConnection = ResidualConnection<NoNorm, F, Norm, NoNorm>;  // h + post(f(h))
-
-}  // namespace detail
 
 /// What an argument that should be a norm and is none says, in the class of a placement: the one of
 /// the norms `...` that is number `place` among them.
@@ -159,35 +159,31 @@ class Residual : public detail::Chain<ConnectionType> {
 
 /// y = x + f(norm(x))
 template <class Norm, class F>
-class PreLNResidual : public detail::Accepted<Residual<detail::PreLNConnection<Norm, F>>,
-                                              detail::PreLNConnection<Norm, F>> {
+class PreLNResidual : public detail::Accepted<Residual, PreLNConnection<Norm, F>> {
   TOKENNORM_NORM_ARGUMENT(Norm, 1, "1", "PreLNResidual", "norm, sublayer", Norm);
 
  public:
   PreLNResidual(Norm norm, F f)
-      : PreLNResidual::Base(
-            "PreLNResidual",
-            detail::PreLNConnection<Norm, F>(std::move(norm), std::move(f), NoNorm{}, NoNorm{})) {}
+      : PreLNResidual::Base("PreLNResidual", PreLNConnection<Norm, F>(std::move(norm), std::move(f),
+                                                                      NoNorm{}, NoNorm{})) {}
 };
 
 /// y = norm(x + f(x))
 template <class F, class Norm>
-class PostLNResidual : public detail::Accepted<Residual<detail::PostLNConnection<F, Norm>>,
-                                               detail::PostLNConnection<F, Norm>> {
+class PostLNResidual : public detail::Accepted<Residual, PostLNConnection<F, Norm>> {
   TOKENNORM_NORM_ARGUMENT(Norm, 1, "2", "PostLNResidual", "sublayer, norm", Norm);
 
  public:
   PostLNResidual(F f, Norm norm)
       : PostLNResidual::Base(
             "PostLNResidual",
-            detail::PostLNConnection<F, Norm>(NoNorm{}, std::move(f), NoNorm{}, std::move(norm))) {}
+            PostLNConnection<F, Norm>(NoNorm{}, std::move(f), NoNorm{}, std::move(norm))) {}
 };
 
 /// y = x + output_norm(f(norm(x)))
 template <class Norm, class F, class OutputNorm>
 class SandwichLNResidual
-    : public detail::Accepted<Residual<detail::SandwichLNConnection<Norm, F, OutputNorm>>,
-                              detail::SandwichLNConnection<Norm, F, OutputNorm>> {
+    : public detail::Accepted<Residual, SandwichLNConnection<Norm, F, OutputNorm>> {
   TOKENNORM_NORM_ARGUMENT(Norm, 1, "1", "SandwichLNResidual", "norm, sublayer, output_norm", Norm,
                           OutputNorm);
   TOKENNORM_NORM_ARGUMENT(OutputNorm, 2, "3", "SandwichLNResidual", "norm, sublayer, output_norm",
@@ -195,36 +191,33 @@ class SandwichLNResidual
 
  public:
   SandwichLNResidual(Norm norm, F f, OutputNorm output_norm)
-      : SandwichLNResidual::Base(
-            "SandwichLNResidual",
-            detail::SandwichLNConnection<Norm, F, OutputNorm>(std::move(norm), std::move(f),
-                                                              std::move(output_norm), NoNorm{})) {}
+      : SandwichLNResidual::Base("SandwichLNResidual", SandwichLNConnection<Norm, F, OutputNorm>(
+                                                           std::move(norm), std::move(f),
+                                                           std::move(output_norm), NoNorm{})) {}
 };
 
 /// y = x + output_norm(f(x))
 template <class F, class Norm>
-class ResPostLNResidual : public detail::Accepted<Residual<detail::ResPostLNConnection<F, Norm>>,
-                                                  detail::ResPostLNConnection<F, Norm>> {
+class ResPostLNResidual : public detail::Accepted<Residual, ResPostLNConnection<F, Norm>> {
   TOKENNORM_NORM_ARGUMENT(Norm, 1, "2", "ResPostLNResidual", "sublayer, norm", Norm);
 
  public:
   ResPostLNResidual(F f, Norm output_norm)
       : ResPostLNResidual::Base("ResPostLNResidual",
-                                detail::ResPostLNConnection<F, Norm>(
-                                    NoNorm{}, std::move(f), std::move(output_norm), NoNorm{})) {}
+                                ResPostLNConnection<F, Norm>(NoNorm{}, std::move(f),
+                                                             std::move(output_norm), NoNorm{})) {}
 };
 
 /// y = norm(alpha·x + f(x))
 template <class F, class Norm>
-class DeepNormResidual : public detail::Accepted<Residual<detail::PostLNConnection<F, Norm>>,
-                                                 detail::PostLNConnection<F, Norm>> {
+class DeepNormResidual : public detail::Accepted<Residual, PostLNConnection<F, Norm>> {
   TOKENNORM_NORM_ARGUMENT(Norm, 1, "2", "DeepNormResidual", "sublayer, norm, alpha", Norm);
 
  public:
   DeepNormResidual(F f, Norm norm, double alpha)
-      : DeepNormResidual::Base("DeepNormResidual",
-                               detail::PostLNConnection<F, Norm>(NoNorm{}, std::move(f), NoNorm{},
-                                                                 std::move(norm), alpha)) {}
+      : DeepNormResidual::Base(
+            "DeepNormResidual",
+            PostLNConnection<F, Norm>(NoNorm{}, std::move(f), NoNorm{}, std::move(norm), alpha)) {}
 };
 
 /// alpha is what DeepNorm multiplies the stream with. beta is what the initial weights of a model
