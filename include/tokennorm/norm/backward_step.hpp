@@ -199,7 +199,7 @@ class BackwardStepRun {
     const auto& dn = step_.readers.dn;
     if (adds_) add_rows<A>(step_.dh, step_.alpha, as_const(dn[0]), {}, step_.dsum, first, last);
     if (scales_) {
-      add_rows<A, S>({}, 1, step_.dh, {static_cast<A>(step_.alpha)}, step_.dsum, first, last);
+      add_rows<A, S>({}, 1, step_.dh, {A(step_.alpha)}, step_.dsum, first, last);
     }
     if (step_.readers.share_norm) {
       add_rows<A>(as_const(dn[0]), 1, as_const(dn[1]), {}, dn[0], first, last);

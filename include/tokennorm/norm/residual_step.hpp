@@ -106,7 +106,7 @@ void run_sweeps(const ResidualStep<S, U>& step, Index begin, Index end) {
   const Index tokens = step.tokens, channels = step.channels;
   // What is read next: x, or α·residual + x, which is kept in `sum` if that is wanted.
   StepRows<const S> x = step.h, residual{};
-  A alpha = static_cast<A>(step.alpha);
+  double alpha = step.alpha;
   const bool has_next = step.out || step.readers.has_norms();
   for (int i = 0; i < step.update_count; ++i) {
     const auto& update = step.updates[static_cast<std::size_t>(i)];
@@ -114,10 +114,10 @@ void run_sweeps(const ResidualStep<S, U>& step, Index begin, Index end) {
     if (update.post) {
       if constexpr (std::is_same_v<S, U>) {
         if (!update.needs_posted()) {
-          update.post.run({tokens, channels, value, x, alpha, {}, step.sum, true, has_next}, begin,
-                          end);
+          update.post.run({tokens, channels, value, x, A(alpha), {}, step.sum, true, has_next},
+                          begin, end);
           x = step.sum;
-          alpha = A(1);
+          alpha = 1;
           continue;
         }
       }
@@ -132,14 +132,14 @@ void run_sweeps(const ResidualStep<S, U>& step, Index begin, Index end) {
         break;
       }
     }
-    add_rows<A>(x.view(tokens, channels), static_cast<double>(alpha), value.view(tokens, channels),
-                update.factors, step.sum.view(tokens, channels), begin, end);
+    add_rows<A>(x.view(tokens, channels), alpha, value.view(tokens, channels), update.factors,
+                step.sum.view(tokens, channels), begin, end);
     x = step.sum;
-    alpha = A(1);
+    alpha = 1;
   }
   const auto normalize = [&](const auto& norm, const auto& y, bool is_read_next) {
     const StepRows<S> sum = residual.data != nullptr ? step.sum : StepRows<S>{nullptr, 0};
-    norm.run({tokens, channels, x, residual, alpha, sum, y, false, is_read_next}, begin, end);
+    norm.run({tokens, channels, x, residual, A(alpha), sum, y, false, is_read_next}, begin, end);
     if (residual.data != nullptr) x = step.sum;
     residual = {nullptr, 0};
   };
