@@ -92,6 +92,7 @@ int main(int argc, char** argv) {
   bench::add_backward();
   bench::add_residual_add();
   bench::add_placements();
+  bench::add_training();
   if (json.empty()) {
     benchmark::RunSpecifiedBenchmarks();
   } else {

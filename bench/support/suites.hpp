@@ -8,5 +8,6 @@ void add_inference();
 void add_backward();
 void add_residual_add();
 void add_placements();
+void add_training();
 
 }  // namespace tokennorm::bench
