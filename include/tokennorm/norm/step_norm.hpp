@@ -7,8 +7,8 @@
 #include "tokennorm/norm/backward_pass.hpp"
 #include "tokennorm/norm/norm_calls.hpp"
 
+#include <new>
 #include <type_traits>
-#include <variant>
 
 namespace tokennorm {
 
@@ -167,17 +167,24 @@ class StepBackward {
   void start(const Norm& norm, G* scale, G* shift, const Rows& rows, kernels::KeptSums<A>* kept) {
     using Pass = typename PassOf<Norm::centred>::type;
     if constexpr (NativeScalar<A>) {
-      constexpr typename Call<Norm::centred>::Kernel kernel = kernels::run_backward_rows;
-      pass_.template emplace<Pass>(kernel, norm, rows.x, rows.dy, rows.dy_addend, rows.dsum,
-                                   rows.dx, scale, shift, kept);
+      ::new (&memory_) Pass(kernels::run_backward_rows, norm, rows.x, rows.dy, rows.dy_addend,
+                            rows.dsum, rows.dx, scale, shift, kept);
     } else {
-      pass_.template emplace<Pass>(norm, rows.x, rows.dy, rows.dsum, rows.dx, scale, shift);
+      ::new (&memory_) Pass(norm, rows.x, rows.dy, rows.dsum, rows.dx, scale, shift);
     }
     run_ = [](const StepBackward& step, Index begin, Index end) {
-      std::get_if<Pass>(&step.pass_)->run(begin, end);
+      step.template pass<Pass>().run(begin, end);
     };
-    finish_ = [](StepBackward& step) { std::get_if<Pass>(&step.pass_)->finish(); };
+    finish_ = [](StepBackward& step) { step.template pass<Pass>().finish(); };
+    destroy_ = [](StepBackward& step) { step.template pass<Pass>().~Pass(); };
   }
+
+  StepBackward() {}
+  ~StepBackward() {
+    if (destroy_ != nullptr) destroy_(*this);
+  }
+  StepBackward(const StepBackward&) = delete;
+  StepBackward& operator=(const StepBackward&) = delete;
 
   explicit operator bool() const { return run_ != nullptr; }
   /// Chunks [begin, end).
@@ -187,9 +194,25 @@ class StepBackward {
   }
 
  private:
-  std::variant<std::monostate, typename PassOf<true>::type, typename PassOf<false>::type> pass_;
+  template <class Pass>
+  Pass& pass() {
+    return *static_cast<Pass*>(static_cast<void*>(&memory_));
+  }
+  template <class Pass>
+  const Pass& pass() const {
+    return *static_cast<const Pass*>(static_cast<const void*>(&memory_));
+  }
+
+  // Not a std::variant, which fills it with zeros: it has room for sums.
+  union Memory {
+    Memory() {}
+    ~Memory() {}
+    typename PassOf<true>::type centred;
+    typename PassOf<false>::type not_centred;
+  } memory_;
   void (*run_)(const StepBackward&, Index, Index) = nullptr;
   void (*finish_)(StepBackward&) = nullptr;
+  void (*destroy_)(StepBackward&) = nullptr;
 };
 
 /// A norm whose backward takes rows of DY to rows of DX; its own gradients are added to.
