@@ -22,6 +22,7 @@
 #include "tokennorm/block/visiting.hpp"
 #include "tokennorm/norm/backward_step.hpp"
 
+#include <cmath>
 #include <cstdint>
 #include <functional>
 #include <random>
