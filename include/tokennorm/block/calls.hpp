@@ -179,6 +179,14 @@ class BlockCalls {
     });
   }
 
+  /// Fails where an output stands in the parameters of a norm.
+  void check_apart_from_parameters(const auto& output) const {
+    Derived::each_norm(derived(), [&](const auto& norm, NormPlace) {
+      Internals::with_kind(norm,
+                           [&](const auto& of_kind) { Internals::check_output(of_kind, output); });
+    });
+  }
+
   template <class S, class U>
   struct Scalars {
     using Stream = S;
@@ -247,10 +255,7 @@ void BlockCalls<Derived, Param>::infer_into(const X& x, Y& y, Workspace<S, U>& w
        {&workspace.normed, &workspace.second_normed, &workspace.update, &workspace.second_update}) {
     check_buffer(*buffer);
   }
-  Derived::each_norm(derived(), [&](const auto& norm, NormPlace) {
-    Internals::with_kind(
-        norm, [&](const auto& of_kind) { Internals::check_output(of_kind, output.view()); });
-  });
+  check_apart_from_parameters(output.view());
   output.take();
 
   // Blocks work on contiguous rows; what is not is copied at the border.
@@ -288,10 +293,7 @@ void BlockCalls<Derived, Param>::forward_into(const X& x, Y& y, TrainingRecord<S
   check_channels(who, "x", in);
   const Output output(who, "y", y, in.tokens, in.channels);
   output.check_apart("x", in);
-  Derived::each_norm(derived(), [&](const auto& norm, NormPlace) {
-    Internals::with_kind(
-        norm, [&](const auto& of_kind) { Internals::check_output(of_kind, output.view()); });
-  });
+  check_apart_from_parameters(output.view());
   saved.tokens = in.tokens;
   saved.channels = in.channels;
   saved.steps.resize(derived().step_count() + 1);
@@ -325,11 +327,9 @@ void BlockCalls<Derived, Param>::backward_into(const DY& dy, DX& dx, TrainingRec
   check_shape(who, "dy", in, saved.tokens, saved.channels);
   const Output output(who, "dx", dx, saved.tokens, saved.channels);
   output.check_apart("dy", in);
-  Derived::each_norm(derived(), [&](auto& norm, NormPlace) {
-    Internals::with_kind(norm, [&](auto& of_kind) {
-      Internals::check_output(of_kind, output.view());
-      of_kind.gradients();  // checks them, and gives them their size
-    });
+  check_apart_from_parameters(output.view());
+  Derived::each_norm(derived(), [](auto& norm, NormPlace) {
+    norm.gradients();  // checks them, and gives them their size
   });
   copy_tokens(operand, Derived::ends_in_norm ? saved.stream : saved.dh);
   output.take();

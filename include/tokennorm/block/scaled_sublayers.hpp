@@ -266,6 +266,10 @@ template <class F>
 inline constexpr bool is_drop_path = false;
 template <class F>
 inline constexpr bool is_drop_path<DropPath<F>> = true;
+template <class F>
+inline constexpr bool is_layer_scale = false;
+template <class F, class Param>
+inline constexpr bool is_layer_scale<LayerScale<F, Param>> = true;
 template <class F, class A>
 inline constexpr bool is_layer_scale_of = false;
 template <class F, class A>
@@ -317,17 +321,9 @@ void learn_factors(auto& scaling, LearnedFactors<A, U>& learned) {
 template <class F>
 void each_layer_scale(const auto& sublayer, const F& f) {
   const auto& scaling = unwrap(sublayer);
-  if constexpr (requires {
-                  scaling.layer_scale();
-                  scaling.sublayer();
-                }) {
-    f(scaling.layer_scale().size());
-  }
   using Scaling = std::remove_cvref_t<decltype(scaling)>;
-  if constexpr (is_scaled<Scaling> || is_drop_path<Scaling> || requires {
-                  scaling.layer_scale();
-                  scaling.sublayer();
-                }) {
+  if constexpr (is_layer_scale<Scaling>) f(scaling.layer_scale().size());
+  if constexpr (is_layer_scale<Scaling> || is_scaled<Scaling> || is_drop_path<Scaling>) {
     each_layer_scale(scaling.sublayer(), f);
   }
 }

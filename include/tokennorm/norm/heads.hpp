@@ -198,19 +198,16 @@ void Norm<Kind, Param, Channels>::check_heads(const char* name, const Heads<Rows
 template <class Kind, class Param, int Channels>
 template <class X, class Y, Executor E>
 void Norm<Kind, Param, Channels>::operator()(Heads<X> x, Heads<Y> y, E&& executor) const {
-  check_operands<Channels, Written<Y&>>();
-  if constexpr (is_writable<Y&>) {
-    using S = Accumulator<ScalarOf<X>, ScalarOf<Y>>;
-    heads_call<S>(x, y, nullptr, executor);
-  }
+  if constexpr (check_operands<Channels, Read<X>, Written<Y&>>())
+    heads_call<Accumulator<ScalarOf<X>, ScalarOf<Y>>>(x, y, nullptr, executor);
 }
 
 template <class Kind, class Param, int Channels>
 template <class X, class Y, class S, Executor E>
 void Norm<Kind, Param, Channels>::normalize(Heads<X> x, Heads<Y> y, TokenStatistics<S>& stats,
                                             E&& executor) const {
-  check_operands<Channels, Written<Y&>>();
-  if constexpr (is_writable<Y&>) heads_call<S>(x, y, &stats, executor);
+  if constexpr (check_operands<Channels, Read<X>, Written<Y&>>())
+    heads_call<S>(x, y, &stats, executor);
 }
 
 /// Kernels take tokens with one stride. Heads that have more are done a row at a time; in columns,
@@ -219,7 +216,6 @@ template <class Kind, class Param, int Channels>
 template <class S, class X, class Y, class E>
 void Norm<Kind, Param, Channels>::heads_call(const Heads<X>& x, Heads<Y>& y,
                                              TokenStatistics<S>* stats, E& executor) const {
-  check_operand_type<X, Channels>();
   check_heads("x", x);
   check_heads("y", y);
   const auto in = as_const(view_of(x.rows));

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
 /// What happens between two sublayers, forward, over contiguous rows:
 ///
-///     h ← α·h + Σₖ sₖ∘postₖ(updateₖ)    s: nothing, or a number, a vector of channels, a number
-///     for
-///                                       each token, or several of these; post: a norm or nothing
-///     h ← out(h)                        out: a norm on the stream, or nothing
-///     nⱼ ← preⱼ(h)                      pre: the norms before the sublayers that follow, or
-///     nothing
+///     h ← α·h + Σₖ sₖ∘postₖ(updateₖ)
+///     h ← out(h)
+///     nⱼ ← preⱼ(h)
+///
+/// s is nothing, or a number, a vector of channels, a number for each token, or several of these.
+/// post is a norm on the update, out a norm on the stream, pre the norms before the sublayers that
+/// follow; or nothing.
 ///
 /// Each row is read once, normalized while it is in L1 or L2, and each result is written once. What
 /// is there and what is not is data: a step is compiled once for each pair of scalars. S is that of
