@@ -126,10 +126,8 @@ class TransformerBlock : public detail::Chain<Connections...> {
 template <class AttentionNorm, class Attention, class FeedForwardNorm, class FeedForward>
 class PreLN : public detail::Accepted<TransformerBlock, PreLNConnection<AttentionNorm, Attention>,
                                       PreLNConnection<FeedForwardNorm, FeedForward>> {
-  TOKENNORM_NORM_ARGUMENT(AttentionNorm, 1, "1", "PreLN", "norm, attention, norm, feed_forward",
-                          AttentionNorm, FeedForwardNorm);
-  TOKENNORM_NORM_ARGUMENT(FeedForwardNorm, 2, "3", "PreLN", "norm, attention, norm, feed_forward",
-                          AttentionNorm, FeedForwardNorm);
+  TOKENNORM_NORM_ARGUMENTS("PreLN", "norm, attention, norm, feed_forward", AttentionNorm, "1",
+                           FeedForwardNorm, "3");
 
  public:
   PreLN(AttentionNorm attention_norm, Attention attend, FeedForwardNorm feed_forward_norm,
@@ -145,10 +143,8 @@ class PreLN : public detail::Accepted<TransformerBlock, PreLNConnection<Attentio
 template <class Attention, class AttentionNorm, class FeedForward, class FeedForwardNorm>
 class PostLN : public detail::Accepted<TransformerBlock, PostLNConnection<Attention, AttentionNorm>,
                                        PostLNConnection<FeedForward, FeedForwardNorm>> {
-  TOKENNORM_NORM_ARGUMENT(AttentionNorm, 1, "2", "PostLN", "attention, norm, feed_forward, norm",
-                          AttentionNorm, FeedForwardNorm);
-  TOKENNORM_NORM_ARGUMENT(FeedForwardNorm, 2, "4", "PostLN", "attention, norm, feed_forward, norm",
-                          AttentionNorm, FeedForwardNorm);
+  TOKENNORM_NORM_ARGUMENTS("PostLN", "attention, norm, feed_forward, norm", AttentionNorm, "2",
+                           FeedForwardNorm, "4");
 
  public:
   PostLN(Attention attend, AttentionNorm attention_norm, FeedForward feed,
@@ -199,12 +195,8 @@ template <class Attention, class AttentionOutputNorm, class FeedForward,
 class ResPostLN
     : public detail::Accepted<TransformerBlock, ResPostLNConnection<Attention, AttentionOutputNorm>,
                               ResPostLNConnection<FeedForward, FeedForwardOutputNorm>> {
-  TOKENNORM_NORM_ARGUMENT(AttentionOutputNorm, 1, "2", "ResPostLN",
-                          "attention, norm, feed_forward, norm", AttentionOutputNorm,
-                          FeedForwardOutputNorm);
-  TOKENNORM_NORM_ARGUMENT(FeedForwardOutputNorm, 2, "4", "ResPostLN",
-                          "attention, norm, feed_forward, norm", AttentionOutputNorm,
-                          FeedForwardOutputNorm);
+  TOKENNORM_NORM_ARGUMENTS("ResPostLN", "attention, norm, feed_forward, norm", AttentionOutputNorm,
+                           "2", FeedForwardOutputNorm, "4");
 
  public:
   ResPostLN(Attention attend, AttentionOutputNorm attention_output_norm, FeedForward feed,
@@ -223,12 +215,8 @@ template <class Attention, class AttentionNorm, class FeedForward, class FeedFor
 class DeepNorm
     : public detail::Accepted<TransformerBlock, PostLNConnection<Attention, AttentionNorm>,
                               PostLNConnection<FeedForward, FeedForwardNorm>> {
-  TOKENNORM_NORM_ARGUMENT(AttentionNorm, 1, "2", "DeepNorm",
-                          "attention, norm, feed_forward, norm, alpha", AttentionNorm,
-                          FeedForwardNorm);
-  TOKENNORM_NORM_ARGUMENT(FeedForwardNorm, 2, "4", "DeepNorm",
-                          "attention, norm, feed_forward, norm, alpha", AttentionNorm,
-                          FeedForwardNorm);
+  TOKENNORM_NORM_ARGUMENTS("DeepNorm", "attention, norm, feed_forward, norm, alpha", AttentionNorm,
+                           "2", FeedForwardNorm, "4");
 
  public:
   DeepNorm(Attention attend, AttentionNorm attention_norm, FeedForward feed,
@@ -247,12 +235,9 @@ template <class Norm, class Attention, class SecondNorm, class FeedForward>
 class ParallelLN
     : public detail::Accepted<TransformerBlock,
                               ParallelConnection<Norm, Attention, SecondNorm, FeedForward>> {
-  TOKENNORM_NORM_ARGUMENT(Norm, 1, "1", "ParallelLN",
-                          "norm, attention, feed_forward or norm, attention, norm, feed_forward",
-                          Norm, SecondNorm);
-  TOKENNORM_NORM_ARGUMENT(SecondNorm, 2, "3", "ParallelLN",
-                          "norm, attention, feed_forward or norm, attention, norm, feed_forward",
-                          Norm, SecondNorm);
+  TOKENNORM_NORM_ARGUMENTS("ParallelLN",
+                           "norm, attention, feed_forward or norm, attention, norm, feed_forward",
+                           Norm, "1", SecondNorm, "3");
 
  public:
   ParallelLN(Norm attention_norm, Attention attend, SecondNorm feed_forward_norm, FeedForward feed)

@@ -134,6 +134,10 @@ using ResPostLNConnection = ResidualConnection<NoNorm, F, Norm, NoNorm>;  // h +
   static_assert(detail::first_wrong<__VA_ARGS__> != place || detail::is_reference<Norm>,    \
                 "tokennorm: " placement ": argument " number                                \
                 " is not a norm; the order is " order)
+/// The same of both norms of a placement that has two.
+#define TOKENNORM_NORM_ARGUMENTS(placement, order, First, first_number, Second, second_number) \
+  TOKENNORM_NORM_ARGUMENT(First, 1, first_number, placement, order, First, Second);            \
+  TOKENNORM_NORM_ARGUMENT(Second, 2, second_number, placement, order, First, Second)
 
 /// One connection, with the names of its parts; `name` is what errors call it.
 template <class ConnectionType>
@@ -184,10 +188,8 @@ class PostLNResidual : public detail::Accepted<Residual, PostLNConnection<F, Nor
 template <class Norm, class F, class OutputNorm>
 class SandwichLNResidual
     : public detail::Accepted<Residual, SandwichLNConnection<Norm, F, OutputNorm>> {
-  TOKENNORM_NORM_ARGUMENT(Norm, 1, "1", "SandwichLNResidual", "norm, sublayer, output_norm", Norm,
-                          OutputNorm);
-  TOKENNORM_NORM_ARGUMENT(OutputNorm, 2, "3", "SandwichLNResidual", "norm, sublayer, output_norm",
-                          Norm, OutputNorm);
+  TOKENNORM_NORM_ARGUMENTS("SandwichLNResidual", "norm, sublayer, output_norm", Norm, "1",
+                           OutputNorm, "3");
 
  public:
   SandwichLNResidual(Norm norm, F f, OutputNorm output_norm)
