@@ -9,6 +9,7 @@
 #include "tokennorm/norm/parameters.hpp"
 
 #include <cstddef>
+#include <iterator>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -24,7 +25,19 @@ enum class NormRole {
   feed_forward,
   feed_forward_output,
   final,
-  cross_attention  // of a decoder, between attention and feed-forward
+  cross_attention,  // of a decoder, between attention and feed-forward
+  // Inside sublayers, where a stack does not see them: on q, k and v, on what these are made from
+  // in latent attention, and on what goes into the last matrix of attention and feed-forward.
+  query,
+  key,
+  value,
+  query_latent,
+  key_value_latent,
+  attention_sub,
+  feed_forward_sub,
+  cross_attention_output,
+  per_layer_input_output,  // of a third sublayer, which reads the embedding once more
+  gated                    // the output of a recurrent sublayer, times its gate
 };
 
 /// y = x + f(N(x)), N(x + f(x)), x + N(f(N(x))), x + N(f(x))
@@ -34,6 +47,25 @@ enum class Placement { pre_ln, post_ln, sandwich_ln, residual_post_norm };
 enum class Naming { scale_shift, weight_bias, gamma_beta, g_b, w_b, scale_bias, scale_offset };
 
 namespace detail {
+
+inline constexpr const char* role_names[] = {"embedding",
+                                             "attention",
+                                             "attention_output",
+                                             "feed_forward",
+                                             "feed_forward_output",
+                                             "final",
+                                             "cross_attention",
+                                             "query",
+                                             "key",
+                                             "value",
+                                             "query_latent",
+                                             "key_value_latent",
+                                             "attention_sub",
+                                             "feed_forward_sub",
+                                             "cross_attention_output",
+                                             "per_layer_input_output",
+                                             "gated"};
+inline constexpr std::size_t role_count = std::size(role_names);
 
 /// A family of models, with its texts in a type that refers to them or owns them.
 template <class Text>
@@ -45,9 +77,9 @@ struct FamilyOf {
   bool epsilon_varies = false;  // from model to model: it stands in config.json only; this is usual
   double scale_offset = 0;
   Placement placement{};
-  Naming naming{};    // what is written; whatever naming is there is read
-  Text layer{};       // before the keys of a layer; {} is its number
-  Text keys[7] = {};  // by NormRole; "" for a norm that the family does not have
+  Naming naming{};             // what is written; whatever naming is there is read
+  Text layer{};                // before the keys of a layer; {} is its number
+  Text keys[role_count] = {};  // by NormRole; "" for a norm that the family does not have
 
   constexpr bool has(NormRole role) const { return !own_key(role).empty(); }
 
@@ -72,7 +104,7 @@ constexpr void copy_family(const From& from, To& to) {
   to.placement = from.placement;
   to.naming = from.naming;
   to.layer = Text(from.layer);
-  for (std::size_t i = 0; i < 7; ++i) to.keys[i] = Text(from.keys[i]);
+  for (std::size_t i = 0; i < role_count; ++i) to.keys[i] = Text(from.keys[i]);
 }
 
 }  // namespace detail
@@ -98,11 +130,6 @@ struct Family : detail::FamilyOf<std::string> {
 };
 
 namespace detail {
-
-inline constexpr std::size_t role_count = 7;
-inline constexpr const char* role_names[role_count] = {
-    "embedding",           "attention", "attention_output", "feed_forward",
-    "feed_forward_output", "final",     "cross_attention"};
 
 constexpr bool is_of_layer(NormRole role) {
   return role != NormRole::embedding && role != NormRole::final;
