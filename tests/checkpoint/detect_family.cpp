@@ -161,6 +161,10 @@ std::vector<Published> published_of_other_rules() {
               "model.encoder.layers.0.post_self_attn_layernorm",
               "model.encoder.layers.0.pre_feedforward_layernorm",
               "model.encoder.layers.0.post_feedforward_layernorm", "model.encoder.norm"})},
+      {families::glm4,  // with a layer that predicts further tokens
+       plain({layer + "input_layernorm", layer + "post_self_attn_layernorm",
+              layer + "post_attention_layernorm", layer + "post_mlp_layernorm", layer + "enorm",
+              layer + "hnorm", layer + "shared_head.norm", "model.norm"})},
       {families::mamba,
        plain({"backbone.layers.0.norm", "backbone.layers.0.mixer.norm", "backbone.norm_f"})},
       {families::rwkv, with_bias({"blocks.0.ln0", "blocks.0.ln1", "blocks.0.ln2",

@@ -306,6 +306,19 @@ TEST(LoadRules, NormsInsideSublayersAreListedAndDoNotDisturb) {
   EXPECT_EQ(query.scale()(1), 8);
 }
 
+// DeepSeek V3's layer 61: the model runs without it.
+TEST(LoadRules, LayersThatPredictFurtherTokensAreLeftOut) {
+  Names names = llama_names();
+  for (const std::string key : {"input_layernorm", "post_attention_layernorm", "enorm", "hnorm"}) {
+    names.push_back("model.layers.2." + key);
+  }
+  auto stack = pre_ln(rms_norm, Same{});
+  load_norms(stack, file_of(names, false), families::llama);
+  EXPECT_EQ(firsts(stack), (std::vector<float>{1000, 1010, 1020, 1030, 1040}));
+  names.resize(names.size() - 2);
+  expect_refused(stack, file_of(names, false), families::llama, "the file has norms of 3 layers");
+}
+
 TEST(LoadRules, OneOfSeveralTowersByItsPrefix) {
   Names names;
   for (const std::string tower : {"thinker.", "talker."}) {

@@ -214,6 +214,12 @@ inline NamedRule rule_in(std::string_view name) {
   return found;
 }
 
+/// Whether it is a norm that only a layer has which predicts further tokens (DeepSeek V3's last):
+/// models come with such layers behind their stack and run without them.
+inline bool is_of_prediction_layer(const InLayer& place) {
+  return place.layer >= 0 && (place.own == "enorm" || place.own == "hnorm");
+}
+
 /// Whether a model that has this norm is not of the family, though it may have all the family's
 /// norms: the norm is one that another family with such layers has, or stands right in a layer
 /// ("model.layers.3.post_mlp_layernorm"; norms of q and k stand deeper) or right beside the layers
@@ -225,6 +231,7 @@ inline NamedRule rule_in(std::string_view name) {
   if (rule != nullptr && rule->placement == family.placement) return false;
   const InLayer place = in_layer(family, norm);
   if (has_key(family, norm, place)) return is_lacking(family, place);
+  if (is_of_prediction_layer(place)) return false;
   const std::string_view bare = without_optional_prefixes(norm);
   const std::string_view layer = without_optional_prefixes(family.layer);
   bool elsewhere = false;
