@@ -169,7 +169,9 @@ std::vector<NormInFile> check_file(const AnyStack& stack, const File& file, cons
     if (in_stack.count({norm.role, norm.layer}) != 0 || (is_of_layer(norm.role) && !has_layer)) {
       continue;
     }
-    fail_because("the file has " + printable(norm.prefix) + ", and the stack no " +
+    const FoundParameters found = find_parameters(file, norm.prefix);
+    fail_because(file_of(file, found.scale.empty() ? found.shift : found.scale) + "the file has " +
+                 printable(norm.prefix) + ", and the stack no " +
                  place_text(std::string(name_of(norm.role)) + " norm", norm.role, norm.layer) +
                  "; expected one, or a copy of the family without its key");
   }
