@@ -130,6 +130,21 @@ TEST(Families, SayHowUpdatesAreAddedToTheStream) {
   EXPECT_EQ(families::t5gemma.scale_offset, 1);
 }
 
+TEST(Families, MayBeWrittenByTheirUsers) {
+  Family mine;
+  mine.name = "mine";
+  mine.norm = NormKind::rms_norm;
+  mine.epsilon = 1e-6;
+  mine.layer = "stages.{}.";
+  mine.keys = {{NormRole::attention, "first"}, {NormRole::feed_forward, "second"}};
+  EXPECT_EQ(mine.key(NormRole::feed_forward, 4), "stages.4.second");
+  EXPECT_FALSE(mine.has(NormRole::final));
+  EXPECT_EQ(mine.placement, Placement::pre_ln);
+  EXPECT_EQ(mine.naming, Naming::weight_bias);
+  mine.keys[NormRole::final] = "last";
+  EXPECT_EQ(mine.keys[static_cast<std::size_t>(NormRole::final)], "last");
+}
+
 TEST(Families, AreConstants) {
   static_assert(families::llama.layer == "model.layers.{}.");
   static_assert(&find_family("llama") == &families::llama);

@@ -149,6 +149,7 @@ inline constexpr auto all = [] {
     {.name = "gptj", .model_types = "gptj codegen",
      .norm = layer_norm, .epsilon = 1e-5, .placement = parallel, .layer = blocks,
      .keys = {{attention, "ln_1"}, {final, "ln_f"}}},
+    // Where use_parallel_residual is false in config.json, family_from_config makes it Pre-LN.
     {.name = "gpt_neox", .model_types = "gpt_neox",
      .norm = layer_norm, .epsilon = 1e-5, .epsilon_varies = true, .placement = parallel_two_norms,
      .layer = "gpt_neox.layers.{}.",
