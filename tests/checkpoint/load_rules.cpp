@@ -98,6 +98,9 @@ TEST(LoadRules, ParallelWithOneNormOrTwo) {
               true);
   load_norms(two, neox, families::gpt_neox);
   EXPECT_EQ(firsts(two), (std::vector<float>{1000, 1010, 1020, 1030, 1040}));
+  TensorFile saved;
+  save_norms(two, saved, families::gpt_neox);
+  EXPECT_EQ(saved.names(), neox.names());
 
   expect_refused(
       two, gptj, families::gptj,
@@ -295,6 +298,22 @@ TEST(LoadRules, LayersThatShareTheirNorms) {
   groups.push_back("albert.encoder.albert_layer_groups.1.albert_layers.0.attention.LayerNorm");
   expect_refused(albert, file_of(groups, true), families::albert,
                  "albert_layer_groups.1.albert_layers.0.attention.LayerNorm, which albert has not");
+}
+
+TEST(LoadRules, LayersThatShareTheirNormsAreSavedOnceIfTheyAreEqual) {
+  const LayerNorm<float> norm(channels, {.epsilon = 1e-12});
+  Stack albert(norm, std::vector(3, PostLN(Same{}, norm, Same{}, norm)), NoNorm{});
+  TensorFile file;
+  save_norms(albert, file, families::albert);
+  EXPECT_EQ(file.names().size(), 6U);
+  load_norms(albert, file, families::albert);
+  albert.blocks()[2].feed_forward_norm().shift()(1) = 7;
+  TensorFile none;
+  EXPECT_EQ(
+      message_of<Error>([&] { save_norms(albert, none, families::albert); }),
+      "tokennorm: Stack(3): feed_forward_norm of layer 2 is not that of layer 0; expected one "
+      "for all layers for albert");
+  EXPECT_TRUE(none.names().empty());
 }
 
 TEST(LoadRules, ThreeSublayersWithTwoNormsEach) {

@@ -34,6 +34,8 @@
 #include "tokennorm/checkpoint/stack_rule.hpp"
 #include "tokennorm/core/internals.hpp"
 
+#include <Eigen/Core>
+
 #include <algorithm>
 #include <concepts>
 #include <cstddef>
@@ -197,6 +199,25 @@ std::vector<NormInFile> check_file(const AnyStack& stack, const File& file, cons
   return norms;
 }
 
+/// Fails unless each layer of the stack has the norms of the first, which are saved for all.
+template <class AnyStack>
+void check_layers_are_equal(const AnyStack& stack, const Family& family) {
+  using Vector = Eigen::Matrix<typename AnyStack::Param, Eigen::Dynamic, 1>;
+  std::map<NormRole, std::pair<Vector, Vector>> first;
+  each_norm(stack, [&](NormRole role, Index layer, const auto& norm) {
+    if (!is_of_layer(role)) return;
+    const auto [at, is_first] = first.try_emplace(role, Vector(norm.scale()), Vector(norm.shift()));
+    const auto& [scale, shift] = at->second;
+    const auto same = [](const auto& one, const auto& other) {
+      return one.size() == other.size() && one == other;
+    };
+    if (is_first || (same(scale, norm.scale()) && same(shift, norm.shift()))) return;
+    fail_in_file(Internals::who(stack),
+                 place_text(std::string(name_of(role)) + "_norm", role, layer) +
+                     " is not that of layer 0; expected one for all layers for " + family.name);
+  });
+}
+
 }  // namespace detail
 
 template <class EmbeddingNorm, class Block, class FinalNorm, TensorSource File>
@@ -222,7 +243,9 @@ template <class EmbeddingNorm, class Block, class FinalNorm, class Writer>
 void save_norms(const Stack<EmbeddingNorm, Block, FinalNorm>& stack, Writer& writer,
                 const Family& family) {
   detail::check_fits(stack, family);
+  if (family.layers_share) detail::check_layers_are_equal(stack, family);
   detail::each_norm(stack, [&](NormRole role, Index layer, const auto& norm) {
+    if (family.layers_share && layer > 0) return;
     save_norm(norm, writer, family.key(role, layer), family.naming);
   });
 }
