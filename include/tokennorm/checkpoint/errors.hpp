@@ -63,6 +63,24 @@ namespace tokennorm::detail {
   return {};
 }
 
+/// "tokennorm: model.safetensors: tensor "x": no shape"
+[[noreturn, gnu::cold, gnu::noinline]] inline void fail_file(const std::string& file,
+                                                             const std::string& fault) {
+  fail_with<std::runtime_error>({file.c_str()}, {fault.c_str()});
+}
+[[noreturn, gnu::cold, gnu::noinline]] inline void fail_tensor(const std::string& file,
+                                                               std::string_view tensor,
+                                                               const std::string& fault) {
+  fail_file(file, "tensor " + in_quotes(tensor) + ": " + fault);
+}
+
+/// Fails where the file is known to be another thing, which says more than what is wrong with it.
+[[gnu::cold, gnu::noinline]] inline void fail_other_kind(const std::string& file,
+                                                         std::string_view begin) {
+  const std::string_view kind = known_kind(begin);
+  if (!kind.empty()) fail_file(file, "is " + std::string(kind));
+}
+
 /// The number, with as many digits as tell it from the other one.
 [[gnu::cold, gnu::noinline]] inline std::string number_text(double value, double other) {
   std::array<char, 32> digits, others;
