@@ -52,7 +52,7 @@ namespace tokennorm::detail {
       {"\x80\x03", pickle},
       {"\x80\x04", pickle},
       {"\x80\x05", pickle},
-      {"GGUF", "a GGUF file"},
+      {"GGUF", "a GGUF file; open it with Gguf::open"},
       {"\x89HDF", "an HDF5 file"},
       {"<!", page},
       {"<html", page},

@@ -130,6 +130,16 @@ inline constexpr const FamilyRow& transformer_lens_rms = find_family("transforme
 
 namespace detail {
 
+/// Whether `word` is one of the words of `list`.
+inline bool is_listed(std::string_view list, std::string_view word) {
+  while (!list.empty()) {
+    const std::string_view first = list.substr(0, list.find(' '));
+    if (first == word) return true;
+    list.remove_prefix(first.size() < list.size() ? first.size() + 1 : first.size());
+  }
+  return false;
+}
+
 /// What some files have before every name and others do not, one or several: the model's name
 /// ("bert."), what wraps a model (a compiled one, one on several devices), the part of one that
 /// also sees images. Keys are compared without them.

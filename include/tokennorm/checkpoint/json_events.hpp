@@ -16,9 +16,6 @@
 
 namespace tokennorm::detail {
 
-/// A header, or an index, is this long at most.
-inline constexpr std::uint64_t largest_header = 100'000'000;
-
 /// What nlohmann's parser reports, with all that neither a header nor an index can use gathered in
 /// `other`. A fault is reported from inside an event, so that none is refused.
 class JsonEvents {

@@ -29,6 +29,9 @@ static_assert(std::endian::native == std::endian::little,
               "tokennorm: checkpoints are little-endian, and are read and written by plain copies. "
               "On a big-endian machine convert the file elsewhere.");
 
+/// A header of a file of tensors, or an index of several, is this long at most.
+inline constexpr std::uint64_t largest_header = 100'000'000;
+
 /// Where one tensor stands, and what it is.
 struct TensorEntry {
   std::string dtype;
