@@ -163,6 +163,8 @@ std::vector<BadFile> bad_files() {
       bad_tensor(dimensions({}) + place(8, 0) + pad, {"shape is [] of Q8_0", "a multiple of 32"}),
 
       // Places.
+      {GgufFile().add_at("x", {0}, f32, 0).header(),
+       {"the file has 57 bytes", "at least the 64 before the data"}},
       bad(GgufFile().add_at("x", {1}, f32, 0, "123"),
           {"tensor \"x\"", "bytes [0, 4] of the data", "at most the 3"}),
       bad(GgufFile().add_at("x", {}, f32, 0), {"tensor \"x\"", "[0, 4]", "at most the 0"}),

@@ -131,7 +131,7 @@ class GgufModel {
   struct Text {
     std::string operator()(std::uint64_t number) const { return std::to_string(number); }
     std::string operator()(std::int64_t number) const { return std::to_string(number); }
-    std::string operator()(double number) const { return number_text(number, number); }
+    std::string operator()(double number) const { return number_text(number, 0); }
     std::string operator()(bool truth) const { return truth ? "true" : "false"; }
     std::string operator()(const std::string& text) const { return in_quotes(text); }
     std::string operator()(const GgufArray&) const { return "an array"; }

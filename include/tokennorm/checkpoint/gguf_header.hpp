@@ -239,6 +239,10 @@ GgufHeader read_gguf_header(const std::string& file, const Bytes& bytes) {
     header.tensors.emplace(name, read_gguf_tensor(reader, file, name));
   }
   const std::uint64_t data = (reader.position() + alignment - 1) / alignment * alignment;
+  if (tensor_count > 0 && data > size) {
+    fail_file(file, "the file has " + std::to_string(size) + " bytes; expected at least the " +
+                        std::to_string(data) + " before the data");
+  }
   check_gguf_places(file, header, alignment, size > data ? size - data : 0);
   for (auto& named : header.tensors) {
     named.second.begin += data;
