@@ -242,6 +242,49 @@ TEST(Gguf, ReadsArraysThatAreNestedDeeply) {
   EXPECT_EQ(file.matrix<float>("x")(0, 0), 1);
 }
 
+// ---- models that are split ----------------------------------------------------------------------
+
+GgufFile part(std::uint16_t number, std::uint16_t count, std::int32_t tensors) {
+  GgufFile file;
+  file.number("split.no", number).number("split.count", count);
+  file.number("split.tensors.count", tensors);
+  return file;
+}
+
+TEST(Gguf, OpensTheFilesOfASplitModelAsOne) {
+  const TemporaryFolder folder;
+  const auto write = [&](const char* number, const GgufFile& file) {
+    return folder.write("model-0000" + std::string(number) + "-of-00003.gguf", file.bytes());
+  };
+  const auto first = write("1", part(0, 3, 2).text("general.architecture", "llama"));
+  write("2", part(1, 3, 2).add("b", {1}, 0, raw(2.0F)));
+  const auto last = write("3", part(2, 3, 2).add("a", {1}, 0, raw(1.0F)));
+  const Gguf file = Gguf::open(first);
+  EXPECT_EQ(file.names(), (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(file.matrix<float>("a")(0, 0), 1);
+  EXPECT_EQ(file.matrix<float>("b")(0, 0), 2);
+  EXPECT_EQ(file.file_name("a"), last.string());
+  EXPECT_EQ(*file.metadata_if<std::string>("general.architecture"), "llama");
+
+  expect_error([&] { Gguf::open(last); },
+               {last.string(), "is one of 3 files", "whose name ends in -00001-of-00003.gguf"});
+  write("2", part(1, 3, 2).add("a", {1}, 0, raw(2.0F)));
+  expect_error([&] { Gguf::open(first); }, {last.string(), "tensor \"a\"", "another file"});
+  write("2", part(1, 3, 2));
+  expect_error([&] { Gguf::open(first); }, {"3 files have 1 tensors; expected 2"});
+  write("2", part(0, 3, 2));
+  expect_error([&] { Gguf::open(first); }, {"00002-of", "is file 1 of 3; expected 2 of 3"});
+  write("2", GgufFile());
+  expect_error([&] { Gguf::open(first); }, {"00002-of", "is file 0 of 1; expected 2 of 3"});
+  write("1", part(1, 3, 2));
+  expect_error([&] { Gguf::open(first); }, {"00001-of", "is file 2 of 3; expected 1 of 3"});
+  write("1", part(0, 3, 2));
+  std::filesystem::remove(last);
+  write("2", part(1, 3, 2).add("b", {1}, 0, raw(2.0F)));
+  expect_error([&] { Gguf::open(first); }, {last.string(), "cannot be opened"});
+  EXPECT_EQ(open(part(0, 1, 0)).names().size(), 0U);
+}
+
 /// Data beyond 4 GB, most of it a hole.
 TEST(Gguf, ReadsFarIntoALargeFile) {
   constexpr std::uint64_t far = 5'000'000'000 / 32 * 32;

@@ -15,7 +15,8 @@
 ///          it is loaded into have scale_offset 0, and another is refused
 /// Files    opening reads the header and checks it (gguf_header.hpp says what); a tensor's bytes
 /// are
-///          read when it is asked for, from a map of the file where the system can
+///          read when it is asked for, from a map of the file where the system can.
+///          "model-00001-of-00003.gguf" opens the other two with it as one checkpoint
 /// Threads  a Gguf is const once it is open; copies are cheap and share the file
 /// Throws   std::runtime_error that names the file, the tensor and the fault
 /// Not covered: a file that another program shortens or overwrites while it is open; big-endian
@@ -28,9 +29,13 @@
 #include "tokennorm/checkpoint/gguf_header.hpp"
 #include "tokennorm/checkpoint/open_tensors.hpp"
 
+#include <cstdint>
+#include <cstdio>
 #include <filesystem>
 #include <memory>
+#include <string>
 #include <string_view>
+#include <utility>
 #include <variant>
 
 namespace tokennorm {
@@ -39,6 +44,8 @@ namespace tokennorm {
 /// dtype(name), file_name(name), matrix<Scalar>(name).
 class Gguf : public detail::OpenTensors<GgufMetadata> {
  public:
+  /// A file of tensors, or the first one of several that a model is split into, with the others
+  /// beside it. The metadata is that of the first.
   static Gguf open(const std::filesystem::path& path);
 
   /// Who loads norms from here asks for this.
@@ -54,6 +61,8 @@ class Gguf : public detail::OpenTensors<GgufMetadata> {
 
  private:
   using OpenTensors::OpenTensors;
+  static Contents read_file(const std::filesystem::path& path);
+  static void add_other_files(Contents& contents, const std::filesystem::path& path);
 };
 
 /// The family of the model that the file is of, under the file's names: with the ε that stands in
@@ -72,8 +81,74 @@ inline Family family_from_gguf(const Gguf& file, const FamilyRow& row) {
 // ---------------------------------------------------------------------------------------------
 
 inline Gguf Gguf::open(const std::filesystem::path& path) {
+  Contents contents = read_file(path);
+  add_other_files(contents, path);
+  return Gguf(std::move(contents));
+}
+
+inline Gguf::Contents Gguf::read_file(const std::filesystem::path& path) {
   const auto file = std::make_shared<const File>(path);
-  return Gguf(contents_of(file, detail::read_gguf_header(file->name, file->bytes)));
+  return contents_of(file, detail::read_gguf_header(file->name, file->bytes));
+}
+
+namespace detail {
+
+/// A whole number of metadata, whatever its width; `otherwise` where there is none.
+inline std::int64_t whole_number(const GgufMetadata& metadata, std::string_view key,
+                                 std::int64_t otherwise) {
+  const auto at = metadata.find(key);
+  if (at == metadata.end()) return otherwise;
+  if (const auto* number = std::get_if<std::int64_t>(&at->second)) return *number;
+  const auto* number = std::get_if<std::uint64_t>(&at->second);
+  return number != nullptr ? static_cast<std::int64_t>(*number) : otherwise;
+}
+
+/// "-00002-of-00003.gguf", the end of the name of the second file of three.
+inline std::string split_suffix(std::int64_t number, std::int64_t count) {
+  char text[64];
+  std::snprintf(text, sizeof text, "-%05lld-of-%05lld.gguf", static_cast<long long>(number),
+                static_cast<long long>(count));
+  return text;
+}
+
+}  // namespace detail
+
+inline void Gguf::add_other_files(Contents& contents, const std::filesystem::path& path) {
+  const std::int64_t count = detail::whole_number(contents.metadata, "split.count", 1);
+  if (count <= 1) return;
+  const std::string first = detail::split_suffix(1, count), name = path.filename().string();
+  if (!name.ends_with(first)) {
+    detail::fail_file(contents.name, "is one of " + std::to_string(count) +
+                                         " files that a model is split into; expected the first, "
+                                         "whose name ends in " +
+                                         first);
+  }
+  const std::string stem = name.substr(0, name.size() - first.size());
+  const auto check_number = [&](const Contents& file, std::int64_t number) {
+    const std::int64_t number_there = detail::whole_number(file.metadata, "split.no", -1) + 1;
+    const std::int64_t count_there = detail::whole_number(file.metadata, "split.count", 1);
+    if (number_there == number && count_there == count) return;
+    detail::fail_file(file.name, "is file " + std::to_string(number_there) + " of " +
+                                     std::to_string(count_there) + "; expected " +
+                                     std::to_string(number) + " of " + std::to_string(count));
+  };
+  check_number(contents, 1);
+  for (std::int64_t number = 2; number <= count; ++number) {
+    Contents other = read_file(path.parent_path() / (stem + detail::split_suffix(number, count)));
+    check_number(other, number);
+    contents.tensors.merge(other.tensors);
+    if (other.tensors.empty()) continue;
+    detail::fail_tensor(other.name, other.tensors.begin()->first,
+                        "stands in another file of the model too; expected once");
+  }
+  const auto there = static_cast<std::int64_t>(contents.tensors.size());
+  const std::int64_t expected =
+      detail::whole_number(contents.metadata, "split.tensors.count", there);
+  if (there != expected) {
+    detail::fail_file(contents.name, "the model's " + std::to_string(count) + " files have " +
+                                         std::to_string(there) + " tensors; expected " +
+                                         std::to_string(expected));
+  }
 }
 
 }  // namespace tokennorm
