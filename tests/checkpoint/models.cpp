@@ -202,7 +202,7 @@ TEST(Models, Granite) {
   const RMSNorm<float> norm(channels, {.epsilon = 1e-5});
   const PreLN block(norm, Scaled(attention, 0.22), norm, Scaled(feed_forward, 0.22));
   auto model = stack_of(NoNorm{}, block, norm);
-  check_loading(model, families::llama, llama_keys);
+  check_loading(model, families::granite, llama_keys);
   expect_is(model, [](const auto& b, ExactMatrix& h) {
     h += 0.22L * b.attention().sublayer()(normed(b.attention_norm(), h));
     h += 0.22L * b.feed_forward().sublayer()(normed(b.feed_forward_norm(), h));

@@ -2,7 +2,7 @@
 /// Reads checkpoints in the GGUF format, as llama.cpp's converter writes them.
 ///
 ///     const Gguf file = Gguf::open("model.gguf");
-///     load_norms(stack, file, family_from_gguf(file));       // names, ε and placement are there
+///     load_norms(stack, file, family_from_gguf(file));       // names, ε, rule: all is in the file
 ///     file.matrix<float>("blk.0.attn_norm.weight");
 ///
 /// Shapes   matrix(name): the leading dimensions are rows: (2, 3, 5) is 6 x 5, (5) is 1 x 5,
@@ -65,20 +65,25 @@ class Gguf : public detail::OpenTensors<GgufMetadata> {
   static void add_other_files(Contents& contents, const std::filesystem::path& path);
 };
 
-/// The family of the model that the file is of, under the file's names: with the ε that stands in
-/// its metadata, and without a scale offset. Refused is a model whose metadata names another
-/// residual rule than the family's.
-inline Family family_from_gguf(const Gguf& file) {
-  return detail::family_of_gguf(file.name(), file.metadata());
-}
+/// The family of the model that the file is of, under the file's names: with the ε and the residual
+/// scale that stand in its metadata, and without a scale offset. Refused is a model whose metadata
+/// tells another rule for the residual stream than the family's.
+Family family_from_gguf(const Gguf& file);
 
-/// The same for an architecture of which there are several rows, as of T5 (the encoder's, which is
-/// the first) and families::t5_decoder.
-inline Family family_from_gguf(const Gguf& file, const FamilyRow& row) {
-  return detail::family_of_gguf(file.name(), file.metadata(), &row);
-}
+/// The same of this row, for an architecture that has several: families::t5_decoder, where the file
+/// has the encoder too.
+Family family_from_gguf(const Gguf& file, const FamilyRow& row);
 
 // ---------------------------------------------------------------------------------------------
+
+inline Family family_from_gguf(const Gguf& file) {
+  const auto has_tensor = [&](const std::string& name) { return file.contains(name); };
+  return detail::GgufModel(file.name(), file.metadata(), has_tensor).family(nullptr);
+}
+inline Family family_from_gguf(const Gguf& file, const FamilyRow& row) {
+  const auto has_tensor = [&](const std::string& name) { return file.contains(name); };
+  return detail::GgufModel(file.name(), file.metadata(), has_tensor).family(&row);
+}
 
 inline Gguf Gguf::open(const std::filesystem::path& path) {
   Contents contents = read_file(path);

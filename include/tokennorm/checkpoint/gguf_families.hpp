@@ -1,36 +1,39 @@
 // SPDX-License-Identifier: MIT
 /// The family of a GGUF file from its metadata, under llama.cpp's names.
 ///
-///     general.architecture                       the family, by gguf_architectures below
+///     general.architecture                       the family, by gguf_architectures below; where
+///                                                several have one, that whose norms are there
 ///     {architecture}.attention.layer_norm_rms_epsilon, of a LayerNorm .layer_norm_epsilon      ε
-///     .use_parallel_residual, .swin_norm, .residual_scale, .hyper_connection.*
-///                                                the residual rule, which must be the family's
+///     .use_parallel_residual, .residual_scale, .swin_norm, .rescale_every_n_layers,
+///     .hyper_connection.*, .altup.*              the rule for the residual stream: what the
+///                                                family's rule leaves open, or has; else refused
 ///
 /// The same key means different norms here too: `post_attention_norm` stands on the attention's
 /// output in Gemma 2 and OLMo 2, and before the feed-forward in gpt-oss and Qwen3-Next.
 ///
 /// Throws   std::runtime_error that names the file, what it has and what was expected
-/// Source   github.com/ggml-org/llama.cpp: gguf-py/gguf/constants.py and tensor_mapping.py;
-/// src/models
+/// Source   github.com/ggml-org/llama.cpp: gguf-py/gguf/constants.py, tensor_mapping.py; src/models
 #pragma once
 
 #include "tokennorm/checkpoint/errors.hpp"
 #include "tokennorm/checkpoint/families.hpp"
 #include "tokennorm/checkpoint/gguf_reader.hpp"
+#include "tokennorm/checkpoint/rounding.hpp"
 
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <locale>
 #include <sstream>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <variant>
+#include <vector>
 
 namespace tokennorm::detail {
 
-/// The architectures whose norms are those of a row. Where several rows have one, the first is
-/// meant.
+/// The architectures whose norms are those of a row.
 struct GgufArchitectures {
   std::string_view family;
   std::string_view architectures;  // with blanks between
@@ -38,21 +41,42 @@ struct GgufArchitectures {
 };
 inline constexpr GgufArchitectures gguf_architectures[] = {
     {"gpt2", "gpt2 starcoder"},
-    {"bert", "bert"},
     {"bloom", "bloom"},
-    {"llama", "llama qwen2 qwen2moe qwen3 qwen3moe phi3 minimax-m2 gpt-oss"},
+    {"llama",
+     "llama qwen2 qwen2moe qwen3 qwen3moe phi3 minimax-m2 gpt-oss llama4 deepseek2 bitnet"},
+    {"llama_meta", "internlm2"},
+    {"granite", "granite granitemoe"},
     {"gemma", "gemma"},
-    {"gemma2", "gemma2 gemma3 gemma-embedding"},
-    {"olmo2", "olmo2 exaone4"},
+    {"qwen3_next", "qwen3next qwen35 qwen35moe"},
+    {"nemotron", "nemotron"},
+    {"starcoder2", "starcoder2"},
+    {"apertus", "apertus"},
+    {"lfm2", "lfm2 lfm2moe"},
+    {"mpt", "mpt"},
     {"t5", "t5 t5encoder", "enc."},
     {"t5_decoder", "t5", "dec."},
+    {"modernbert", "modern-bert"},
+    {"mamba", "mamba mamba2 nemotron_h"},
+    {"gptj", "gptj"},
+    {"gpt_neox", "gptneox"},
+    {"phi", "phi2"},
+    {"falcon_two_norms", "falcon"},
+    {"falcon", "falcon"},
+    {"cohere", "command-r cohere2"},
+    {"bert", "bert"},
+    {"gemma2", "gemma2 gemma3 gemma-embedding"},
+    {"glm4", "glm4"},
+    {"grok2", "grok"},
+    {"olmo2", "olmo2 exaone4"},
+    {"deepseek_v4", "deepseek4"},
+    {"gemma3n", "gemma3n"},
+    {"gemma4", "gemma4"},
 };
 
-/// What norms are called. A model has those inside sublayers or has not: no family says.
+/// What norms are called. Those inside sublayers a file has or has not, whatever its family.
 struct GgufKey {
   NormRole role;
   std::string_view key;
-  bool is_of_stream = true;
 };
 inline constexpr GgufKey gguf_keys[] = {
     {NormRole::embedding, "token_embd_norm"},
@@ -62,27 +86,34 @@ inline constexpr GgufKey gguf_keys[] = {
     {NormRole::feed_forward, "ffn_norm"},
     {NormRole::feed_forward_output, "post_ffw_norm"},
     {NormRole::per_layer_input_output, "post_norm"},
+    {NormRole::mixer, "attn_norm"},
     {NormRole::final, "output_norm"},
-    {NormRole::query, "attn_q_norm", false},
-    {NormRole::key, "attn_k_norm", false},
-    {NormRole::query_latent, "attn_q_a_norm", false},
-    {NormRole::key_value_latent, "attn_kv_a_norm", false},
-    {NormRole::attention_sub, "attn_sub_norm", false},
-    {NormRole::feed_forward_sub, "ffn_sub_norm", false},
-    {NormRole::gated, "ssm_norm", false},
+    {NormRole::query, "attn_q_norm"},
+    {NormRole::key, "attn_k_norm"},
+    {NormRole::query_latent, "attn_q_a_norm"},
+    {NormRole::key_value_latent, "attn_kv_a_norm"},
+    {NormRole::attention_sub, "attn_sub_norm"},
+    {NormRole::feed_forward_sub, "ffn_sub_norm"},
+    {NormRole::gated, "ssm_norm"},
+    {NormRole::dense_output, "post_ffw_norm_1"},
+    {NormRole::experts, "pre_ffw_norm_2"},
+    {NormRole::experts_output, "post_ffw_norm_2"},
 };
 
-/// Where architectures call them otherwise.
+/// Where families or architectures call them otherwise.
 struct GgufException {
-  std::string_view architectures;
+  std::string_view names;  // of either, with blanks between
   NormRole role;
   std::string_view key;
 };
 inline constexpr GgufException gguf_exceptions[] = {
     {"bert", NormRole::attention, "attn_output_norm"},
     {"bert", NormRole::feed_forward, "layer_output_norm"},
-    {"gpt-oss qwen3next qwen35 qwen35moe glm4moe", NormRole::feed_forward, "post_attention_norm"},
-    {"lfm2 lfm2moe", NormRole::final, "token_embd_norm"},
+    {"gpt-oss qwen3_next", NormRole::feed_forward, "post_attention_norm"},
+    {"lfm2", NormRole::final, "token_embd_norm"},
+    {"falcon_two_norms", NormRole::attention, "attn_norm_2"},
+    {"falcon_two_norms", NormRole::feed_forward, "attn_norm"},
+    {"grok2", NormRole::attention_output, "attn_output_norm"},
 };
 
 /// The number that was written down, and rounded to float in the file: 1e-5, not 9.9999997e-06.
@@ -99,33 +130,6 @@ inline double decimal_of(double value) {
   return value;
 }
 
-/// What the metadata of one file says of its norms.
-class GgufModel {
- public:
-  GgufModel(const std::string& file, const GgufMetadata& metadata);
-
-  /// Of this row, which is one of the architecture's; the first one where there is none.
-  Family family(const FamilyRow* row) const;
-
- private:
-  const GgufArchitectures& find(const FamilyRow* row) const;
-  std::string_view key_of(const GgufKey& usual) const;
-  double epsilon(NormKind norm) const;
-  void check_residual_rule(const FamilyRow& row) const;
-
-  const GgufValue* value(const std::string& own_key) const {
-    const auto at = metadata_.find(architecture_ + own_key);
-    return at == metadata_.end() ? nullptr : &at->second;
-  }
-  [[noreturn, gnu::cold, gnu::noinline]] void fail(const std::string& what) const {
-    fail_in_file({"family_from_gguf"}, file_ + ": " + what);
-  }
-
-  const std::string& file_;
-  const GgufMetadata& metadata_;
-  std::string architecture_;
-};
-
 /// "true", "0.25", "an array"
 [[gnu::cold, gnu::noinline]] inline std::string gguf_text(const GgufValue& value) {
   struct Text {
@@ -139,8 +143,41 @@ class GgufModel {
   return std::visit(Text{}, value);
 }
 
-inline GgufModel::GgufModel(const std::string& file, const GgufMetadata& metadata)
-    : file_(file), metadata_(metadata) {
+/// What one file says of its norms: its metadata, and which tensors it has.
+class GgufModel {
+ public:
+  using HasTensor = std::function<bool(const std::string&)>;
+  GgufModel(const std::string& file, const GgufMetadata& metadata, HasTensor has_tensor);
+
+  /// Of this row, which is one of the architecture's; of the one that fits where there is none.
+  Family family(const FamilyRow* row) const;
+
+ private:
+  Family find(const FamilyRow* row) const;
+  Family with_names(const FamilyRow& row, std::string_view part) const;
+  bool has_first_layer(const Family& family) const;
+  void take_epsilon(Family& family) const;
+  void take_residual_rule(Family& family) const;
+
+  const GgufValue* value(const std::string& key) const {
+    const auto at = metadata_.find(key);
+    return at == metadata_.end() ? nullptr : &at->second;
+  }
+  /// A number of this key; fails where it is another thing, or none.
+  double number(const std::string& key, const char* what) const;
+  [[noreturn, gnu::cold, gnu::noinline]] void fail(const std::string& what) const {
+    fail_in_file({"family_from_gguf"}, file_ + ": " + what);
+  }
+
+  const std::string& file_;
+  const GgufMetadata& metadata_;
+  HasTensor has_tensor_;
+  std::string architecture_;
+};
+
+inline GgufModel::GgufModel(const std::string& file, const GgufMetadata& metadata,
+                            HasTensor has_tensor)
+    : file_(file), metadata_(metadata), has_tensor_(std::move(has_tensor)) {
   const GgufValue* const architecture = value("general.architecture");
   if (architecture == nullptr) fail("has no general.architecture");
   const auto* const name = std::get_if<std::string>(architecture);
@@ -150,87 +187,117 @@ inline GgufModel::GgufModel(const std::string& file, const GgufMetadata& metadat
   architecture_ = *name;
 }
 
-inline const GgufArchitectures& GgufModel::find(const FamilyRow* row) const {
+inline Family GgufModel::family(const FamilyRow* row) const {
+  Family family = find(row);
+  take_residual_rule(family);
+  take_epsilon(family);
+  return family;
+}
+
+inline Family GgufModel::find(const FamilyRow* row) const {
+  std::vector<Family> candidates;
   std::string known, rows;
-  for (const GgufArchitectures& family : gguf_architectures) {
+  for (const GgufArchitectures& entry : gguf_architectures) {
     if (!known.empty()) known += ' ';
-    known += family.architectures;
-    if (!is_listed(family.architectures, architecture_)) continue;
-    if (row == nullptr || row->name == family.family) return family;
-    rows.append(rows.empty() ? "" : " or ").append(family.family);
+    known += entry.architectures;
+    if (!is_listed(entry.architectures, architecture_)) continue;
+    if (row != nullptr && row->name == entry.family) return with_names(*row, entry.part);
+    candidates.push_back(with_names(find_family(entry.family), entry.part));
+    rows.append(rows.empty() ? "" : " or ").append(entry.family);
   }
   const std::string is = "general.architecture is " + in_quotes(architecture_);
-  if (rows.empty()) fail(is + "; expected one of " + known);
-  fail(is + ", which is no " + std::string(row->name) + "; expected " + rows);
+  if (candidates.empty()) fail(is + "; expected one of " + known);
+  if (row != nullptr) fail(is + ", which is no " + std::string(row->name) + "; expected " + rows);
+  if (candidates.size() == 1) return candidates.front();
+  for (const Family& candidate : candidates) {
+    if (has_first_layer(candidate)) return candidate;
+  }
+  fail(is + ", and the first layer has not all norms of " + rows);
 }
 
-inline std::string_view GgufModel::key_of(const GgufKey& usual) const {
-  for (const GgufException& exception : gguf_exceptions) {
-    if (exception.role == usual.role && is_listed(exception.architectures, architecture_)) {
-      return exception.key;
-    }
-  }
-  return usual.key;
-}
-
-inline double GgufModel::epsilon(NormKind norm) const {
-  const std::string key = norm == NormKind::rms_norm ? ".attention.layer_norm_rms_epsilon"
-                                                     : ".attention.layer_norm_epsilon";
-  const GgufValue* const found = value(key);
-  if (found == nullptr) fail("has no " + architecture_ + key + "; expected one, the epsilon");
-  const auto* const epsilon = std::get_if<double>(found);
-  if (epsilon == nullptr || !is_finite(*epsilon) || !(*epsilon >= 0)) {
-    fail(architecture_ + key + " is " + gguf_text(*found) +
-         "; expected a floating-point number, 0 or more");
-  }
-  return decimal_of(*epsilon);
-}
-
-inline void GgufModel::check_residual_rule(const FamilyRow& row) const {
-  const auto refuse = [&](const std::string& key, const GgufValue& found,
-                          const std::string& expected) {
-    fail(printable(key) + " is " + gguf_text(found) + "; expected " + expected + " for " +
-         std::string(row.name));
-  };
-  for (const char* key : {".use_parallel_residual", ".swin_norm"}) {
-    const GgufValue* const found = value(key);
-    if (found != nullptr && *found != GgufValue(false)) {
-      refuse(architecture_ + key, *found, "false, or none");
-    }
-  }
-  if (const GgufValue* const scale = value(".residual_scale")) {
-    const auto* const number = std::get_if<double>(scale);
-    if (number == nullptr || *number != 1)
-      refuse(architecture_ + ".residual_scale", *scale, "1, or none");
-  }
-  const std::string hyper = architecture_ + ".hyper_connection.";
-  const auto at = metadata_.lower_bound(hyper);
-  if (at != metadata_.end() && at->first.starts_with(hyper)) refuse(at->first, at->second, "none");
-}
-
-inline Family GgufModel::family(const FamilyRow* given) const {
-  const GgufArchitectures& found = find(given);
-  const FamilyRow& row = given != nullptr ? *given : find_family(found.family);
-  check_residual_rule(row);
-
+inline Family GgufModel::with_names(const FamilyRow& row, std::string_view part) const {
   Family family = row;
-  family.epsilon = epsilon(row.norm);
-  family.epsilon_varies = false;
   family.scale_offset = 0;
   family.naming = Naming::weight_bias;
-  family.layer = std::string(found.part) + "blk.{}.";
+  family.layer = std::string(part) + "blk.{}.";
+  family.keys = {};
   for (const GgufKey& usual : gguf_keys) {
-    std::string& key = family.keys[static_cast<std::size_t>(usual.role)];
-    if (usual.is_of_stream && key.empty()) continue;
-    key = key_of(usual);
-    if (usual.role == NormRole::final) key.insert(0, found.part);
+    if (!row.has(usual.role) && !is_inside_sublayer(usual.role)) continue;
+    std::string& key = family.keys[usual.role];
+    key = usual.key;
+    for (const GgufException& exception : gguf_exceptions) {
+      const bool meant =
+          is_listed(exception.names, row.name) || is_listed(exception.names, architecture_);
+      if (meant && exception.role == usual.role) key = exception.key;
+    }
+    if (usual.role == NormRole::final) key.insert(0, part);
   }
   return family;
 }
 
-inline Family family_of_gguf(const std::string& file, const GgufMetadata& metadata,
-                             const FamilyRow* row = nullptr) {
-  return GgufModel(file, metadata).family(row);
+inline bool GgufModel::has_first_layer(const Family& family) const {
+  for (std::size_t i = 0; i < role_count; ++i) {
+    const auto role = static_cast<NormRole>(i);
+    if (!is_of_layer(role) || is_inside_sublayer(role) || !family.has(role, 0)) continue;
+    if (!has_tensor_(family.key(role, 0) + ".weight")) return false;
+  }
+  return true;
+}
+
+inline double GgufModel::number(const std::string& key, const char* what) const {
+  const GgufValue* const found = value(key);
+  if (found == nullptr) fail("has no " + printable(key) + "; expected one, the " + what);
+  const auto* const number = std::get_if<double>(found);
+  if (number == nullptr || !is_finite(*number) || !(*number >= 0)) {
+    fail(printable(key) + " is " + gguf_text(*found) +
+         "; expected a floating-point number, 0 or more");
+  }
+  return decimal_of(*number);
+}
+
+inline void GgufModel::take_epsilon(Family& family) const {
+  const bool is_rms = family.norm == NormKind::rms_norm;
+  family.epsilon = number(architecture_ + (is_rms ? ".attention.layer_norm_rms_epsilon"
+                                                  : ".attention.layer_norm_epsilon"),
+                          "epsilon");
+  family.epsilon_varies = false;
+}
+
+inline void GgufModel::take_residual_rule(Family& family) const {
+  const auto refuse = [&](const std::string& key, const GgufValue& found,
+                          const std::string& expected) {
+    fail(printable(key) + " is " + gguf_text(found) + "; expected " + expected + " for " +
+         family.name);
+  };
+  const auto is_none = [](const GgufValue* found) {
+    return found == nullptr || *found == GgufValue(false) || *found == GgufValue(std::uint64_t{0});
+  };
+  const std::string parallel = architecture_ + ".use_parallel_residual";
+  const GgufValue* const found = value(parallel);
+  if (family.placement == Placement::parallel_two_norms) {
+    if (found != nullptr && is_none(found)) family.placement = Placement::pre_ln;
+  } else if (!is_none(found) && family.placement != Placement::parallel) {
+    refuse(parallel, *found, "false, or none");
+  }
+  for (const char* own_key : {".swin_norm", ".rescale_every_n_layers"}) {
+    const std::string key = architecture_ + own_key;
+    if (!is_none(value(key))) refuse(key, *value(key), "none");
+  }
+
+  const std::string scale = architecture_ + ".residual_scale";
+  if (!family.residual_scale_key.empty()) {
+    family.residual_scale = number(scale, "factor of updates");
+    family.residual_scale_key.clear();
+  } else if (value(scale) != nullptr && number(scale, "") != family.residual_scale) {
+    refuse(scale, *value(scale), number_text(family.residual_scale, 0) + ", or none");
+  }
+
+  if (family.placement == Placement::multi_stream) return;
+  for (const char* group : {".hyper_connection.", ".altup."}) {
+    const auto at = metadata_.lower_bound(architecture_ + group);
+    if (at == metadata_.end() || !at->first.starts_with(architecture_ + group)) continue;
+    refuse(at->first, at->second, "none");
+  }
 }
 
 }  // namespace tokennorm::detail

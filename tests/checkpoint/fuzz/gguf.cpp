@@ -29,7 +29,10 @@ void read_file(const Bytes& file) {
   require(bytes_of_tensors + 24 <= file.size(), "tensors do not overlap");
   read_or_refuse(
       [&] {
-        const tokennorm::Family family = detail::family_of_gguf("fuzz", header.metadata);
+        const tokennorm::Family family =
+            detail::GgufModel("fuzz", header.metadata, [&](const std::string& name) {
+              return header.tensors.contains(name);
+            }).family(nullptr);
         require(std::isfinite(family.epsilon) && family.epsilon >= 0, "epsilon is a number");
         require(family.scale_offset == 0, "the scale offset is in the file");
       },
