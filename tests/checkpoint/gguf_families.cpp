@@ -63,10 +63,9 @@ TEST(FamilyFromGguf, KnowsTheNamesOfEachArchitecture) {
     EXPECT_EQ(family.scale_offset, 0);
     EXPECT_FALSE(family.epsilon_varies);
     for (const auto& [role, key] : keys) EXPECT_EQ(family.key(role, 7), key);
-    for (const NormRole role :
-         {NormRole::embedding, NormRole::attention, NormRole::attention_output,
-          NormRole::feed_forward, NormRole::feed_forward_output, NormRole::final,
-          NormRole::cross_attention}) {
+    for (std::size_t i = 0; i < detail::role_count; ++i) {
+      const auto role = static_cast<NormRole>(i);
+      if (is_inside_sublayer(role)) continue;
       const bool is_listed = std::any_of(keys.begin(), keys.end(),
                                          [&](const auto& listed) { return listed.first == role; });
       EXPECT_EQ(family.has(role), is_listed) << detail::name_of(role);
@@ -83,17 +82,58 @@ TEST(FamilyFromGguf, KnowsTheNamesOfEachArchitecture) {
   for (const char* name : {"gpt2", "starcoder"}) {
     expect(model(name, layer_key), families::gpt2, pre_ln);
   }
-  for (const char* name : {"llama", "qwen2", "qwen2moe", "qwen3", "qwen3moe", "phi3"}) {
+  for (const char* name : {"llama", "qwen2", "qwen2moe", "qwen3", "qwen3moe", "phi3", "llama4",
+                           "deepseek2", "bitnet", "minimax-m2"}) {
     expect(model(name), families::llama, pre_ln);
   }
+  expect(model("internlm2"), families::llama_meta, pre_ln);
   expect(model("gemma"), families::gemma, pre_ln);
+  expect(model("nemotron", layer_key), families::nemotron, pre_ln);
+  expect(model("starcoder2", layer_key), families::starcoder2, pre_ln);
+  expect(model("apertus"), families::apertus, pre_ln);
+  expect(model("mpt", layer_key), families::mpt, pre_ln);
+  expect(model("gptneox", layer_key), families::gpt_neox, pre_ln);
+  expect(model("granite").number("granite.residual_scale", 0.22F), families::granite, pre_ln);
   for (const char* name : {"gemma2", "gemma3", "gemma-embedding"}) {
     expect(model(name), families::gemma2, sandwich);
   }
   // Before the feed-forward, though it is called as Gemma 2's on the attention's output.
-  expect(model("gpt-oss"), families::llama,
+  const Keys post_attention = {{attention, "blk.7.attn_norm"},
+                               {feed_forward, "blk.7.post_attention_norm"},
+                               {final, "output_norm"}};
+  expect(model("gpt-oss"), families::llama, post_attention);
+  for (const char* name : {"qwen3next", "qwen35", "qwen35moe"}) {
+    expect(model(name), families::qwen3_next, post_attention);
+  }
+  for (const char* name : {"lfm2", "lfm2moe"}) {
+    expect(model(name), families::lfm2,
+           {{attention, "blk.7.attn_norm"},
+            {feed_forward, "blk.7.ffn_norm"},
+            {final, "token_embd_norm"}});
+  }
+  for (const char* name : {"mamba", "mamba2", "nemotron_h"}) {
+    expect(model(name), families::mamba, {{mixer, "blk.7.attn_norm"}, {final, "output_norm"}});
+  }
+  const Keys one_norm = {{attention, "blk.7.attn_norm"}, {final, "output_norm"}};
+  expect(model("gptj", layer_key), families::gptj, one_norm);
+  expect(model("phi2", layer_key), families::phi, one_norm);
+  expect(model("command-r", layer_key), families::cohere, one_norm);
+  expect(model("falcon", layer_key), families::falcon, one_norm);
+  expect(model("falcon", layer_key), families::falcon_two_norms,
+         {{attention, "blk.7.attn_norm_2"},
+          {feed_forward, "blk.7.attn_norm"},
+          {final, "output_norm"}});
+  expect(model("modern-bert", layer_key), families::modernbert,
+         {{embedding, "token_embd_norm"},
+          {attention, "blk.7.attn_norm"},
+          {feed_forward, "blk.7.ffn_norm"},
+          {final, "output_norm"}});
+  expect(model("glm4"), families::glm4, sandwich);
+  expect(model("grok"), families::grok2,
          {{attention, "blk.7.attn_norm"},
-          {feed_forward, "blk.7.post_attention_norm"},
+          {attention_output, "blk.7.attn_output_norm"},
+          {feed_forward, "blk.7.ffn_norm"},
+          {feed_forward_output, "blk.7.post_ffw_norm"},
           {final, "output_norm"}});
   expect(model("olmo2"), families::olmo2,
          {{attention_output, "blk.7.post_attention_norm"},
@@ -117,22 +157,50 @@ TEST(FamilyFromGguf, KnowsTheNamesOfEachArchitecture) {
           {cross_attention, "dec.blk.7.cross_attn_norm"},
           {feed_forward, "dec.blk.7.ffn_norm"},
           {final, "dec.output_norm"}});
-  EXPECT_EQ(family_of(model("qwen3")).key(query, 1), "blk.1.attn_q_norm");
-  EXPECT_EQ(family_of(model("qwen3")).key(key, 1), "blk.1.attn_k_norm");
+  const Family llama = family_of(model("qwen3"));
+  EXPECT_EQ(llama.key(query, 1), "blk.1.attn_q_norm");
+  EXPECT_EQ(llama.key(key, 1), "blk.1.attn_k_norm");
+  EXPECT_EQ(llama.key(query_latent, 1), "blk.1.attn_q_a_norm");
+  EXPECT_EQ(llama.key(key_value_latent, 1), "blk.1.attn_kv_a_norm");
+  EXPECT_EQ(llama.key(attention_sub, 1), "blk.1.attn_sub_norm");
+  EXPECT_EQ(llama.key(feed_forward_sub, 1), "blk.1.ffn_sub_norm");
+  EXPECT_EQ(family_of(model("qwen3next")).key(gated, 1), "blk.1.ssm_norm");
 }
 
-TEST(FamilyFromGguf, HasARowForEachArchitectureThatIsListed) {
-  for (const auto& row : detail::gguf_architectures) {
-    EXPECT_EQ(find_family(row.family).name, row.family);
-    const NormKind kind = find_family(row.family).norm;
-    const std::string first(row.architectures.substr(0, row.architectures.find(' ')));
-    const GgufFile file = model(first, kind == NormKind::rms_norm ? rms_key : layer_key);
-    EXPECT_EQ(family_from_gguf(open(file), find_family(row.family)).name, row.family);
+TEST(FamilyFromGguf, HasARowForEachArchitectureThatIsListedAndAKeyForEachOfItsNorms) {
+  for (const auto& entry : detail::gguf_architectures) {
+    SCOPED_TRACE(entry.family);
+    const FamilyRow& row = find_family(entry.family);
+    const std::string first(entry.architectures.substr(0, entry.architectures.find(' ')));
+    GgufFile file = model(first, row.norm == NormKind::rms_norm ? rms_key : layer_key);
+    file.number(first + ".residual_scale", 1.0F);
+    const Family family = family_from_gguf(open(file), row);
+    EXPECT_EQ(family.name, row.name);
+    for (std::size_t i = 0; i < detail::role_count; ++i) {
+      const auto role = static_cast<NormRole>(i);
+      EXPECT_TRUE(family.has(role) || !row.has(role)) << detail::name_of(role);
+    }
   }
 }
 
-TEST(FamilyFromGguf, TakesTheFirstRowOfAnArchitectureAndRefusesAnothersRow) {
-  EXPECT_EQ(family_of(model("t5")).name, "t5");
+TEST(FamilyFromGguf, TakesOfSeveralRowsThatWhoseNormsAreThere) {
+  const auto with = [](GgufFile file, const std::vector<std::string>& names) {
+    for (const std::string& name : names) file.add(name + ".weight", {1}, 0, raw(1.0F));
+    return file;
+  };
+  const std::vector<std::string> encoder = {"enc.blk.0.attn_norm", "enc.blk.0.ffn_norm"};
+  const std::vector<std::string> decoder = {"dec.blk.0.attn_norm", "dec.blk.0.cross_attn_norm",
+                                            "dec.blk.0.ffn_norm"};
+  EXPECT_EQ(family_of(with(model("t5"), encoder)).name, "t5");
+  EXPECT_EQ(family_of(with(model("t5"), decoder)).name, "t5_decoder");
+  EXPECT_EQ(family_of(with(with(model("t5"), decoder), encoder)).name, "t5");
+  EXPECT_EQ(error_of(with(model("t5"), {"enc.blk.0.attn_norm", "dec.blk.0.attn_norm"})),
+            "general.architecture is \"t5\", and the first layer has not all norms of t5 or "
+            "t5_decoder");
+  const GgufFile falcon = with(model("falcon", layer_key), {"blk.0.attn_norm"});
+  EXPECT_EQ(family_of(falcon).name, "falcon");
+  EXPECT_EQ(family_of(with(falcon, {"blk.0.attn_norm_2"})).name, "falcon_two_norms");
+
   const Gguf file = open(model("t5"));
   expect_error([&] { family_from_gguf(file, families::llama); },
                {file.name(),
@@ -150,7 +218,7 @@ TEST(FamilyFromGguf, TakesEpsilonAsItWasWrittenDown) {
   // T5's converter writes both; the norm's own is meant.
   GgufFile both = model("t5", rms_key, 1e-6F);
   both.number("t5" + layer_key, 1e-5F);
-  EXPECT_EQ(family_of(both).epsilon, 1e-6);
+  EXPECT_EQ(family_from_gguf(open(both), families::t5).epsilon, 1e-6);
 }
 
 TEST(FamilyFromGguf, RefusesWhatSaysTooLittle) {
@@ -184,6 +252,7 @@ TEST(FamilyFromGguf, RefusesAnotherResidualRuleThanTheFamilys) {
   EXPECT_EQ(family_of(model("llama")
                           .number("llama.use_parallel_residual", false)
                           .number("llama.swin_norm", false)
+                          .number("llama.rescale_every_n_layers", std::uint32_t{0})
                           .number("llama.residual_scale", 1.0F)
                           .number("llama.embedding_scale", 4.0F)
                           .number("other.hyper_connection.count", std::uint32_t{4}))
@@ -192,13 +261,36 @@ TEST(FamilyFromGguf, RefusesAnotherResidualRuleThanTheFamilys) {
   EXPECT_EQ(error_of(model("llama").number("llama.use_parallel_residual", true)),
             "llama.use_parallel_residual is true; expected false, or none for llama");
   EXPECT_EQ(error_of(model("llama").number("llama.swin_norm", true)),
-            "llama.swin_norm is true; expected false, or none for llama");
+            "llama.swin_norm is true; expected none for llama");
+  EXPECT_EQ(error_of(model("llama").number("llama.rescale_every_n_layers", std::uint32_t{6})),
+            "llama.rescale_every_n_layers is 6; expected none for llama");
   EXPECT_EQ(error_of(model("llama").number("llama.residual_scale", 0.25F)),
             "llama.residual_scale is 0.25; expected 1, or none for llama");
   EXPECT_EQ(error_of(model("llama").text("llama.residual_scale", "1")),
-            "llama.residual_scale is \"1\"; expected 1, or none for llama");
+            "llama.residual_scale is \"1\"; expected a floating-point number, 0 or more");
   EXPECT_EQ(error_of(model("llama").number("llama.hyper_connection.count", std::uint32_t{4})),
             "llama.hyper_connection.count is 4; expected none for llama");
+  EXPECT_EQ(error_of(model("gemma2").number("gemma2.altup.num_inputs", std::uint32_t{4})),
+            "gemma2.altup.num_inputs is 4; expected none for gemma2");
+}
+
+TEST(FamilyFromGguf, TakesTheResidualRuleThatTheFamilyLeavesOpen) {
+  const GgufFile neox = model("gptneox", layer_key);
+  const auto placement_of = [](GgufFile file, bool parallel) {
+    return family_of(file.number("gptneox.use_parallel_residual", parallel)).placement;
+  };
+  EXPECT_EQ(placement_of(neox, true), Placement::parallel_two_norms);
+  EXPECT_EQ(placement_of(neox, false), Placement::pre_ln);
+
+  const Family granite = family_of(model("granite").number("granite.residual_scale", 0.22F));
+  EXPECT_EQ(granite.residual_scale, 0.22);
+  EXPECT_EQ(granite.residual_scale_key, "");
+  EXPECT_EQ(error_of(model("granite")),
+            "has no granite.residual_scale; expected one, the factor of updates");
+  EXPECT_EQ(
+      family_of(model("deepseek4").number("deepseek4.hyper_connection.count", std::uint32_t{4}))
+          .placement,
+      Placement::multi_stream);
 }
 
 // ---- norms and stacks ---------------------------------------------------------------------------
@@ -274,6 +366,34 @@ TEST(GgufNorms, FillAResidualPostNormStack) {
   EXPECT_EQ(firsts(stack), (std::vector<float>{100, 110, 120, 130, 140}));
 }
 
+TEST(GgufNorms, FillAScaledStackAndAParallelOne) {
+  GgufFile granite = model("granite").number("granite.residual_scale", 0.22F);
+  add_norms(granite, layers_of({"attn_norm", "ffn_norm"}, "output_norm"));
+  const Gguf file = open(granite);
+  const RMSNorm<float> norm(channels);
+  const auto stack_of = [&](double factor) {
+    const auto f = Scaled(Same{}, factor);
+    return Stack(NoNorm{}, std::vector(2, PreLN(norm, f, norm, f)), norm);
+  };
+  auto stack = stack_of(0.22);
+  load_norms(stack, file, family_from_gguf(file));
+  EXPECT_EQ(firsts(stack), (std::vector<float>{100, 110, 120, 130, 140}));
+  auto other = stack_of(0.25);
+  expect_error([&] { load_norms(other, file, family_from_gguf(file)); },
+               {"scaled by 0.25", "0.22"});
+
+  GgufFile neox = model("gptneox", layer_key, 1e-5F);
+  std::vector<std::string> names = layers_of({"attn_norm", "ffn_norm"}, "output_norm");
+  add_norms(neox, names);
+  for (std::string& name : names) name.replace(name.size() - 6, 6, "bias");
+  add_norms(neox, names, 500);
+  const Gguf parallel = open(neox);
+  const LayerNorm<float> layer(channels);
+  Stack blocks(NoNorm{}, std::vector(2, ParallelLN(layer, Same{}, layer, Same{})), layer);
+  load_norms(blocks, parallel, family_from_gguf(parallel));
+  EXPECT_EQ(firsts(blocks), (std::vector<float>{100, 500, 110, 510, 120, 520, 130, 530, 140, 540}));
+}
+
 TEST(GgufNorms, RefuseANormOfTheStreamThatTheFamilyHasNot) {
   GgufFile made = model("llama");
   add_norms(made, layers_of({"attn_norm", "ffn_norm", "post_ffw_norm"}, "output_norm"));
@@ -311,8 +431,8 @@ TEST(GgufNorms, RefuseAScaleOffset) {
 
 // ---- the same bits ------------------------------------------------------------------------------
 
-/// One model in both formats, for every family with a scale offset: γ as training leaves it in
-/// bfloat16, and 1 + γ in float, as llama.cpp's converter writes it.
+/// One model in both formats, for every family with a scale offset that there are such files of: γ
+/// as training leaves it in bfloat16, and 1 + γ in float, as llama.cpp's converter writes it.
 TEST(GgufNorms, GiveTheBitsOfTheSafetensorsOfOneModel) {
   constexpr Index width = 67;
   std::mt19937 random(20);
@@ -331,7 +451,7 @@ TEST(GgufNorms, GiveTheBitsOfTheSafetensorsOfOneModel) {
     std::vector<NormRole> roles;
     for (std::size_t i = 0; i < detail::role_count; ++i) {
       const auto role = static_cast<NormRole>(i);
-      if (!family.has(role)) continue;
+      if (!family.has(role) || role == NormRole::gated) continue;  // which has no offset
       roles.push_back(role);
       const auto random_vector = [&] {
         Eigen::VectorXf values(width);
@@ -365,7 +485,7 @@ TEST(GgufNorms, GiveTheBitsOfTheSafetensorsOfOneModel) {
       EXPECT_LE((from_gguf(wide) - from_safetensors(wide)).cwiseAbs().maxCoeff(), 1e-5);
     }
   }
-  EXPECT_GE(families_seen, 2U);
+  EXPECT_GE(families_seen, 4U);
 }
 
 }  // namespace
