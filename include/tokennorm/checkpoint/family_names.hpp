@@ -163,46 +163,6 @@ inline bool is_final_of_any(std::string_view bare) {
   });
 }
 
-/// Whether a model that has this norm is not of the family, though it may have all the family's
-/// norms: the norm is one that another family with such layers has, or stands right in a layer
-/// ("model.layers.3.post_mlp_layernorm"; norms of q and k stand deeper) or right beside the layers
-/// ("encoder.layernorm_embedding"), or is a final norm where the family has none. A key that was
-/// taken from a copy of a row stays known.
-[[gnu::noinline]] inline bool is_of_another(const FamilyRow& family, std::string_view norm) {
-  if (!looks_like_norm(norm)) return false;
-  const InLayer place = in_layer(family, norm);
-  if (has_key(family, norm, place)) return is_lacking(family, place);
-  const std::string_view bare = without_optional_prefixes(norm);
-  const std::string_view layer = without_optional_prefixes(family.layer);
-  bool elsewhere = false;
-  for (std::size_t f = 0; f < families::all.size(); ++f) {
-    const FamilyRow& row = families::all[f];
-    const bool related = bare_layers[f] == layer || row.name == family.name;
-    if (!related || !has_key(row, norm, place)) continue;
-    if (row.name == family.name) return false;
-    elsewhere = true;
-  }
-  for (const OtherNorm& other : other_norms) {
-    elsewhere =
-        elsewhere || (other.layer == layer && other.key == (place.layer < 0 ? bare : place.own));
-  }
-  if (elsewhere) return true;
-  if (place.layer >= 0) {
-    return place.own.find_first_of("./") == std::string_view::npos;
-  }
-  if (family.placement == Placement::post_ln && !family.has(NormRole::final) &&
-      is_final_of_any(bare)) {
-    return true;
-  }
-  if (family.layers_share) {  // another group of layers
-    return bare.starts_with(layer.substr(0, layer.find_first_of("0123456789")));
-  }
-  const std::string_view beside = layer.substr(0, layer.find_first_of("./") + 1);
-  return beside.size() > 0 && layer.substr(beside.size()).find("{}") != std::string_view::npos &&
-         bare.starts_with(beside) &&
-         bare.find_first_of("./", beside.size()) == std::string_view::npos;
-}
-
 /// A part of a tensor's name that tells the rule of its model's residual stream.
 struct RuleInName {
   std::string_view part;
@@ -253,6 +213,55 @@ inline NamedRule rule_in(std::string_view name) {
     name.remove_prefix(std::min(name.size(), part.size() + 1));
   }
   return found;
+}
+
+/// Whether it is a norm that only a layer has which predicts further tokens (DeepSeek V3's last):
+/// models come with such layers behind their stack and run without them.
+inline bool is_of_prediction_layer(const InLayer& place) {
+  return place.layer >= 0 && (place.own == "enorm" || place.own == "hnorm");
+}
+
+/// Whether a model that has this norm is not of the family, though it may have all the family's
+/// norms: the norm is one that another family with such layers has, or stands right in a layer
+/// ("model.layers.3.post_mlp_layernorm"; norms of q and k stand deeper) or right beside the layers
+/// ("encoder.layernorm_embedding"), or is a final norm where the family has none. A key that was
+/// taken from a copy of a row stays known.
+[[gnu::noinline]] inline bool is_of_another(const FamilyRow& family, std::string_view norm) {
+  if (!looks_like_norm(norm)) return false;
+  const RuleInName* rule = rule_in(norm).rule;
+  if (rule != nullptr && rule->placement == family.placement) return false;
+  const InLayer place = in_layer(family, norm);
+  if (has_key(family, norm, place)) return is_lacking(family, place);
+  if (is_of_prediction_layer(place)) return false;
+  const std::string_view bare = without_optional_prefixes(norm);
+  const std::string_view layer = without_optional_prefixes(family.layer);
+  bool elsewhere = false;
+  for (std::size_t f = 0; f < families::all.size(); ++f) {
+    const FamilyRow& row = families::all[f];
+    const bool related = bare_layers[f] == layer || row.name == family.name;
+    if (!related || !has_key(row, norm, place)) continue;
+    if (row.name == family.name) return false;
+    elsewhere = true;
+  }
+  for (const OtherNorm& other : other_norms) {
+    elsewhere =
+        elsewhere || (other.layer == layer && other.key == (place.layer < 0 ? bare : place.own));
+  }
+  if (elsewhere) return true;
+  if (place.layer >= 0) {
+    return place.own.find_first_of("./") == std::string_view::npos;
+  }
+  if (family.placement == Placement::post_ln && !family.has(NormRole::final) &&
+      is_final_of_any(bare)) {
+    return true;
+  }
+  if (family.layers_share) {  // another group of layers
+    return bare.starts_with(layer.substr(0, layer.find_first_of("0123456789")));
+  }
+  const std::string_view beside = layer.substr(0, layer.find_first_of("./") + 1);
+  return beside.size() > 0 && layer.substr(beside.size()).find("{}") != std::string_view::npos &&
+         bare.starts_with(beside) &&
+         bare.find_first_of("./", beside.size()) == std::string_view::npos;
 }
 
 /// Why a file with a tensor of this name has another rule than the family; empty if it has not.

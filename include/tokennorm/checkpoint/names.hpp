@@ -130,12 +130,15 @@ std::vector<NormInFile> check_file(const AnyStack& stack, const File& file, cons
     fail_in_file(Internals::who(stack), what);
   };
   const FamilyRow row = family;
+  std::set<Index> prediction_layers;
   for (const auto& name : file.names()) {
     const std::string rule = other_rule(row, name);
     if (!rule.empty()) {
       fail_because(file_of(file, name) + rule + "; expected the file of a model of " + family.name);
     }
     const NormName parts(name);
+    const InLayer place = in_layer(row, parts.norm);
+    if (is_of_prediction_layer(place)) prediction_layers.insert(place.layer);
     if ((!parts.is_scale && !parts.is_shift) || !is_of_another(row, parts.norm)) continue;
     fail_because(file_of(file, name) + "the file has " + printable(parts.norm) + ", which " +
                  family.name +
@@ -150,7 +153,10 @@ std::vector<NormInFile> check_file(const AnyStack& stack, const File& file, cons
   });
   Index layers_there = family.layers_share ? layers : 0;
   std::vector<NormInFile> norms = find_norms(file, family);
-  std::erase_if(norms, [](const NormInFile& norm) { return is_inside_sublayer(norm.role); });
+  std::erase_if(norms, [&](const NormInFile& norm) {
+    return is_inside_sublayer(norm.role) ||
+           (is_of_layer(norm.role) && prediction_layers.count(norm.layer) != 0);
+  });
   for (const NormInFile& norm : norms) {
     if (is_of_layer(norm.role)) layers_there = std::max(layers_there, norm.layer + 1);
   }
