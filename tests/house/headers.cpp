@@ -88,13 +88,11 @@ bool has_dependency(const std::string& name) {
 
 /// Files, which the umbrella leaves out: their formats are asked for by name.
 bool is_of_files(const std::string& name) {
-  const Names files = {"tokennorm/checkpoint/gguf.hpp",
-                       "tokennorm/checkpoint/gguf_families.hpp",
-                       "tokennorm/checkpoint/gguf_header.hpp",
-                       "tokennorm/checkpoint/gguf_reader.hpp",
-                       "tokennorm/checkpoint/open_tensors.hpp",
-                       "tokennorm/checkpoint/random_access_file.hpp",
-                       "tokennorm/checkpoint/stored_tensor.hpp"};
+  const Names files = {
+      "tokennorm/checkpoint/gguf.hpp",         "tokennorm/checkpoint/gguf_families.hpp",
+      "tokennorm/checkpoint/gguf_header.hpp",  "tokennorm/checkpoint/gguf_reader.hpp",
+      "tokennorm/checkpoint/open_tensors.hpp", "tokennorm/checkpoint/random_access_file.hpp",
+      "tokennorm/checkpoint/stored_tensor.hpp"};
   return files.contains(name);
 }
 
