@@ -197,7 +197,7 @@ TEST(Gguf, KeepsMetadataAndPassesOverArrays) {
   expect("i32", std::int64_t{-3});
   expect("u64", ~std::uint64_t{0});
   expect("i64", std::int64_t{-4});
-  expect("f32", double{1e-5F});
+  expect("f32", static_cast<double>(1e-5F));
   expect("f64", 0.1);
   expect("yes", true);
   expect("no", false);

@@ -10,18 +10,16 @@
 /// Values   F64, F32, F16 and BF16 are converted, rounded once to nearest even; one that is finite
 ///          and beyond the scalar that is asked for is an error. Tensors of other types, quantized
 ///          ones among them, have names, shapes and dtypes, and no matrix
-/// Scale    the +1 of Gemma, Nemotron and Qwen3-Next is in the file's values already: the norms
-/// that
-///          it is loaded into have scale_offset 0, and another is refused
+/// Scale    the +1 of Gemma, Nemotron and Qwen3-Next is in the file's values already: norms that
+///          they are loaded into have scale_offset 0, and another is refused. A norm with 16-bit
+///          parameters would round γ with the 1; give it float ones
 /// Files    opening reads the header and checks it (gguf_header.hpp says what); a tensor's bytes
-/// are
-///          read when it is asked for, from a map of the file where the system can.
+///          are read when it is asked for, from a map of the file where the system can.
 ///          "model-00001-of-00003.gguf" opens the other two with it as one checkpoint
 /// Threads  a Gguf is const once it is open; copies are cheap and share the file
 /// Throws   std::runtime_error that names the file, the tensor and the fault
 /// Not covered: a file that another program shortens or overwrites while it is open; big-endian
-///          files and version 1, which are refused by name; the other files of a model that is
-///          split
+///          files and version 1, which are refused by name
 /// Source   github.com/ggml-org/ggml, docs/gguf.md
 #pragma once
 
@@ -124,9 +122,8 @@ inline void Gguf::add_other_files(Contents& contents, const std::filesystem::pat
   const std::string first = detail::split_suffix(1, count), name = path.filename().string();
   if (!name.ends_with(first)) {
     detail::fail_file(contents.name, "is one of " + std::to_string(count) +
-                                         " files that a model is split into; expected the first, "
-                                         "whose name ends in " +
-                                         first);
+                                         " files that a model is split into; " +
+                                         "expected the first, whose name ends in " + first);
   }
   const std::string stem = name.substr(0, name.size() - first.size());
   const auto check_number = [&](const Contents& file, std::int64_t number) {
