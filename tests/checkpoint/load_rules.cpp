@@ -223,6 +223,36 @@ TEST(LoadRules, NormsThatAStackLacksInsideAreRefused) {
                  "feed_forward norm of layer 0; expected one, or a copy of the family");
 }
 
+/// A file that says in which of several each tensor is.
+struct Sharded : TensorFile {
+  explicit Sharded(const TensorFile& file) : TensorFile(file) {}
+  std::string file_name(const std::string& name) const {
+    return name.find("layers.1") == std::string::npos ? "first.safetensors" : "second.safetensors";
+  }
+};
+
+TEST(LoadRules, FaultsNameTheFile) {
+  const auto error = [](const Names& norms, auto norm, const Names& others = {}) {
+    const Sharded file(file_of(norms, false, others));
+    Stack stack(NoNorm{}, std::vector(layers, PreLN(rms_norm, Same{}, rms_norm, Same{})), norm);
+    return message_of<Error>([&] { load_norms(stack, file, families::llama); });
+  };
+  EXPECT_EQ(error(llama_names(), NoNorm{}),
+            "tokennorm: Stack(3): first.safetensors: the file has model.norm, and the stack no "
+            "final norm; expected one, or a copy of the family without its key");
+  EXPECT_EQ(error(llama_names(), rms_norm, {"model.layers.1.attn_hc.fn"}).substr(0, 67),
+            "tokennorm: Stack(3): second.safetensors: model.layers.1.attn_hc.fn:");
+  Names more = llama_names();
+  more.push_back("model.layers.1.ln_more");
+  EXPECT_EQ(error(more, rms_norm).substr(0, 65),
+            "tokennorm: Stack(3): second.safetensors: the file has model.layer");
+  const Sharded file(TensorFile().add("model.layers.1.norm.weight", {2}, 1));
+  RMSNorm<float> norm(channels);
+  EXPECT_EQ(message_of<Error>([&] { load_norm(norm, file, "model.layers.1.norm"); }).substr(0, 97),
+            "tokennorm: RMSNorm(3): second.safetensors: model.layers.1.norm: the scale is [2]; "
+            "expected [3]; f");
+}
+
 TEST(LoadRules, AFirstLayerThatLacksItsNorm) {
   const LayerNorm<float> norm(channels, {.epsilon = 1e-5, .shift = false});
   PreLN first(NoNorm{}, Same{}, norm, Same{});

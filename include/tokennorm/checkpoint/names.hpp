@@ -6,22 +6,24 @@
 ///     load_norms(stack, file, families::gpt2);               // every norm of a Stack
 ///     save_norms(stack, writer, families::gpt2);
 ///     for (const NormInFile& norm : find_norms(file, families::gpt2)) …      // without a stack
+///     for (const NormInFile& norm : find_norms(file)) …                      // or a family
+///     load_norm(q_norm, file, families::llama.key(NormRole::query, 3));      // inside a sublayer
 ///
-/// scale/shift, weight/bias, gamma/beta, g/b, w/b, Flax's scale/bias and Haiku's scale/offset are
-/// read, with or without TensorFlow's ":0" behind them, of shape (C) or (1, …, 1, C). γ is stored
-/// without the scale offset, which the norm's options have, so values are taken as they are; but
-/// with it in a GGUF, whose norms have a scale offset of 0.
+/// Every Naming is read, with or without TensorFlow's ":0" behind it, of shape (C) or (1, …, 1, C).
+/// γ is stored without the scale offset, which the norm's options have, so values are taken as they
+/// are; but with it in a GGUF, whose norms have a scale offset of 0.
 ///
 /// Where there is nothing under a prefix it is looked for with and without what models and wrappers
-/// put before every name: `transformer.`, `model.`, `bert.`, `roberta.`, `electra.`, `_orig_mod.`,
-/// `module.`, `language_model.`, or several of them. The prefix "" is that of a norm saved alone.
+/// put before every name: `transformer.`, `model.`, `bert.`, `_orig_mod.`, `module.`, …
+/// (optional_prefixes in family_names.hpp), or several of them. The prefix "" is that of a norm
+/// saved alone.
 ///
 /// Loading is all or nothing: where it fails, no norm has changed.
 ///
 /// Throws   std::runtime_error where a parameter is missing, has no place in the norm or another
 ///          shape, or where two namings or `a_2`, `b_2` are there: it lists what was found and what
-///          was looked for; where a value is beyond the norm's scalar; where a stack's norms, or
-///          the file's, are not those of the family;
+///          was looked for; where a value is beyond the norm's scalar; where a stack's norms or its
+///          rule for the residual stream, or the file's, are not those of the family;
 ///          std::invalid_argument where the family has no norm in a role that the stack has
 #pragma once
 
@@ -72,12 +74,16 @@ template <class Norm, TensorSink<typename Norm::Vector> Writer>
 void save_norm(const Norm& norm, Writer& writer, const std::string& prefix, Naming naming);
 
 /// Every norm of the stack, by its role. The norms must be those of the family, ε included unless
-/// it varies in the family. Refused is a file with more layers than the stack has, or fewer; with a
-/// norm that the family does not have; or with one where the stack has a NoNorm. To leave that one
-/// out, take its key from a copy of the family:
+/// it varies in the family, and the blocks must add updates by its rule: its placement, alpha,
+/// Scaled by its residual scale, with LayerScale (whose γ the caller loads) where it has that.
+/// Refused is a file with more layers than the stack has, or fewer; with a norm that the family
+/// does not have; with one where the stack has a NoNorm; or with a tensor that tells another rule.
+/// To leave a norm out, take its key from a copy of the family:
 ///
 ///     Family mine = families::gpt2;
-///     mine.keys[static_cast<std::size_t>(NormRole::final)] = "";
+///     mine.keys[NormRole::final] = "";
+///
+/// Norms inside sublayers are not the stack's: load_norm loads them.
 template <class EmbeddingNorm, class Block, class FinalNorm, TensorSource File>
 void load_norms(Stack<EmbeddingNorm, Block, FinalNorm>& stack, const File& file,
                 const Family& family);
@@ -165,7 +171,9 @@ std::vector<NormInFile> check_file(const AnyStack& stack, const File& file, cons
     if (in_stack.count({norm.role, norm.layer}) != 0 || (is_of_layer(norm.role) && !has_layer)) {
       continue;
     }
-    fail_because("the file has " + printable(norm.prefix) + ", and the stack no " +
+    const FoundParameters found = find_parameters(file, norm.prefix);
+    fail_because(file_of(file, found.scale.empty() ? found.shift : found.scale) + "the file has " +
+                 printable(norm.prefix) + ", and the stack no " +
                  place_text(std::string(name_of(norm.role)) + " norm", norm.role, norm.layer) +
                  "; expected one, or a copy of the family without its key");
   }
