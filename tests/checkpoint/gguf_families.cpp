@@ -327,6 +327,8 @@ TEST(GgufNorms, FillAPreLNStackAndLeaveThoseInsideSublayersAlone) {
   GgufFile made = model("qwen3");
   add_norms(made, layers_of({"attn_norm", "ffn_norm"}, "output_norm"));
   add_norms(made, layers_of({"attn_q_norm", "attn_k_norm"}, "v.blk.0.attn_q_norm"));
+  // A layer that predicts further tokens stands behind the stack.
+  add_norms(made, {"blk.2.attn_norm.weight", "blk.2.ffn_norm.weight", "blk.2.nextn.enorm.weight"});
   const Gguf file = open(made);
   const Family family = family_from_gguf(file);
   const RMSNorm<float> norm(channels);
@@ -335,10 +337,10 @@ TEST(GgufNorms, FillAPreLNStackAndLeaveThoseInsideSublayersAlone) {
   EXPECT_EQ(firsts(stack), (std::vector<float>{100, 110, 120, 130, 140}));
 
   const std::vector<NormInFile> norms = find_norms(file, family);
-  ASSERT_EQ(norms.size(), 9U);
+  ASSERT_EQ(norms.size(), 11U);
   EXPECT_EQ(norms[2].prefix, "blk.0.attn_q_norm");
   EXPECT_EQ(norms[2].role, NormRole::query);
-  EXPECT_EQ(norms[8].prefix, "output_norm");
+  EXPECT_EQ(norms[10].prefix, "output_norm");
 }
 
 TEST(GgufNorms, FillAPostLNStackWithShifts) {

@@ -216,9 +216,12 @@ inline NamedRule rule_in(std::string_view name) {
 }
 
 /// Whether it is a norm that only a layer has which predicts further tokens (DeepSeek V3's last):
-/// models come with such layers behind their stack and run without them.
+/// models come with such layers behind their stack and run without them. In a GGUF it is
+/// "nextn.enorm".
 inline bool is_of_prediction_layer(const InLayer& place) {
-  return place.layer >= 0 && (place.own == "enorm" || place.own == "hnorm");
+  std::string_view own = place.own;
+  if (own.starts_with("nextn.")) own.remove_prefix(6);
+  return place.layer >= 0 && (own == "enorm" || own == "hnorm");
 }
 
 /// Whether a model that has this norm is not of the family, though it may have all the family's
