@@ -7,6 +7,7 @@
 /// The scale is γ as the file has it, without the family's scale offset.
 #pragma once
 
+#include <tokennorm/checkpoint/make_norm.hpp>
 #include <tokennorm/checkpoint/names.hpp>
 
 #include <Eigen/Core>
@@ -73,9 +74,9 @@ inline std::string range_text(const Eigen::VectorXf& values) {
                 static_cast<double>(values.maxCoeff()), static_cast<double>(values.mean()));
 }
 
-template <class Norm, class File>
+template <class File>
 std::string values_text(const File& file, const Family& family, const NormInFile& there) {
-  Norm norm(there.channels, {.epsilon = family.epsilon, .scale_offset = family.scale_offset});
+  auto norm = tokennorm::make_norm<float>(family, there.channels);
   tokennorm::load_norm(norm, file, there.prefix);
   return range_text(norm.scale()) + range_text(norm.shift());
 }
@@ -88,7 +89,6 @@ std::string norm_table(const File& file, const Family& family) {
   if (norms.empty()) {
     throw std::runtime_error("the file has no norm under the names of " + std::string(family.name));
   }
-  const bool is_layer_norm = family.norm == NormKind::layer_norm;
   std::size_t width = 0;
   for (const NormInFile& norm : norms) width = std::max(width, norm.prefix.size());
   const auto key_column = [&](std::string key) {
@@ -99,7 +99,7 @@ std::string norm_table(const File& file, const Family& family) {
   std::string table =
       key_column("key") + detail::format("  %-9s  %8s  %8s  %12s %10s %10s", "kind", "epsilon",
                                          "channels", "scale: min", "max", "mean");
-  if (is_layer_norm) table += detail::format("  %12s %10s %10s", "shift: min", "max", "mean");
+  if (family.has_shift()) table += detail::format("  %12s %10s %10s", "shift: min", "max", "mean");
   for (const NormInFile& norm : norms) {
     if (tokennorm::is_inside_sublayer(norm.role)) {
       table += "\n" + key_column(norm.prefix) + "  inside a sublayer";
@@ -108,8 +108,7 @@ std::string norm_table(const File& file, const Family& family) {
     table += "\n" + key_column(norm.prefix) +
              detail::format("  %-9s  %8.3g  %8ld", name_of(family.norm), family.epsilon,
                             static_cast<long>(norm.channels));
-    table += is_layer_norm ? detail::values_text<tokennorm::LayerNorm<float>>(file, family, norm)
-                           : detail::values_text<tokennorm::RMSNorm<float>>(file, family, norm);
+    table += detail::values_text(file, family, norm);
   }
   return table + "\n";
 }
