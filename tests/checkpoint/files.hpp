@@ -47,6 +47,13 @@ class TemporaryFolder {
   std::filesystem::path path_;
 };
 
+/// A file of its own that is there until the program ends.
+inline std::filesystem::path lasting_file(std::string_view bytes) {
+  static const TemporaryFolder folder;
+  static int number = 0;
+  return folder.write(std::to_string(number++), bytes);
+}
+
 inline std::string read_bytes(const std::filesystem::path& path) {
   std::ifstream stream(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>()};

@@ -33,10 +33,7 @@ GgufFile model(const std::string& architecture, const std::string& epsilon_key =
   return file;
 }
 
-Gguf open(const GgufFile& file) {
-  const TemporaryFolder folder;  // what is mapped stays
-  return Gguf::open(folder.write("model.gguf", file.bytes()));
-}
+Gguf open(const GgufFile& file) { return Gguf::open(lasting_file(file.bytes())); }
 
 Family family_of(const GgufFile& file) { return family_from_gguf(open(file)); }
 

@@ -47,10 +47,7 @@ std::string hand_made_file() {
          "\0\0\x40\x40"s;    // 3
 }
 
-Gguf open(const GgufFile& file) {
-  const TemporaryFolder folder;  // what is mapped stays
-  return Gguf::open(folder.write("model.gguf", file.bytes()));
-}
+Gguf open(const GgufFile& file) { return Gguf::open(lasting_file(file.bytes())); }
 
 TEST(Gguf, OpensAHandMadeFile) {
   const TemporaryFolder folder;
@@ -240,6 +237,26 @@ TEST(Gguf, ReadsArraysThatAreNestedDeeply) {
   const Gguf file = open(GgufFile().value("deep", 9, nested).add("x", {1}, 0, raw(1.0F)));
   EXPECT_EQ(file.metadata().at("deep"), GgufValue(GgufArray{1}));
   EXPECT_EQ(file.matrix<float>("x")(0, 0), 1);
+}
+
+TEST(Gguf, IsReadWhereTheSystemCannotMapFilesToo) {
+  GgufFile made;
+  made.text("text", std::string(100'000, 't')).number("number", 7.0);
+  made.add("x", {2}, 0, raw(1.0F) + raw(2.0F));
+  const detail::StreamedFile file(lasting_file(made.bytes()));
+  const detail::GgufHeader header = detail::read_gguf_header("streamed", file);
+  EXPECT_EQ(std::get<std::string>(header.metadata.at("text")).size(), 100'000U);
+  EXPECT_EQ(header.metadata.at("number"), GgufValue(7.0));
+  const auto matrix = detail::read_tensor<float>("streamed", file, "x", header.tensors.at("x"));
+  EXPECT_EQ(matrix, (TokenMatrix<float>(1, 2) << 1, 2).finished());
+}
+
+TEST(Gguf, CopiesShareTheFile) {
+  Gguf file = open(GgufFile().add("x", {1}, 0, raw(1.0F)));
+  const Gguf copy = file;
+  const Gguf moved = std::move(file);
+  EXPECT_EQ(copy.matrix<float>("x")(0, 0), 1);
+  EXPECT_EQ(moved.matrix<float>("x")(0, 0), 1);
 }
 
 // ---- models that are split ----------------------------------------------------------------------
