@@ -209,9 +209,11 @@ TEST(FamilyFromGguf, TakesEpsilonAsItWasWrittenDown) {
   for (const double epsilon : {1e-5, 1e-6, 1e-8, 1e-12, 0.0, 0.125, 1.5e-5, 9.99999e-7}) {
     EXPECT_EQ(family_of(model("llama", rms_key, static_cast<float>(epsilon))).epsilon, epsilon);
   }
-  GgufFile of_double;
-  of_double.text("general.architecture", "llama").number("llama" + rms_key, 1e-5);
-  EXPECT_EQ(family_of(of_double).epsilon, 1e-5);
+  for (const double epsilon : {1e-5, 1.00000000001e-5, 1e300}) {
+    GgufFile of_double;
+    of_double.text("general.architecture", "llama").number("llama" + rms_key, epsilon);
+    EXPECT_EQ(family_of(of_double).epsilon, epsilon);
+  }
   // T5's converter writes both; the norm's own is meant.
   GgufFile both = model("t5", rms_key, 1e-6F);
   both.number("t5" + layer_key, 1e-5F);

@@ -116,8 +116,12 @@ inline constexpr GgufException gguf_exceptions[] = {
     {"grok2", NormRole::attention_output, "attn_output_norm"},
 };
 
-/// The number that was written down, and rounded to float in the file: 1e-5, not 9.9999997e-06.
+/// The number that was written down, where the file has it as a float: 1e-5, not 9.9999997e-06.
 inline double decimal_of(double value) {
+  const auto as_float = [](double number) {
+    return static_cast<double>(static_cast<float>(number));
+  };
+  if (as_float(value) != value) return value;  // a double
   for (const int precision : {6, 7, 8, 9}) {
     std::stringstream digits;
     digits.imbue(std::locale::classic());
@@ -125,7 +129,7 @@ inline double decimal_of(double value) {
     double decimal = 0;
     digits << value;
     digits >> decimal;
-    if (static_cast<float>(decimal) == static_cast<float>(value)) return decimal;
+    if (as_float(decimal) == value) return decimal;
   }
   return value;
 }
