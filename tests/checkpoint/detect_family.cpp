@@ -279,12 +279,12 @@ TEST(DetectFamily, TakesNoFamilyForAnother) {
 
 TEST(DetectFamily, TakesNoModelWithAnotherRuleForTheResidualStream) {
   const std::pair<std::string, std::string> examples[] = {
-      {"model.layers.0.attn_hc.base", "mixes several residual streams"},
-      {"model.layers.0.input_residual", "multiplies the stream by learned vectors"},
-      {"model.layers.0.self_attention_res_norm.weight", "makes the stream from what earlier"},
+      {"h.0.attn_hc.base", "mixes several residual streams"},
+      {"h.0.input_residual", "multiplies the stream by learned vectors"},
+      {"h.0.self_attention_res_norm.weight", "makes the stream from what earlier"},
       {"resid_lambdas", "multiplies the stream by learned vectors"},
-      {"model.layers.0.layer_scalar", "multiplies the stream by a learned number"},
-      {"model.layers.0.ls1.gamma", "multiplies updates by learned vectors (LayerScale)"}};
+      {"h.0.layer_scalar", "multiplies the stream by a learned number"},
+      {"h.0.ls1.gamma", "multiplies updates by learned vectors (LayerScale)"}};
   const Names gpt2 = with_suffixes({"h.0.ln_1", "h.0.ln_2", "ln_f"}, weight_and_bias);
   for (const auto& [tensor, reason] : examples) {
     Names names = gpt2;

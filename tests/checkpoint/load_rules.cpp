@@ -198,6 +198,15 @@ TEST(LoadRules, RulesThatNoBlockHasAreRefused) {
   }
 }
 
+// InternVL: the part that sees images has LayerScale, the one that reads text is a Llama.
+TEST(LoadRules, OtherPartsOfAModelMayHaveOtherRules) {
+  const TensorFile file =
+      file_of(llama_names(), false, {"vision_model.encoder.layers.0.ls1", "vision.layer_scalar"});
+  auto stack = pre_ln(rms_norm, Same{});
+  load_norms(stack, file, families::llama);
+  EXPECT_EQ(firsts(stack).front(), 1000);
+}
+
 TEST(LoadRules, PostLNHasNoFinalNorm) {
   const Stack stack(NoNorm{}, std::vector(layers, PostLN(Same{}, layer_norm, Same{}, layer_norm)),
                     NoNorm{});

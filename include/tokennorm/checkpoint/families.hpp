@@ -47,9 +47,7 @@ class FamilySearch {
     std::vector<std::string>& shown = is_norm ? norms_shown_ : others_shown_;
     if (shown.size() < names_shown) shown.push_back(printable(name));
     foreign_ = foreign_ || parts.parameter == foreign_scale;
-    const NamedRule rule = rule_in(name);
-    if (rule.rule != nullptr) ruled_.try_emplace(rule.rule->placement, name);
-    if (rule.layer_scale && layer_scale_.empty()) layer_scale_ = name;
+    if (may_tell_rule(name)) add_rule(name);
     if (!is_norm || (!parts.is_scale && !parts.is_shift)) return;
     for (std::size_t f = 0; f < family_count; ++f) {
       const FamilyRow& family = families::all[f];
@@ -91,6 +89,15 @@ class FamilySearch {
     bool scale[role_count] = {}, shift[role_count] = {};
   };
 
+  void add_rule(std::string_view name) {
+    for (std::size_t f = 0; f < family_count; ++f) {
+      const FamilyRow& family = families::all[f];
+      const RuleInName* rule = rule_in(family, name).rule;
+      own_rule_[f] = own_rule_[f] || (rule != nullptr && rule->placement == family.placement);
+      if (other_rule_[f].empty()) other_rule_[f] = other_rule(family, name);
+    }
+  }
+
   /// How many of the parameters that the family's norms have, in every layer of which there is one,
   /// are there, and what is amiss.
   struct Comparison {
@@ -114,14 +121,9 @@ class FamilySearch {
     const auto add_missing = [&](const std::string& name, std::string_view has_not) {
       add_amiss(name + ", which " + std::string(has_not) + " has not");
     };
-    for (const auto& [placement, name] : ruled_) {
-      if (placement != family.placement) add_amiss(other_rule(family, name));
-    }
-    if (!layer_scale_.empty() && !family.layer_scale) add_amiss(other_rule(family, layer_scale_));
+    if (!other_rule_[f].empty()) add_amiss(other_rule_[f]);
     const RuleInName* rule = rule_of(family.placement);
-    if (rule != nullptr && ruled_.count(family.placement) == 0) {
-      add_missing(std::string(rule->part), "the file");
-    }
+    if (rule != nullptr && !own_rule_[f]) add_missing(std::string(rule->part), "the file");
     if (!other_[f].empty()) {
       add_missing(printable(other_[f]), family.name);
       result.amiss += others_[f] - 1;
@@ -186,10 +188,10 @@ class FamilySearch {
   static constexpr std::size_t names_shown = 4;
   Seen outside_[family_count];
   std::map<Index, Seen> layers_[family_count];
-  std::size_t others_[family_count] = {};   // norms that speak against the family
-  std::string other_[family_count];         // the first of them
-  std::map<Placement, std::string> ruled_;  // a tensor that tells the rule
-  std::string layer_scale_;
+  std::size_t others_[family_count] = {};  // norms that speak against the family
+  std::string other_[family_count];        // the first of them
+  bool own_rule_[family_count] = {};       // whether a tensor tells the family's
+  std::string other_rule_[family_count];   // what the first one says that tells another
   std::size_t names_ = 0;
   std::vector<std::string> norms_shown_, others_shown_;  // the first of the names
   bool foreign_ = false;

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <iterator>
 #include <string>
 #include <string_view>
 
@@ -195,24 +196,39 @@ inline const RuleInName* rule_of(Placement placement) {
 inline constexpr std::string_view layer_scale_parts[] = {"layer_scale1", "layer_scale2", "ls1",
                                                          "ls2",          "gamma_1",      "gamma_2"};
 
-/// What a tensor's name says of the residual stream.
+/// What a tensor's name says of the residual stream of a family's models. Other parts of a model,
+/// such as one that sees images, may have other rules: of what is outside the layers only what
+/// stands beside them counts.
 struct NamedRule {
   const RuleInName* rule = nullptr;
   bool layer_scale = false;
 };
-inline NamedRule rule_in(std::string_view name) {
+inline NamedRule rule_in(const FamilyRow& family, std::string_view name) {
+  const InLayer place = in_layer(family, name);
+  std::string_view rest = place.layer >= 0 ? place.own : without_optional_prefixes(name);
   NamedRule found;
-  while (!name.empty()) {
-    const std::string_view part = name.substr(0, name.find_first_of("./"));
+  while (!rest.empty()) {
+    const std::string_view part = rest.substr(0, rest.find_first_of("./"));
     for (const RuleInName& rule : rules_in_names) {
       if (part == rule.part) found.rule = &rule;
     }
     for (const std::string_view scale : layer_scale_parts) {
       found.layer_scale = found.layer_scale || part == scale;
     }
-    name.remove_prefix(std::min(name.size(), part.size() + 1));
+    if (place.layer < 0) break;
+    rest.remove_prefix(std::min(rest.size(), part.size() + 1));
   }
   return found;
+}
+
+/// Whether any family's rule may be told by a tensor of this name: most have none of the words.
+inline bool may_tell_rule(std::string_view name) {
+  for (const RuleInName& rule : rules_in_names) {
+    if (name.find(rule.part) != std::string_view::npos) return true;
+  }
+  return std::any_of(
+      std::begin(layer_scale_parts), std::end(layer_scale_parts),
+      [&](std::string_view part) { return name.find(part) != std::string_view::npos; });
 }
 
 /// Whether it is a norm that only a layer has which predicts further tokens (DeepSeek V3's last):
@@ -231,7 +247,7 @@ inline bool is_of_prediction_layer(const InLayer& place) {
 /// taken from a copy of a row stays known.
 [[gnu::noinline]] inline bool is_of_another(const FamilyRow& family, std::string_view norm) {
   if (!looks_like_norm(norm)) return false;
-  const RuleInName* rule = rule_in(norm).rule;
+  const RuleInName* rule = rule_in(family, norm).rule;
   if (rule != nullptr && rule->placement == family.placement) return false;
   const InLayer place = in_layer(family, norm);
   if (has_key(family, norm, place)) return is_lacking(family, place);
@@ -268,9 +284,9 @@ inline bool is_of_prediction_layer(const InLayer& place) {
 }
 
 /// Why a file with a tensor of this name has another rule than the family; empty if it has not.
-[[gnu::cold, gnu::noinline]] inline std::string other_rule(const FamilyRow& family,
-                                                           std::string_view name) {
-  const NamedRule found = rule_in(name);
+[[gnu::noinline]] inline std::string other_rule(const FamilyRow& family, std::string_view name) {
+  if (!may_tell_rule(name)) return {};
+  const NamedRule found = rule_in(family, name);
   const bool is_other = found.rule != nullptr && found.rule->placement != family.placement;
   if (!is_other && (!found.layer_scale || family.layer_scale)) return {};
   return printable(name) + ": such a model " +

@@ -128,29 +128,49 @@ void save_norm(const Norm& norm, Writer& writer, const std::string& prefix, Nami
 
 namespace detail {
 
-/// Fails unless the file's norms, which are returned, are those of the family, in the stack's roles
-/// and layers, and no tensor tells another rule for the residual stream.
-template <class AnyStack, class File>
-std::vector<NormInFile> check_file(const AnyStack& stack, const File& file, const Family& family) {
-  const auto fail_because = [&](const std::string& what) {
-    fail_in_file(Internals::who(stack), what);
-  };
+/// Fails where a tensor of the file says that its model is not of the family.
+template <class File>
+void check_names(Who who, const File& file, const Family& family) {
   const FamilyRow row = family;
-  std::set<Index> prediction_layers;
   for (const auto& name : file.names()) {
     const std::string rule = other_rule(row, name);
     if (!rule.empty()) {
-      fail_because(file_of(file, name) + rule + "; expected the file of a model of " + family.name);
+      fail_in_file(who,
+                   file_of(file, name) + rule + "; expected the file of a model of " + family.name);
     }
     const NormName parts(name);
-    const InLayer place = in_layer(row, parts.norm);
-    if (is_of_prediction_layer(place)) prediction_layers.insert(place.layer);
     if ((!parts.is_scale && !parts.is_shift) || !is_of_another(row, parts.norm)) continue;
-    fail_because(file_of(file, name) + "the file has " + printable(parts.norm) + ", which " +
-                 family.name +
-                 " has not; expected the file of such a model (detect_family(file.names()) says "
-                 "what it fits)");
+    fail_in_file(who, file_of(file, name) + "the file has " + printable(parts.norm) + ", which " +
+                          family.name +
+                          " has not; expected the file of such a model "
+                          "(detect_family(file.names()) says what it fits)");
   }
+}
+
+/// The file's norms that a stack of the family has: neither those inside sublayers, nor those of
+/// layers that predict further tokens.
+template <class File>
+std::vector<NormInFile> norms_of_stack(const File& file, const Family& family) {
+  const FamilyRow row = family;
+  std::set<Index> prediction_layers;
+  for (const auto& name : file.names()) {
+    const InLayer place = in_layer(row, NormName(name).norm);
+    if (is_of_prediction_layer(place)) prediction_layers.insert(place.layer);
+  }
+  std::vector<NormInFile> norms = find_norms(file, family);
+  std::erase_if(norms, [&](const NormInFile& norm) {
+    return is_inside_sublayer(norm.role) ||
+           (is_of_layer(norm.role) && prediction_layers.count(norm.layer) != 0);
+  });
+  return norms;
+}
+
+/// Fails unless the file's norms, which are returned, are those of the family, in the stack's roles
+/// and layers.
+template <class AnyStack, class File>
+std::vector<NormInFile> check_file(const AnyStack& stack, const File& file, const Family& family) {
+  const Who who = Internals::who(stack);
+  check_names(who, file, family);
   Index layers = 0;
   Internals::each_block(stack, [&](const auto&, Index) { ++layers; });
   std::set<std::pair<NormRole, Index>> in_stack;
@@ -158,29 +178,23 @@ std::vector<NormInFile> check_file(const AnyStack& stack, const File& file, cons
     in_stack.insert({role, family.layers_share ? 0 : layer});
   });
   Index layers_there = family.layers_share ? layers : 0;
-  std::vector<NormInFile> norms = find_norms(file, family);
-  std::erase_if(norms, [&](const NormInFile& norm) {
-    return is_inside_sublayer(norm.role) ||
-           (is_of_layer(norm.role) && prediction_layers.count(norm.layer) != 0);
-  });
+  const std::vector<NormInFile> norms = norms_of_stack(file, family);
   for (const NormInFile& norm : norms) {
-    if (is_of_layer(norm.role)) layers_there = std::max(layers_there, norm.layer + 1);
-  }
-  for (const NormInFile& norm : norms) {
-    const bool has_layer = is_of_layer(norm.role) && norm.layer < layers;
-    if (in_stack.count({norm.role, norm.layer}) != 0 || (is_of_layer(norm.role) && !has_layer)) {
-      continue;
-    }
+    const bool is_in_layer = is_of_layer(norm.role);
+    if (is_in_layer) layers_there = std::max(layers_there, norm.layer + 1);
+    if (is_in_layer && norm.layer >= layers) continue;
+    if (in_stack.count({norm.role, norm.layer}) != 0) continue;
     const FoundParameters found = find_parameters(file, norm.prefix);
-    fail_because(file_of(file, found.scale.empty() ? found.shift : found.scale) + "the file has " +
-                 printable(norm.prefix) + ", and the stack no " +
-                 place_text(std::string(name_of(norm.role)) + " norm", norm.role, norm.layer) +
-                 "; expected one, or a copy of the family without its key");
+    fail_in_file(who,
+                 file_of(file, found.scale.empty() ? found.shift : found.scale) + "the file has " +
+                     printable(norm.prefix) + ", and the stack no " +
+                     place_text(std::string(name_of(norm.role)) + " norm", norm.role, norm.layer) +
+                     "; expected one, or a copy of the family without its key");
   }
   if (layers_there != layers) {
-    fail_because("the file has norms of " + std::to_string(layers_there) +
-                 (layers_there == 1 ? " layer" : " layers") + " under " + family.name +
-                 "'s names; expected the " + std::to_string(layers) + " of the stack");
+    fail_in_file(who, "the file has norms of " + std::to_string(layers_there) +
+                          (layers_there == 1 ? " layer" : " layers") + " under " + family.name +
+                          "'s names; expected the " + std::to_string(layers) + " of the stack");
   }
   return norms;
 }
