@@ -29,7 +29,6 @@ add_component(safetensors nlohmann_json::nlohmann_json
   checkpoint/config.hpp
   checkpoint/file_aside.hpp
   checkpoint/json_events.hpp
-  checkpoint/random_access_file.hpp
   checkpoint/safetensors.hpp
   checkpoint/safetensors_header.hpp
   checkpoint/shard_index.hpp)

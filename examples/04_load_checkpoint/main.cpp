@@ -9,10 +9,12 @@
 ///     load_checkpoint --file gpt.safetensors                    table, then text and logits
 ///     load_checkpoint --file gpt.safetensors --save other.safetensors --save-family …
 ///     load_checkpoint --file model.safetensors --config config.json           table
+///     load_checkpoint --file model.gguf                                       table
 #include "02_train_gpt/checkpoint.hpp"
 #include "02_train_gpt/trainer.hpp"
 #include "folded.hpp"
 #include "norm_table.hpp"
+#include <tokennorm/checkpoint/gguf.hpp>
 #include <tokennorm/checkpoint/safetensors.hpp>
 
 #include <CLI/CLI.hpp>
@@ -29,6 +31,7 @@
 namespace {
 
 using namespace load_checkpoint;
+using tokennorm::Gguf;
 using tokennorm::Safetensors;
 
 struct Options {
@@ -49,9 +52,10 @@ std::vector<std::string> family_options() {
 std::optional<Options> parse_options(int argc, char** argv, int& exit_code) {
   Options options;
   CLI::App app{
-      "Prints the norms of a safetensors checkpoint. Of one that train_gpt saved, it also folds "
+      "Prints the norms of a safetensors or GGUF checkpoint. Of one that train_gpt saved, it also "
+      "folds "
       "them into the weights, and shows that text and logits stay."};
-  app.add_option("--file", options.file, "the checkpoint, or its model.safetensors.index.json")
+  app.add_option("--file", options.file, "model.safetensors, or its index.json, or model.gguf")
       ->type_name("FILE")
       ->required();
   auto* family = app.add_option("--family", options.family, "whose names it has (default: detect)")
@@ -86,7 +90,8 @@ Family choose_family(const Options& options, const Safetensors& file) {
   return tokennorm::detect_family(file.names());
 }
 
-void print_heading(const Options& options, const Safetensors& file, const Family& family) {
+template <class File>
+void print_heading(const Options& options, const File& file, const Family& family) {
   std::printf("%s: %zu tensors\n", options.file.string().c_str(), file.names().size());
   std::printf("%s: %s, %s", gpt::option_name(family).c_str(), name_of(family.placement),
               name_of(family.norm));
@@ -149,6 +154,20 @@ gpt::SavedGpt save_and_load(const std::filesystem::path& path, gpt::SavedGpt& sa
   return gpt::load_gpt(Safetensors::open(path), family);
 }
 
+/// The norms of a GGUF file, which says itself what family it is of.
+void show_gguf(const Options& options) {
+  if (!options.config.empty() || !options.save.empty()) {
+    throw std::runtime_error("--config and --save go with safetensors");
+  }
+  const Gguf file = Gguf::open(options.file);
+  const Family family = options.family.empty() ? tokennorm::family_from_gguf(file)
+                                               : tokennorm::family_from_gguf(
+                                                     file, gpt::family_of_option(options.family));
+  const std::string table = norm_table(file, family);
+  print_heading(options, file, family);
+  std::printf("%s", table.c_str());
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -156,6 +175,10 @@ int main(int argc, char** argv) {
   const std::optional<Options> options = parse_options(argc, argv, exit_code);
   if (!options) return exit_code;
   try {
+    if (options->file.extension() == ".gguf") {
+      show_gguf(*options);
+      return 0;
+    }
     const Safetensors file = Safetensors::open(options->file);
     const Family family = choose_family(*options, file);
     const std::string table = norm_table(file, family);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// Everything but the adapters and safetensors: norms, blocks, what they stand on, and checkpoints.
+/// Everything but the adapters and the formats of files (safetensors, GGUF): norms, blocks, what
+/// they stand on, and checkpoints.
 #pragma once
 
 // clang-format off

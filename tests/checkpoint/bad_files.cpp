@@ -14,11 +14,6 @@
 namespace tokennorm::test {
 namespace {
 
-struct BadFile {
-  std::string bytes;
-  std::vector<std::string_view> words;  // of the message
-};
-
 /// A file with these tensors of the given bytes of data.
 BadFile bad(std::string_view header, std::size_t data_size, std::vector<std::string_view> words) {
   return {file_bytes(header, data_size), std::move(words)};
@@ -193,15 +188,7 @@ std::vector<BadFile> bad_files() {
 TEST(BadFiles, AreRefusedWithWordsThatNameTheFault) {
   const std::vector<BadFile> files = bad_files();
   EXPECT_GE(files.size(), 40U);
-  const TemporaryFolder folder;
-  for (const BadFile& file : files) {
-    SCOPED_TRACE(file.bytes.substr(0, 120));
-    const auto path = folder.write("bad.safetensors", file.bytes);
-    const std::string name = "tokennorm: " + path.string() + ": ";
-    std::vector<std::string_view> words = file.words;
-    words.push_back(name);
-    expect_error([&] { Safetensors::open(path); }, words);
-  }
+  expect_refused(files, "bad.safetensors", Safetensors::open);
 }
 
 /// 100 MB and one byte more, most of it a hole.
@@ -254,14 +241,8 @@ TEST(BadFiles, OfAnotherKindAreNamed) {
 }
 
 TEST(BadFiles, EveryPrefixOfAGoodFileIsRefused) {
-  const TemporaryFolder folder;
   const std::string good = file_bytes("{" + std::string(x24) + "}", 24);
-  for (std::size_t size = 0; size < good.size(); ++size) {
-    SCOPED_TRACE(size);
-    const auto path = folder.write("cut.safetensors", std::string_view(good).substr(0, size));
-    expect_error([&] { Safetensors::open(path); }, {"cut.safetensors"});
-  }
-  EXPECT_TRUE(Safetensors::open(folder.write("cut.safetensors", good)).contains("x"));
+  expect_every_prefix_refused(good, "cut.safetensors", Safetensors::open);
 }
 
 struct BadIndex {

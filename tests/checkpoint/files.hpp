@@ -47,6 +47,13 @@ class TemporaryFolder {
   std::filesystem::path path_;
 };
 
+/// A file of its own that is there until the program ends.
+inline std::filesystem::path lasting_file(std::string_view bytes) {
+  static const TemporaryFolder folder;
+  static int number = 0;
+  return folder.write(std::to_string(number++), bytes);
+}
+
 inline std::string read_bytes(const std::filesystem::path& path) {
   std::ifstream stream(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>()};
@@ -77,6 +84,38 @@ void expect_error(const F& f, const std::vector<std::string_view>& words) {
     for (const std::string_view word : words)
       EXPECT_NE(message.find(word), message.npos) << message << "\nexpected: " << word;
   }
+}
+
+/// A file that breaks a rule of its format.
+struct BadFile {
+  std::string bytes;
+  std::vector<std::string_view> words;  // of the message
+};
+
+/// Each is refused by open(path), with words that name the file too.
+template <class Open>
+void expect_refused(const std::vector<BadFile>& files, std::string_view name, const Open& open) {
+  const TemporaryFolder folder;
+  for (const BadFile& file : files) {
+    SCOPED_TRACE(file.bytes.substr(0, 120));
+    const auto path = folder.write(name, file.bytes);
+    const std::string who = "tokennorm: " + path.string() + ": ";
+    std::vector<std::string_view> words = file.words;
+    words.push_back(who);
+    expect_error([&] { open(path); }, words);
+  }
+}
+
+/// Whatever is missing at the end of a good file, it is refused.
+template <class Open>
+void expect_every_prefix_refused(std::string_view good, std::string_view name, const Open& open) {
+  const TemporaryFolder folder;
+  for (std::size_t size = 0; size < good.size(); ++size) {
+    SCOPED_TRACE(size);
+    const auto path = folder.write(name, good.substr(0, size));
+    expect_error([&] { open(path); }, {name});
+  }
+  EXPECT_NO_THROW(open(folder.write(name, good)));
 }
 
 }  // namespace tokennorm::test

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Two units of one program include everything and use it alike: a missing `inline` fails the link.
+#include <tokennorm/checkpoint/gguf.hpp>
 #include <tokennorm/tokennorm.hpp>
 
 #include <gtest/gtest.h>

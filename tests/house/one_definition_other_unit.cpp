@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include <tokennorm/checkpoint/gguf.hpp>
 #include <tokennorm/tokennorm.hpp>
 
 tokennorm::TokenMatrix<float> normalized_in_other_unit(const tokennorm::TokenMatrix<float>& x) {

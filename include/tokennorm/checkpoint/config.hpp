@@ -34,16 +34,6 @@ Family family_from_config(const std::filesystem::path& path);
 
 namespace detail {
 
-/// Whether `word` is one of the words of `list`.
-inline bool is_listed(std::string_view list, std::string_view word) {
-  while (!list.empty()) {
-    const std::string_view first = list.substr(0, list.find(' '));
-    if (first == word) return true;
-    list.remove_prefix(first.size() < list.size() ? first.size() + 1 : first.size());
-  }
-  return false;
-}
-
 inline const FamilyRow* family_of_model_type(std::string_view model_type) {
   for (const FamilyRow& family : families::all) {
     if (is_listed(family.model_types, model_type)) return &family;

@@ -53,7 +53,7 @@ namespace tokennorm::detail {
       {"\x80\x03", pickle},
       {"\x80\x04", pickle},
       {"\x80\x05", pickle},
-      {"GGUF", "a GGUF file"},
+      {"GGUF", "a GGUF file; open it with Gguf::open"},
       {"\x89HDF", "an HDF5 file"},
       {"\x93NUMPY", "a NumPy array"},
       {"\x1f\x8b\x08", "a gzip archive; unpack it"},
@@ -67,6 +67,24 @@ namespace tokennorm::detail {
     if (begin.starts_with(kind.begin)) return kind.name;
   }
   return {};
+}
+
+/// "tokennorm: model.safetensors: tensor "x": no shape"
+[[noreturn, gnu::cold, gnu::noinline]] inline void fail_file(const std::string& file,
+                                                             const std::string& fault) {
+  fail_with<std::runtime_error>({file.c_str()}, {fault.c_str()});
+}
+[[noreturn, gnu::cold, gnu::noinline]] inline void fail_tensor(const std::string& file,
+                                                               std::string_view tensor,
+                                                               const std::string& fault) {
+  fail_file(file, "tensor " + in_quotes(tensor) + ": " + fault);
+}
+
+/// Fails where the file is known to be another thing, which says more than what is wrong with it.
+[[gnu::cold, gnu::noinline]] inline void fail_other_kind(const std::string& file,
+                                                         std::string_view begin) {
+  const std::string_view kind = known_kind(begin);
+  if (!kind.empty()) fail_file(file, "is " + std::string(kind));
 }
 
 /// The number, with as many digits as tell it from the other one.

@@ -301,6 +301,16 @@ inline constexpr std::string_view variable_suffix = ":0";
   return key.append(parameter);
 }
 
+/// Whether `word` is one of the words of `list`, which has blanks between them.
+inline bool is_listed(std::string_view list, std::string_view word) {
+  while (!list.empty()) {
+    const std::string_view first = list.substr(0, list.find(' '));
+    if (first == word) return true;
+    list.remove_prefix(first.size() < list.size() ? first.size() + 1 : first.size());
+  }
+  return false;
+}
+
 /// "llama" or "llama (llama, mistral)", as errors name a family.
 [[gnu::cold, gnu::noinline]] inline std::string described(const FamilyRow& family) {
   std::string text(family.name);

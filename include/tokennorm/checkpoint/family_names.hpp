@@ -183,7 +183,8 @@ inline constexpr RuleInName rules_in_names[] = {
     {"post_attention_residual", Placement::learned_residual},
     {"resid_lambdas", Placement::learned_residual},
     {"x0_lambdas", Placement::learned_residual},
-    {"layer_scalar", Placement::scaled_stream}};
+    {"layer_scalar", Placement::scaled_stream},
+    {"layer_output_scale", Placement::scaled_stream}};
 /// How the tensors of such a model tell it; null where they do not.
 inline const RuleInName* rule_of(Placement placement) {
   for (const RuleInName& rule : rules_in_names) {
@@ -231,9 +232,12 @@ inline bool may_tell_rule(std::string_view name) {
 }
 
 /// Whether it is a norm that only a layer has which predicts further tokens (DeepSeek V3's last):
-/// models come with such layers behind their stack and run without them.
+/// models come with such layers behind their stack and run without them. In a GGUF it is
+/// "nextn.enorm".
 inline bool is_of_prediction_layer(const InLayer& place) {
-  return place.layer >= 0 && (place.own == "enorm" || place.own == "hnorm");
+  std::string_view own = place.own;
+  if (own.starts_with("nextn.")) own.remove_prefix(6);
+  return place.layer >= 0 && (own == "enorm" || own == "hnorm");
 }
 
 /// Whether a model that has this norm is not of the family, though it may have all the family's

@@ -11,32 +11,10 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 
 namespace tokennorm::detail {
-
-/// A header, or an index, is this long at most.
-inline constexpr std::uint64_t largest_header = 100'000'000;
-
-/// "tokennorm: model.safetensors: tensor "x": no shape"
-[[noreturn, gnu::cold, gnu::noinline]] inline void fail_file(const std::string& file,
-                                                             const std::string& fault) {
-  fail_with<std::runtime_error>({file.c_str()}, {fault.c_str()});
-}
-[[noreturn, gnu::cold, gnu::noinline]] inline void fail_tensor(const std::string& file,
-                                                               std::string_view tensor,
-                                                               const std::string& fault) {
-  fail_file(file, "tensor " + in_quotes(tensor) + ": " + fault);
-}
-
-/// Fails where the file is known to be another thing, which says more than what is wrong with it.
-[[gnu::cold, gnu::noinline]] inline void fail_other_kind(const std::string& file,
-                                                         std::string_view begin) {
-  const std::string_view kind = known_kind(begin);
-  if (!kind.empty()) fail_file(file, "is " + std::string(kind));
-}
 
 /// What nlohmann's parser reports, with all that neither a header nor an index can use gathered in
 /// `other`. A fault is reported from inside an event, so that none is refused.

@@ -11,7 +11,7 @@
 ///
 /// Every Naming is read, with or without TensorFlow's ":0" behind it, of shape (C) or (1, …, 1, C).
 /// γ is stored without the scale offset, which the norm's options have, so values are taken as they
-/// are.
+/// are; but with it in a GGUF, whose norms have a scale offset of 0.
 ///
 /// Where there is nothing under a prefix it is looked for with and without what models and wrappers
 /// put before every name: `transformer.`, `model.`, `bert.`, `_orig_mod.`, `module.`, …
@@ -50,7 +50,9 @@
 
 namespace tokennorm {
 
-/// What norms are loaded from: Safetensors, or anything else that has its tensors by name.
+/// What norms are loaded from: Safetensors, Gguf, or anything else that has its tensors by name.
+/// One whose scales have the scale offset in them says `static constexpr bool includes_scale_offset
+/// = true`, and is not loaded into norms that add it.
 template <class File>
 concept TensorSource = requires(const File& file, const std::string& name) {
   file.names().begin() != file.names().end();  // of strings
@@ -223,6 +225,11 @@ void check_layers_are_equal(const AnyStack& stack, const Family& family) {
 template <class EmbeddingNorm, class Block, class FinalNorm, TensorSource File>
 void load_norms(Stack<EmbeddingNorm, Block, FinalNorm>& stack, const File& file,
                 const Family& family) {
+  const detail::Who who = detail::Internals::who(stack);
+  detail::check_scale_offset<File>(who, family.name + "'s ", family.scale_offset);
+  detail::each_norm(stack, [&](NormRole, Index, const auto& norm) {
+    detail::check_scale_offset<File>(who, "a norm's ", norm.options().scale_offset);
+  });
   detail::check_fits(stack, family);
   std::map<std::pair<NormRole, Index>, std::vector<std::string>> prefixes;
   for (NormInFile& norm : detail::check_file(stack, file, family)) {

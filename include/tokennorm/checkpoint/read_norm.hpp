@@ -130,6 +130,18 @@ template <class Norm, class File>
                    " of " + std::to_string(norm.channels()) + " values, called as in " + namings);
 }
 
+/// Fails where a scale offset would be added to values that have it: those of a GGUF, which says
+/// so.
+template <class File>
+void check_scale_offset(Who who, const std::string& name, double offset) {
+  if constexpr (requires { requires File::includes_scale_offset; }) {
+    if (offset == 0) return;
+    fail_in_file(who, name + "scale_offset is " + number_text(offset, 0) +
+                          "; expected 0: the scales in the file have the +1 of such models "
+                          "already (family_from_gguf(file) gives a family without)");
+  }
+}
+
 /// γ and β as the norm will have them; empty where they are switched off.
 template <class Param>
 struct LoadedParameters {
@@ -145,6 +157,7 @@ template <class Norm, class File>
 LoadedParameters<typename Norm::ParamScalar> read_parameters(const Norm& norm, const File& file,
                                                              const std::string& prefix) {
   using Param = typename Norm::ParamScalar;
+  check_scale_offset<File>(Internals::who(norm), "", norm.options().scale_offset);
   const FoundParameters found = find_parameters(file, prefix);
   const auto fail_because = [&](const std::string& reason) {
     fail_load(norm, file, prefix, reason);

@@ -26,10 +26,11 @@
 
 #include "tokennorm/checkpoint/config.hpp"  // what reads a model reads its config.json too
 #include "tokennorm/checkpoint/file_aside.hpp"
+#include "tokennorm/checkpoint/open_tensors.hpp"
 #include "tokennorm/checkpoint/random_access_file.hpp"
-#include "tokennorm/checkpoint/rounding.hpp"
 #include "tokennorm/checkpoint/safetensors_header.hpp"
 #include "tokennorm/checkpoint/shard_index.hpp"
+#include "tokennorm/checkpoint/stored_tensor.hpp"
 #include "tokennorm/core/concepts.hpp"
 
 #include <Eigen/Core>
@@ -53,53 +54,19 @@
 
 namespace tokennorm {
 
-/// A checkpoint that is open for reading.
-class Safetensors {
+/// A checkpoint that is open for reading: names(), metadata(), contains(name), shape(name),
+/// dtype(name), file_name(name), matrix<Scalar>(name).
+class Safetensors : public detail::OpenTensors<std::map<std::string, std::string>> {
  public:
   /// A file of tensors, or, where the name ends in ".json", the index of several. Of their tensors
   /// those that the index names are there; of their metadata all, the first shard's where two have
   /// the same key.
   static Safetensors open(const std::filesystem::path& path);
 
-  // Without a move, which would leave a checkpoint that has not even an empty list of names.
-  Safetensors(const Safetensors&) = default;
-  Safetensors& operator=(const Safetensors&) = default;
-
-  /// Sorted.
-  std::vector<std::string> names() const;
-  const std::map<std::string, std::string>& metadata() const { return contents_->metadata; }
-  bool contains(std::string_view name) const { return contents_->tensors.contains(name); }
-
-  const std::vector<Index>& shape(std::string_view name) const { return find(name).entry.shape; }
-  /// As the file has it: "F32", "BF16", "I64", …, or one that is not known here.
-  const std::string& dtype(std::string_view name) const { return find(name).entry.dtype; }
-  /// The file that has the tensor: of a sharded checkpoint one of several.
-  const std::string& file_name(std::string_view name) const { return find(name).file->name; }
-  template <class Scalar>
-  TokenMatrix<Scalar> matrix(std::string_view name) const;
-
  private:
-  struct File {
-    explicit File(const std::filesystem::path& path) : name(path.string()), bytes(path) {}
-    std::string name;
-    detail::RandomAccessFile bytes;
-  };
-  struct Tensor {
-    std::shared_ptr<const File> file;
-    detail::TensorEntry entry;
-  };
-  struct Contents {
-    std::string name;
-    std::map<std::string, Tensor, std::less<>> tensors;
-    std::map<std::string, std::string> metadata;
-  };
-
-  explicit Safetensors(std::shared_ptr<const Contents> contents) : contents_(std::move(contents)) {}
+  using OpenTensors::OpenTensors;
   static Contents read_file(const std::filesystem::path& path);
   static Contents read_shards(const std::filesystem::path& index);
-  const Tensor& find(std::string_view name) const;
-
-  std::shared_ptr<const Contents> contents_;
 };
 
 /// Gathers tensors, and writes them as one file. Holds a copy of each.
@@ -131,111 +98,16 @@ class SafetensorsWriter {
   std::map<std::string, std::string> metadata_;
 };
 
-// ---- values
-
-namespace detail {
-
-template <class Scalar>
-inline constexpr const char* dtype_of = nullptr;
-template <>
-inline constexpr const char* dtype_of<double> = "F64";
-template <>
-inline constexpr const char* dtype_of<float> = "F32";
-template <>
-inline constexpr const char* dtype_of<Eigen::half> = "F16";
-template <>
-inline constexpr const char* dtype_of<Eigen::bfloat16> = "BF16";
-
-/// Calls f with a value of the scalar type that the dtype names; false where there is none.
-template <class F>
-bool with_scalar_of(std::string_view dtype, const F& f) {
-  const auto if_named = [&](auto scalar) {
-    if (dtype != dtype_of<decltype(scalar)>) return false;
-    f(scalar);
-    return true;
-  };
-  return if_named(double{}) || if_named(float{}) || if_named(Eigen::half{}) ||
-         if_named(Eigen::bfloat16{});
-}
-
-/// The tensor's values, from a file of which `bytes` has read(begin, to, count).
-template <class Scalar, class Bytes>
-TokenMatrix<Scalar> read_tensor(const std::string& file, const Bytes& bytes, std::string_view name,
-                                const TensorEntry& tensor) {
-  static_assert(NativeScalar<Scalar>,
-                "tokennorm: a tensor is read as float, double, Eigen::half or Eigen::bfloat16; "
-                "name one of these, and cast from double to any other scalar.");
-  TokenMatrix<Scalar> result;
-  const bool known = with_scalar_of(tensor.dtype, [&](auto scalar) {
-    using Stored = decltype(scalar);
-    result.resize(tensor.rows(), tensor.columns());
-    const auto count = static_cast<std::size_t>(result.size());
-    if constexpr (std::is_same_v<Stored, Scalar>) {
-      bytes.read(tensor.begin, static_cast<void*>(result.data()), count * sizeof(Scalar));
-    } else {
-      std::array<Stored, 2048> some;  // the file's values need not be aligned
-      for (std::size_t first = 0; first < count; first += some.size()) {
-        const std::size_t size = std::min(some.size(), count - first);
-        bytes.read(tensor.begin + first * sizeof(Stored), static_cast<void*>(some.data()),
-                   size * sizeof(Stored));
-        for (std::size_t i = 0; i < size; ++i) {
-          result.data()[first + i] = rounded_or<Scalar>(some[i], [&] {
-            fail_tensor(
-                file, name,
-                "value " + std::to_string(first + i) + " is " + beyond_largest<Scalar>(some[i]));
-          });
-        }
-      }
-    }
-  });
-  if (!known) {
-    fail_tensor(
-        file, name,
-        "dtype is " + printable(tensor.dtype) + "; only F64, F32, F16 and BF16 are converted");
-  }
-  return result;
-}
-
-}  // namespace detail
-
 // ---- reading
 
 inline Safetensors Safetensors::open(const std::filesystem::path& path) {
   const bool sharded = path.extension() == ".json";
-  return Safetensors(
-      std::make_shared<const Contents>(sharded ? read_shards(path) : read_file(path)));
-}
-
-inline std::vector<std::string> Safetensors::names() const {
-  std::vector<std::string> names;
-  names.reserve(contents_->tensors.size());
-  for (const auto& named : contents_->tensors) names.push_back(named.first);
-  return names;
-}
-
-template <class Scalar>
-TokenMatrix<Scalar> Safetensors::matrix(std::string_view name) const {
-  const auto& [file, entry] = find(name);
-  return detail::read_tensor<Scalar>(file->name, file->bytes, name, entry);
-}
-
-inline const Safetensors::Tensor& Safetensors::find(std::string_view name) const {
-  const auto at = contents_->tensors.find(name);
-  if (at == contents_->tensors.end()) {
-    detail::fail_tensor(
-        contents_->name, name,
-        "is not among the " + std::to_string(contents_->tensors.size()) + " that there are");
-  }
-  return at->second;
+  return Safetensors(sharded ? read_shards(path) : read_file(path));
 }
 
 inline Safetensors::Contents Safetensors::read_file(const std::filesystem::path& path) {
-  const auto file = std::make_shared<File>(path);
-  detail::SafetensorsHeader header = detail::read_header(file->name, file->bytes);
-  Contents contents{file->name, {}, std::move(header.metadata)};
-  for (auto& [name, entry] : header.tensors)
-    contents.tensors.emplace_hint(contents.tensors.end(), name, Tensor{file, std::move(entry)});
-  return contents;
+  const auto file = std::make_shared<const File>(path);
+  return contents_of(file, detail::read_header(file->name, file->bytes));
 }
 
 inline Safetensors::Contents Safetensors::read_shards(const std::filesystem::path& index) {

@@ -19,10 +19,10 @@
 
 #include "tokennorm/checkpoint/errors.hpp"
 #include "tokennorm/checkpoint/json_events.hpp"
+#include "tokennorm/checkpoint/stored_tensor.hpp"
 #include "tokennorm/core/checks.hpp"
 
 #include <algorithm>
-#include <bit>
 #include <cstdint>
 #include <cstring>
 #include <functional>
@@ -34,17 +34,6 @@
 #include <vector>
 
 namespace tokennorm::detail {
-
-/// Where one tensor stands, and what it is.
-struct TensorEntry {
-  std::string dtype;
-  std::vector<Index> shape;
-  std::uint64_t begin = 0, end = 0;  ///< its bytes, counted from the first one of the file
-
-  /// The leading dimensions are rows: (2, 3, 5) is 6 x 5, (5) is 1 x 5, () is 1 x 1.
-  Index rows() const;
-  Index columns() const { return shape.empty() ? 1 : shape.back(); }
-};
 
 struct SafetensorsHeader {
   std::map<std::string, TensorEntry, std::less<>> tensors;
@@ -78,12 +67,6 @@ inline std::uint64_t dtype_bits(std::string_view dtype) {
   for (const Row& row : table)
     if (row.name == dtype) return row.bits;
   return 0;
-}
-
-inline Index TensorEntry::rows() const {
-  Index rows = 1;
-  for (std::size_t i = 0; i + 1 < shape.size(); ++i) rows *= shape[i];
-  return rows;
 }
 
 /// Builds a SafetensorsHeader from the events, each judged by where it stands.
@@ -241,14 +224,10 @@ inline void HeaderReader::check_complete() const {
 inline std::uint64_t byte_count(const std::string& file, const std::string& name,
                                 const TensorEntry& tensor) {
   const std::uint64_t bits_per_element = dtype_bits(tensor.dtype);
-  // Of an empty tensor too the other dimensions must have a product: rows() is one of some of them.
   const bool empty = std::find(tensor.shape.begin(), tensor.shape.end(), 0) != tensor.shape.end();
   Index elements = 1;
   std::uint64_t bits = 0;
-  bool overflow = false;
-  for (const Index dimension : tensor.shape) {
-    if (dimension > 0) overflow |= __builtin_mul_overflow(elements, dimension, &elements);
-  }
+  bool overflow = !multiply_dimensions(tensor.shape, elements);
   if (!empty) {
     overflow |=
         __builtin_mul_overflow(static_cast<std::uint64_t>(elements), bits_per_element, &bits);
@@ -273,9 +252,6 @@ inline std::uint64_t header_length(const std::string& file, std::uint64_t file_s
     fail_file(file, "the file has " + std::to_string(file_size) +
                         " bytes; expected at least 8, the length of the header");
   }
-  static_assert(std::endian::native == std::endian::little,
-                "tokennorm: safetensors are little-endian, and are read and written by plain "
-                "copies. On a big-endian machine convert the file elsewhere.");
   std::uint64_t length = 0;
   std::memcpy(&length, begin.data(), sizeof length);
   const std::uint64_t most = std::min(largest_header, file_size - 8);
