@@ -2,6 +2,7 @@
 // One norm folded into the linear maps that read it: what they compute stays the same.
 #include "../norm/norm_kinds.hpp"
 #include "tensor_file.hpp"
+#include <tokennorm/checkpoint/center_weights.hpp>
 #include <tokennorm/checkpoint/fold_norm.hpp>
 
 #include <gtest/gtest.h>
