@@ -8,8 +8,11 @@
 
 #include <iostream>
 #include <limits>
+#include <stdexcept>
 #include <string>
 #include <type_traits>
+#include <utility>
+#include <vector>
 
 namespace tokennorm::test {
 namespace {
@@ -87,6 +90,20 @@ TEST(CenterWriters, RefusesASublayerThatNamesNoWriter) {
   Ends ends(false, true);
   expect_refused(stack, ends, "blocks.0.feed_forward: it names no writer of its output",
                  [&] { center_writers(stack, ends.embedding, ends.positions); });
+}
+
+TEST(CenterWriters, RefusesAWriterThatIsAlsoAReader) {
+  PreLNResidual connection(layer(1), Tied{});
+  Stack stack(NoNorm{}, std::vector{connection}, layer(2));
+  Ends ends(false, true);
+  const TokenMatrix<float> embedding = ends.embedding;
+  const std::string message = message_of<std::invalid_argument>(
+      [&] { center_writers(std::move(stack), ends.embedding, ends.positions); });
+  EXPECT_EQ(message.find("tokennorm: Stack(24): blocks.0.sublayer: reader 0 shares memory with a "
+                         "writer"),
+            0U)
+      << message;
+  EXPECT_EQ(ends.embedding, embedding);
 }
 
 TEST(CenterWriters, RefusesAnEmbeddingNormThatWritesAMean) {

@@ -312,6 +312,17 @@ TEST(CenterReader, RefusesWhatDoesNotFit) {
   EXPECT_EQ(weight, before);
 }
 
+TEST(CenterReader, RefusesMemoryThatIsReadInTwoWays) {
+  const LayerNorm<float> norm(channels, {.scale = false, .shift = false});
+  TokenMatrix<float> weight = TokenMatrix<float>::Random(channels, channels);
+  const TokenMatrix<float> before = weight;
+  EXPECT_EQ(
+      message_of<std::invalid_argument>([&] { center_reader(norm, OutIn{weight}, InOut{weight}); }),
+      "tokennorm: LayerNorm(24): reader 1 shares memory with another reader, and would change "
+      "twice; give each reader once, of one norm");
+  EXPECT_EQ(weight, before);
+}
+
 /// Refused in these words, with nothing written.
 template <class Fold>
 void expect_refused(const std::string& words, const Fold& fold) {

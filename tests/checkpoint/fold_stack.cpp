@@ -128,16 +128,6 @@ struct Nothing {
   void visit_readers(auto&&) {}
 };
 
-/// y = relu(x·Wᵀ)·W
-struct Tied {
-  TokenMatrix<float> weight = TokenMatrix<float>::Ones(hidden, channels);
-  TokenMatrix<float> operator()(const TokenMatrix<float>& x) const {
-    return (x * weight.transpose()).cwiseMax(0.0f) * weight;
-  }
-  void visit_readers(auto&& visitor) { visitor(OutIn{weight}); }
-  void visit_writers(auto&& visitor) { visitor(InOut{weight}); }
-};
-
 TEST(FoldNorms, RefusesAReaderThatIsAlsoAWriter) {
   PreLNResidual connection(rms(1), Tied{});
   const auto weight = connection.sublayer().weight;

@@ -104,6 +104,16 @@ struct GatedFeedForward {
   }
 };
 
+/// y = relu(x·Wᵀ)·W
+struct Tied {
+  TokenMatrix<float> weight = TokenMatrix<float>::Ones(hidden, channels);
+  TokenMatrix<float> operator()(const TokenMatrix<float>& x) const {
+    return (x * weight.transpose()).cwiseMax(0.0f) * weight;
+  }
+  void visit_readers(auto&& visitor) { visitor(OutIn{weight}); }
+  void visit_writers(auto&& visitor) { visitor(InOut{weight}); }
+};
+
 inline LayerNorm<float> layer(std::uint64_t seed) {
   return random_norm<Case<LayerKind, float>>(channels, {seed});
 }

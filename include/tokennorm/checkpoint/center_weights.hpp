@@ -19,9 +19,10 @@
 ///
 /// Error    the arithmetic is in double for float, half and bfloat16; each result is rounded once
 /// Throws   std::invalid_argument, before anything is written: where a shape does not fit; where
-///          the norm of a reader is an RMSNorm or has parameters; where readers share memory; where
-///          a result is beyond the largest number of the weight's scalar; where a sublayer names no
-///          writer; where an embedding norm writes into the stream that is to be centred
+///          the norm of a reader is an RMSNorm or has parameters; where a reader shares memory with
+///          another one, or with a writer; where a result is beyond the largest number of the
+///          weight's scalar; where a sublayer names no writer; where an embedding norm writes into
+///          the stream that is to be centred
 /// What would change the model in any case does not compile.
 /// Source   the weight processing of TransformerLens: centring of readers and of writers
 #pragma once
@@ -86,12 +87,7 @@ void center_reader(const Norm& norm, Readers&&... readers) {
     }
     detail::ReaderChecks checks(detail::Internals::who(norm));
     std::size_t number = 0;
-    (checks.add(norm, "", number++, readers), ...);
-    number = 0;
-    (detail::center_lines</*of_outputs=*/true>(
-         readers,
-         detail::CheckFits{detail::Internals::who(norm), "reader " + std::to_string(number++)}),
-     ...);
+    (checks.add_centred(norm, number++, readers), ...);
     (detail::center_lines</*of_outputs=*/true>(readers, detail::Write{}), ...);
   }
 }
@@ -163,6 +159,24 @@ void check_writer(Who who, const std::string& name, Writer& writer) {
                ", or none"});
   }
   center_outputs(writer, CheckFits{who, name});
+}
+
+/// No reader that a sublayer names may change along with a writer: its norm may have parameters,
+/// and what it reads then has a mean.
+template <class AnyStack>
+void check_unchanged_readers(ReaderChecks& checks, AnyStack& stack) {
+  Internals::each_block(stack, [&](auto& block, Index i) {
+    Internals::each(block, [&](auto& connection) {
+      auto& branch = connection.branch();
+      if constexpr (HasReaders<SublayerOf<decltype(branch)>>) {
+        const std::string where = "blocks." + std::to_string(i) + "." + role_of(branch);
+        std::size_t number = 0;
+        unwrap(branch.f).visit_readers(
+            [&](auto&& reader) { checks.add_unchanged(where, number++, reader); });
+      }
+    });
+  });
+  checks.end();
 }
 
 template <class Param, int Channels>
@@ -241,8 +255,12 @@ auto center_writers(Stack<EmbeddingNorm, Block, FinalNorm> stack, Embeddings&&..
       };
       (visit_embedding(embeddings), ...);
     };
-    each_writer(
-        [&](const std::string& name, auto& writer) { detail::check_writer(who, name, writer); });
+    detail::ReaderChecks checks(who);
+    each_writer([&](const std::string& name, auto& writer) {
+      detail::check_writer(who, name, writer);
+      checks.add_writer(writer);
+    });
+    detail::check_unchanged_readers(checks, stack);
     each_writer(
         [](const std::string&, auto& writer) { detail::center_outputs(writer, detail::Write{}); });
 
