@@ -194,6 +194,25 @@ TEST_F(RxnMapper, HasTheLogitsOfTheReference) {
   expect_near("in float", logits_of(albert<float>(), ids), logits);
 }
 
+// One token at a time is hidden, in two of the short reactions: the others take longer.
+TEST_F(RxnMapper, RestoresAsManyMaskedTokensAsTheReference) {
+  constexpr Index mask = 14;  // by vocab.txt
+  const auto model = albert<float>();
+  const auto cases = read_json(folder / "reference/reference.json");
+  for (const std::size_t i : {2U, 5U}) {
+    const Ids ids = cases[i].at("ids");
+    Index restored = 0, all = 0;
+    for (std::size_t t = 1; t + 1 < ids.size(); ++t, ++all) {  // [CLS] … [SEP]
+      Ids masked = ids;
+      masked[t] = mask;
+      Index found;
+      logits_of(model, masked).row(static_cast<Index>(t)).maxCoeff(&found);
+      restored += found == ids[t];
+    }
+    EXPECT_EQ((std::vector{restored, all}), cases[i].at("masked_lm_top1").get<Ids>()) << i;
+  }
+}
+
 TEST_F(RxnMapper, HasTheLastHiddenStateOfALongReaction) {
   expect_near("the last hidden state", albert<float>()(reactions()[0]).last_hidden(),
               reference("c0_last_hidden", 256));
