@@ -27,7 +27,8 @@ using tokennorm::NormKind;
 const char* name_of(NormKind kind);
 const char* name_of(tokennorm::Placement placement);
 
-/// Every norm under the family's names, loaded as the norm that it is.
+/// Every norm under the family's names, loaded as the norm that it is; of those inside sublayers,
+/// whose γ may be one for each head, only where they are.
 /// Throws std::runtime_error where there is none, or where one has other parameters.
 template <class File>
 std::string norm_table(const File& file, const Family& family);
@@ -48,8 +49,13 @@ inline const char* name_of(tokennorm::Placement placement) {
       return "Sandwich-LN";
     case tokennorm::Placement::residual_post_norm:
       return "residual-post-norm";
+    case tokennorm::Placement::parallel:
+      return "parallel with one norm";
+    case tokennorm::Placement::parallel_two_norms:
+      return "parallel with two norms";
+    default:
+      return "of a rule that no block here has";
   }
-  return "";
 }
 
 namespace detail {
@@ -95,6 +101,10 @@ std::string norm_table(const File& file, const Family& family) {
                                          "channels", "scale: min", "max", "mean");
   if (is_layer_norm) table += detail::format("  %12s %10s %10s", "shift: min", "max", "mean");
   for (const NormInFile& norm : norms) {
+    if (tokennorm::is_inside_sublayer(norm.role)) {
+      table += "\n" + key_column(norm.prefix) + "  inside a sublayer";
+      continue;
+    }
     table += "\n" + key_column(norm.prefix) +
              detail::format("  %-9s  %8.3g  %8ld", name_of(family.norm), family.epsilon,
                             static_cast<long>(norm.channels));

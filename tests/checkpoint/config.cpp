@@ -10,6 +10,7 @@
 #include <fstream>
 #include <string>
 #include <tuple>
+#include <utility>
 
 namespace tokennorm::test {
 namespace {
@@ -80,12 +81,111 @@ TEST_F(FamilyFromConfig, TakesTheFamilysEpsilonWhereItDoesNotVary) {
             "layer_norm_eps or layer_norm_epsilon");
 }
 
+TEST_F(FamilyFromConfig, TakesEpsilonFromTheKeyThatTheFamilyHas) {
+  EXPECT_EQ(family(R"({"model_type": "nemotron", "norm_eps": 2e-05})").epsilon, 2e-5);
+  EXPECT_EQ(family(R"({"model_type": "starcoder2", "norm_epsilon": 2e-05})").epsilon, 2e-5);
+  EXPECT_EQ(family(R"({"model_type": "lfm2", "norm_eps": 3e-05})").epsilon, 3e-5);
+  EXPECT_EQ(family(R"({"model_type": "mamba2", "layer_norm_epsilon": 3e-05})").epsilon, 3e-5);
+  // ModernBERT's config has a second one, which its norms do not read.
+  EXPECT_EQ(
+      family(R"({"model_type": "modernbert", "norm_eps": 1e-6, "layer_norm_eps": 1e-5})").epsilon,
+      1e-6);
+  EXPECT_EQ(error(R"({"model_type": "nemotron", "rms_norm_eps": 1e-05})"),
+            "has no epsilon, which differs between models of nemotron; expected norm_eps");
+}
+
+TEST_F(FamilyFromConfig, TakesTheNestedConfigOfTheModelThatReadsText) {
+  const Family gemma3 = family(R"({"model_type": "gemma3", "vision_config": {"layer_norm_eps": 1},
+      "text_config": {"model_type": "gemma3_text", "rms_norm_eps": 2e-06}})");
+  EXPECT_EQ(gemma3.name, "gemma2");
+  EXPECT_EQ(gemma3.epsilon, 2e-6);
+  const Family llava = family(R"({"model_type": "llava", "text_config": {"model_type": "mistral",
+      "rms_norm_eps": 1e-05}})");
+  EXPECT_EQ(llava.name, "llama");
+  EXPECT_EQ(llava.epsilon, 1e-5);
+  const Family untyped =
+      family(R"({"model_type": "qwen3_5", "text_config": {"rms_norm_eps": 3e-06}})");
+  EXPECT_EQ(untyped.name, "qwen3_next");
+  EXPECT_EQ(untyped.epsilon, 3e-6);
+  const Family t5gemma = family(R"({"model_type": "t5gemma", "encoder": {"model_type":
+      "t5_gemma_module", "rms_norm_eps": 4e-06}, "decoder": {"rms_norm_eps": 4e-06}})");
+  EXPECT_EQ(t5gemma.name, "t5gemma");
+  EXPECT_EQ(t5gemma.epsilon, 4e-6);
+  EXPECT_EQ(error(R"({"model_type": "clip", "text_config": {"model_type": "clip_text_model"}})")
+                .substr(0, 20),
+            "model_type is \"clip\"");
+}
+
+TEST_F(FamilyFromConfig, TakesTheRuleForTheResidualStream) {
+  const auto rule = [&](const std::string& text) {
+    const Family found = family(text);
+    return std::pair(found.name, found.placement);
+  };
+  using enum Placement;
+  const std::string neox = R"({"model_type": "gpt_neox", "layer_norm_eps": 1e-05)";
+  EXPECT_EQ(rule(neox + "}"), std::pair(std::string("gpt_neox"), parallel_two_norms));
+  EXPECT_EQ(rule(neox + R"(, "use_parallel_residual": true})").second, parallel_two_norms);
+  EXPECT_EQ(rule(neox + R"(, "use_parallel_residual": false})").second, pre_ln);
+  const std::string falcon = R"({"model_type": "falcon")";
+  EXPECT_EQ(rule(falcon + "}").first, "falcon");
+  EXPECT_EQ(rule(falcon + R"(, "new_decoder_architecture": true})").first, "falcon_two_norms");
+  EXPECT_EQ(rule(falcon + R"(, "new_decoder_architecture": true, "num_ln_in_parallel_attn": 1})"),
+            std::pair(std::string("falcon"), parallel));
+  EXPECT_EQ(rule(falcon + R"(, "parallel_attn": false})"),
+            std::pair(std::string("falcon_sequential"), pre_ln));
+  EXPECT_EQ(rule(R"({"model_type": "opt"})"), std::pair(std::string("opt"), pre_ln));
+  const Family small = family(R"({"model_type": "opt", "do_layer_norm_before": false})");
+  EXPECT_EQ(small.placement, post_ln);
+  EXPECT_FALSE(small.has(NormRole::final));
+  EXPECT_TRUE(family(R"({"model_type": "modernbert", "norm_bias": true})").has_shift());
+  EXPECT_FALSE(family(R"({"model_type": "modernbert", "norm_bias": false})").has_shift());
+
+  const std::string granite = R"({"model_type": "granite", "rms_norm_eps": 1e-05)";
+  const Family scaled = family(granite + R"(, "residual_multiplier": 0.22})");
+  EXPECT_EQ(scaled.residual_scale, 0.22);
+  EXPECT_TRUE(scaled.residual_scale_key.empty());
+  EXPECT_EQ(family(granite + "}").residual_scale, 1) << "the default of GraniteConfig";
+  EXPECT_EQ(error(granite + R"(, "residual_multiplier": "0.22"})"),
+            "residual_multiplier is \"0.22\"; expected a number, 0 or more");
+  EXPECT_EQ(rule(R"({"model_type": "minimax", "rms_norm_eps": 1e-05, "mlp_alpha_factor": 3.5})"),
+            std::pair(std::string("minimax"), normed_stream));
+  EXPECT_EQ(rule(R"({"model_type": "deepseek_v4", "rms_norm_eps": 1e-06, "hc_mult": 4})"),
+            std::pair(std::string("deepseek_v4"), multi_stream));
+}
+
+TEST_F(FamilyFromConfig, RefusesAKeyThatTellsAnotherRule) {
+  const std::string llama = R"({"model_type": "llama", "rms_norm_eps": 1e-05, )";
+  for (const std::string key :
+       {"\"residual_multiplier\": 0.22", "\"hc_mult\": 4", "\"num_residual_streams\": 2",
+        "\"attn_res_block_size\": 12", "\"full_attn_alpha_factor\": 3.5", "\"mlp_beta_factor\": 2",
+        "\"layernorm_mlp_alpha\": 3.5", "\"altup_num_inputs\": 4",
+        "\"use_parallel_residual\": true", "\"apply_residual_connection_post_layernorm\": true"}) {
+    const std::string name = key.substr(1, key.find('"', 1) - 1);
+    EXPECT_EQ(error(llama + key + "}"),
+              name + " is " + key.substr(key.find(": ") + 2) +
+                  ", which is another rule for the residual stream than that of llama");
+  }
+  for (const std::string key :
+       {"\"residual_multiplier\": 1.0", "\"hc_mult\": 1", "\"attn_res_block_size\": null",
+        "\"mlp_alpha_factor\": 1", "\"use_parallel_residual\": false"}) {
+    EXPECT_EQ(family(llama + key + "}").name, "llama") << key;
+  }
+  EXPECT_EQ(error(R"({"model_type": "albert", "layer_norm_eps": 1e-12, "num_hidden_groups": 2})"),
+            "num_hidden_groups is 2, which is another rule for the residual stream than that of "
+            "albert");
+}
+
 TEST_F(FamilyFromConfig, SaysWhichModelTypesAreKnown) {
-  const std::string known =
-      "expected one of gpt2 gpt_neo gpt_bigcode bert roberta camembert xlm-roberta electra bloom "
-      "llama mistral mixtral qwen2 qwen2_moe qwen3 qwen3_moe phi3 minimax_m2 gpt_oss gemma gemma2 "
-      "gemma3_text olmo2 olmo3 exaone4 t5 mt5 umt5";
-  EXPECT_EQ(error(R"({"model_type": "opt"})"), "model_type is \"opt\"; " + known);
+  std::string known = "expected one of";
+  for (const FamilyRow& row : families::all) {
+    const bool is_sibling = row.name == "gpt2_original" || row.name == "t5_decoder" ||
+                            row.name == "whisper_decoder" || row.name == "t5gemma_decoder" ||
+                            row.name == "falcon_two_norms" || row.name == "falcon_sequential" ||
+                            row.name == "opt_350m";
+    if (!is_sibling && !row.model_types.empty()) known += " " + std::string(row.model_types);
+  }
+  EXPECT_NE(known.find(" llama mistral mixtral qwen2 "), std::string::npos);
+  EXPECT_EQ(error(R"({"model_type": "gpt1"})"), "model_type is \"gpt1\"; " + known);
   EXPECT_EQ(error(R"({"model_type": "llama mistral"})"),
             "model_type is \"llama mistral\"; " + known);
   EXPECT_EQ(error(R"({"model_type": "\u001b[31mred\n"})"),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The families' names, written here as their checkpoints have them, and which are told apart.
+// What the rows say: keys, norms, rules; and copies of them.
 #include "tensor_file.hpp"
 #include <tokennorm/checkpoint/families.hpp>
 
@@ -12,246 +12,10 @@
 namespace tokennorm::test {
 namespace {
 
-using Names = std::vector<std::string>;
-
-struct Published {
-  const FamilyRow& family;
-  Names names;
-};
-
-/// Tensors of one layer (of the last of two, where that is shorter), norms and others.
-std::vector<Published> published() {
-  return {
-      {families::gpt2,
-       {"wte.weight", "wpe.weight", "h.0.ln_1.weight", "h.0.ln_1.bias", "h.0.attn.bias",
-        "h.0.attn.c_attn.weight", "h.0.ln_2.weight", "h.0.ln_2.bias", "h.0.mlp.c_fc.bias",
-        "ln_f.weight", "ln_f.bias"}},
-      {families::gpt2,
-       {"transformer.h.11.ln_1.weight", "transformer.h.11.ln_1.bias", "transformer.h.11.ln_2.bias",
-        "transformer.h.11.ln_2.weight", "transformer.ln_f.weight", "transformer.ln_f.bias",
-        "lm_head.weight"}},
-      {families::gpt2_original,
-       {"model/h0/ln_1/g", "model/h0/ln_1/b", "model/h0/ln_2/g", "model/h0/ln_2/b",
-        "model/h0/attn/c_attn/w", "model/h0/attn/c_attn/b", "model/ln_f/g", "model/ln_f/b"}},
-      {families::llms_from_scratch,
-       {"trf_blocks.0.norm1.scale", "trf_blocks.0.norm1.shift", "trf_blocks.0.norm2.scale",
-        "trf_blocks.0.norm2.shift", "trf_blocks.0.att.W_query.weight", "final_norm.scale",
-        "final_norm.shift", "tok_emb.weight"}},
-      {families::bert,
-       {"bert.embeddings.LayerNorm.weight", "bert.embeddings.LayerNorm.bias",
-        "bert.encoder.layer.0.attention.output.LayerNorm.weight",
-        "bert.encoder.layer.0.attention.output.LayerNorm.bias",
-        "bert.encoder.layer.0.output.LayerNorm.weight",
-        "bert.encoder.layer.0.output.LayerNorm.bias", "cls.predictions.transform.LayerNorm.weight",
-        "bert.pooler.dense.bias"}},
-      {families::bert,
-       {"embeddings.LayerNorm.gamma", "embeddings.LayerNorm.beta",
-        "encoder.layer.0.attention.output.LayerNorm.gamma",
-        "encoder.layer.0.attention.output.LayerNorm.beta", "encoder.layer.0.output.LayerNorm.gamma",
-        "encoder.layer.0.output.LayerNorm.beta"}},
-      {families::bert,
-       {"roberta.embeddings.LayerNorm.weight", "roberta.embeddings.LayerNorm.bias",
-        "roberta.encoder.layer.0.attention.output.LayerNorm.weight",
-        "roberta.encoder.layer.0.attention.output.LayerNorm.bias",
-        "roberta.encoder.layer.0.output.LayerNorm.weight",
-        "roberta.encoder.layer.0.output.LayerNorm.bias", "lm_head.layer_norm.weight"}},
-      {families::bloom,
-       {"word_embeddings_layernorm.weight", "word_embeddings_layernorm.bias",
-        "h.0.input_layernorm.weight", "h.0.input_layernorm.bias",
-        "h.0.post_attention_layernorm.weight", "h.0.post_attention_layernorm.bias", "ln_f.weight",
-        "ln_f.bias"}},
-      {families::gemma2,
-       {"model.layers.0.input_layernorm.weight", "model.layers.0.post_attention_layernorm.weight",
-        "model.layers.0.pre_feedforward_layernorm.weight",
-        "model.layers.0.post_feedforward_layernorm.weight", "model.norm.weight",
-        "model.layers.0.self_attn.q_proj.weight"}},
-      {families::olmo2,
-       {"model.layers.0.post_attention_layernorm.weight",
-        "model.layers.0.post_feedforward_layernorm.weight", "model.norm.weight",
-        "model.layers.0.self_attn.q_norm.weight", "model.layers.0.self_attn.k_norm.weight"}},
-      {families::t5,
-       {"encoder.block.0.layer.0.layer_norm.weight", "encoder.block.0.layer.1.layer_norm.weight",
-        "encoder.final_layer_norm.weight", "decoder.block.0.layer.0.layer_norm.weight",
-        "decoder.block.0.layer.1.layer_norm.weight", "decoder.block.0.layer.2.layer_norm.weight",
-        "decoder.final_layer_norm.weight", "shared.weight"}},
-      {families::t5,
-       {"encoder.block.0.layer.0.layer_norm.weight", "encoder.block.0.layer.1.layer_norm.weight",
-        "encoder.final_layer_norm.weight", "shared.weight"}},
-      {families::transformer_lens,
-       {"blocks.0.ln1.w", "blocks.0.ln1.b", "blocks.0.ln2.w", "blocks.0.ln2.b", "ln_final.w",
-        "ln_final.b", "embed.W_E"}},
-      {families::transformer_lens_rms,
-       {"blocks.0.ln1.w", "blocks.0.ln2.w", "ln_final.w", "unembed.b_U"}},
-  };
-}
-
-Names llama_names() {
-  return {"model.layers.0.input_layernorm.weight", "model.layers.0.post_attention_layernorm.weight",
-          "model.norm.weight", "model.embed_tokens.weight"};
-}
-
-Names with_suffixes(const Names& norms, const Names& suffixes) {
-  Names names;
-  for (const std::string& norm : norms) {
-    for (const std::string& suffix : suffixes) names.push_back(norm + suffix);
-  }
-  return names;
-}
-
-std::string error_of(const Names& names) {
-  return message_of<std::runtime_error>([&] { detect_family(names); });
-}
-
 void expect_words(const std::string& message, const std::vector<std::string>& words) {
   for (const std::string& word : words) {
     EXPECT_NE(message.find(word), std::string::npos) << message << "\n  lacks: " << word;
   }
-}
-
-TEST(DetectFamily, KnowsEachByItsNames) {
-  for (const Published& example : published()) {
-    EXPECT_EQ(detect_family(example.names).name, example.family.name);
-    Names reversed(example.names.rbegin(), example.names.rend());
-    EXPECT_EQ(detect_family(reversed).name, example.family.name) << "in another order";
-  }
-}
-
-TEST(DetectFamily, LooksBehindEveryOptionalPrefix) {
-  for (const std::string prefix :
-       {"_orig_mod.", "module.", "_orig_mod.module.", "module._orig_mod.", "language_model.",
-        "model.language_model.", "language_model.model.", "_orig_mod.module.transformer."}) {
-    for (const Published& example : published()) {
-      if (example.names.front().find('/') != std::string::npos) continue;
-      Names names;
-      for (const std::string& name : example.names) names.push_back(prefix + name);
-      EXPECT_EQ(detect_family(names).name, example.family.name) << prefix;
-    }
-  }
-}
-
-TEST(DetectFamily, KnowsTheNamesOfTensorFlowsVariables) {
-  EXPECT_EQ(detect_family(
-                with_suffixes({"model/h0/ln_1", "model/h0/ln_2", "model/ln_f"}, {"/g:0", "/b:0"}))
-                .name,
-            "gpt2_original");
-}
-
-TEST(DetectFamily, NeedsEveryNormOfTheFamily) {
-  for (const Published& example : published()) {
-    for (std::size_t i = 0; i < example.names.size(); ++i) {
-      const detail::NormName parts(example.names[i]);
-      Names fewer = example.names;
-      fewer.erase(fewer.begin() + static_cast<std::ptrdiff_t>(i));
-      bool of_family = false;
-      for (std::size_t role = 0; role < detail::role_count; ++role) {
-        of_family = of_family ||
-                    detail::layer_of(example.family, static_cast<NormRole>(role), parts.norm) >= 0;
-      }
-      const std::string found = [&] {
-        try {
-          return std::string(detect_family(fewer).name);
-        } catch (const std::runtime_error&) {
-          return std::string();
-        }
-      }();
-      const std::string name(example.family.name);
-      // Without its encoder's norms, T5 still has its decoder's.
-      const bool only_decoder = found == "t5_decoder" && example.names.size() > 4;
-      EXPECT_TRUE(of_family ? found.empty() || only_decoder : found == name)
-          << name << " without " << example.names[i] << ": " << found;
-    }
-  }
-}
-
-TEST(DetectFamily, DoesNotGuessBetweenFamiliesWithTheSameNames) {
-  for (Names names : {llama_names(), Names{"layers.7.input_layernorm.weight", "norm.weight",
-                                           "layers.7.post_attention_layernorm.weight"}}) {
-    names.push_back("model.layers.0.self_attn.q_norm.weight");  // Qwen 3: under the attention
-    EXPECT_EQ(error_of(names),
-              "tokennorm: detect_family: the names fit llama (llama, mistral, mixtral, qwen2, "
-              "qwen2_moe, qwen3, qwen3_moe, phi3, minimax_m2, gpt_oss) and gemma, whose keys are "
-              "the same; name the family, or take it from the "
-              "model's config.json with family_from_config(path) of "
-              "tokennorm/checkpoint/config.hpp");
-  }
-}
-
-TEST(DetectFamily, TakesNoModelThatHasANormMore) {
-  // Gemma 2 and BLOOM as TransformerLens names them; GLM-4; a GPT-2 and a BERT that also attend to
-  // an encoder.
-  const std::pair<Names, std::string> examples[] = {
-      {with_suffixes(
-           {"blocks.0.ln1", "blocks.0.ln1_post", "blocks.0.ln2", "blocks.0.ln2_post", "ln_final"},
-           {".w"}),
-       "nearest is transformer_lens_rms, but for blocks.0.ln1_post, which transformer_lens_rms has "
-       "not"},
-      {with_suffixes({"blocks.0.ln1", "blocks.0.ln2", "ln_final", "embed.ln"}, {".w", ".b"}),
-       "transformer_lens, but for embed.ln, which transformer_lens has not"},
-      {with_suffixes({"model.layers.0.input_layernorm", "model.layers.0.post_attention_layernorm",
-                      "model.layers.0.post_self_attn_layernorm",
-                      "model.layers.0.post_mlp_layernorm", "model.norm"},
-                     {".weight"}),
-       "llama, but for model.layers.0.post_self_attn_layernorm, which llama has not"},
-      {with_suffixes({"h.0.ln_1", "h.0.ln_2", "h.0.ln_cross_attn", "ln_f"}, {".weight", ".bias"}),
-       "gpt2, but for h.0.ln_cross_attn, which gpt2 has not"},
-      {with_suffixes({"bert.embeddings.LayerNorm", "bert.encoder.layer.0.output.LayerNorm",
-                      "bert.encoder.layer.0.attention.output.LayerNorm",
-                      "bert.encoder.layer.0.crossattention.output.LayerNorm"},
-                     {".weight", ".bias"}),
-       "but for bert.encoder.layer.0.crossattention.output.LayerNorm, which bert has not"}};
-  for (const auto& [names, words] : examples) {
-    expect_words(error_of(names), {"none of the families fits", words});
-  }
-}
-
-TEST(DetectFamily, NeedsEveryNormInEveryLayer) {
-  const Names first = with_suffixes({"h.0.ln_1", "h.0.ln_2", "ln_f"}, {".weight", ".bias"});
-  EXPECT_EQ(detect_family(first).name, "gpt2");
-  for (const std::string missing : {"h.1.ln_1.weight", "h.1.ln_2.bias"}) {
-    Names names = first;
-    for (const std::string& name : with_suffixes({"h.1.ln_1", "h.1.ln_2"}, {".weight", ".bias"})) {
-      if (name != missing) names.push_back(name);
-    }
-    EXPECT_EQ(error_of(names),
-              "tokennorm: detect_family: none of the families fits the file's 9 names; nearest is "
-              "gpt2, but for " +
-                  missing + ", which the file has not");
-  }
-  expect_words(error_of({"model.layers.0.input_layernorm.weight", "model.norm.weight",
-                         "model.layers.1.post_attention_layernorm.weight"}),
-               {"none of the families fits the file's 3 names; nearest is llama, but for "
-                "model.layers.0.post_attention_layernorm.weight, which the file has not, and 1 "
-                "more"});
-}
-
-TEST(DetectFamily, SaysWhatItLookedForWhereNothingFits) {
-  expect_words(error_of({}), {"fits the file's 0 names; looked for the norms of gpt2, gpt2_or"});
-  expect_words(error_of({"a.bias", "albert.LayerNorm.weight", "b.c", "d\x1b.norm.bias", "e", "f"}),
-               {"the file's 6 names (albert.LayerNorm.weight, d\\x1b.norm.bias, …); looked for"});
-  expect_words(error_of({"a.bias", "b.c", "d", "e", "f"}),
-               {"the file's 5 names (a.bias, b.c, d, e, …); looked for"});
-  expect_words(error_of({"a.bias", "b"}), {"the file's 2 names (a.bias, b); looked for"});
-  expect_words(error_of({"encoder.layers.0.norm.a_2", "encoder.layers.0.norm.b_2"}),
-               {"a_2 and b_2", "another formula"});
-  for (const char* other : {"norm.gamma_2", "norm.lora_2", "norm.data_2"}) {
-    EXPECT_EQ(error_of({other}).find("another formula"), std::string::npos) << other;
-  }
-  // GPT-J has one norm for both sublayers, GPT-NeoX another prefix.
-  expect_words(error_of({"transformer.h.0.ln_1.weight", "transformer.h.0.ln_1.bias",
-                         "transformer.ln_f.weight", "transformer.ln_f.bias"}),
-               {"none of the families fits the file's 4 names; nearest is gpt2, but for "
-                "h.0.ln_2.weight, which the file has not, and 1 more"});
-  // StarCoder 2 has LayerNorms where Llama has RMSNorms; nanoGPT's may have no bias.
-  expect_words(error_of(with_suffixes({"model.layers.0.input_layernorm",
-                                       "model.layers.0.post_attention_layernorm", "model.norm"},
-                                      {".weight", ".bias"})),
-               {"nearest is llama, but for model.layers.0.input_layernorm.bias, which llama has "
-                "not, and 2 more"});
-  expect_words(error_of({"h.0.ln_1.weight", "h.0.ln_2.weight", "ln_f.weight"}),
-               {"nearest is gpt2, but for h.0.ln_1.bias, which the file has not, and 2 more"});
-  expect_words(error_of({"h.x.ln_1.weight", "h..ln_1.bias", "h.0", "", ".", "h.99999999999.ln_1.b",
-                         "h.0.ln_1.weight.ln_f.weight"}),
-               {"none of the families"});
 }
 
 TEST(Families, HaveTheKeysOfTheirCheckpoints) {
@@ -296,11 +60,11 @@ TEST(Families, HaveTheNormsOfTheirModels) {
 TEST(Families, AreFoundByName) {
   for (const FamilyRow& family : families::all) EXPECT_EQ(&find_family(family.name), &family);
   expect_words(message_of<std::invalid_argument>([] { find_family("gtp2"); }),
-               {"no family is called gtp2", "llms_from_scratch, bert"});
+               {"no family is called gtp2", "llms_from_scratch, bloom"});
 }
 
 /// As a program has them that learns its prefix when it runs: nothing here outlives the call.
-Family behind(const std::string& prefix) {
+Family renamed(const std::string& prefix) {
   Family mine = families::llama;
   mine.name = std::string_view(prefix);
   mine.layer = prefix + "model.layers.{}.";
@@ -311,7 +75,7 @@ Family behind(const std::string& prefix) {
 TEST(Families, OwnWhatACopyOfThemIsGiven) {
   Family copy = families::gpt2;
   {
-    const Family mine = behind("language_model.some_longer_prefix.");
+    const Family mine = renamed("language_model.some_longer_prefix.");
     copy = mine;
     copy = std::as_const(copy);
     EXPECT_EQ(mine.key(NormRole::final), "language_model.some_longer_prefix.model.norm");
@@ -333,6 +97,39 @@ constexpr FamilyRow gpt2_with_another_end = [] {
   return mine;
 }();
 
+TEST(Families, StandUnderAPrefix) {
+  const Family talker = families::llama.under("talker.");
+  EXPECT_EQ(talker.key(NormRole::attention, 3), "talker.model.layers.3.input_layernorm");
+  EXPECT_EQ(talker.key(NormRole::final), "talker.model.norm");
+  EXPECT_EQ(talker.key(NormRole::query, 1), "talker.model.layers.1.self_attn.q_norm");
+  EXPECT_FALSE(talker.has(NormRole::embedding));
+  EXPECT_EQ(talker.under("a.").key(NormRole::final), "a.talker.model.norm");
+}
+
+TEST(Families, HaveLayersThatAreOneOrDiffer) {
+  EXPECT_EQ(families::albert.key(NormRole::attention, 0),
+            families::albert.key(NormRole::attention, 7));
+  EXPECT_FALSE(families::modernbert.has(NormRole::attention, 0));
+  EXPECT_EQ(families::modernbert.key(NormRole::attention, 1), "model.layers.1.attn_norm");
+  EXPECT_EQ(
+      message_of<std::invalid_argument>([] { families::modernbert.key(NormRole::attention); }),
+      "tokennorm: modernbert: the first layer has no attention norm");
+}
+
+TEST(Families, SayHowUpdatesAreAddedToTheStream) {
+  using enum Placement;
+  EXPECT_EQ(families::gptj.placement, parallel);
+  EXPECT_EQ(families::gpt_neox.placement, parallel_two_norms);
+  EXPECT_EQ(families::glm4.placement, sandwich_ln);
+  EXPECT_EQ(families::minimax.placement, normed_stream);
+  EXPECT_EQ(families::granite.residual_scale_key, "residual_multiplier");
+  EXPECT_TRUE(families::dinov2.layer_scale);
+  EXPECT_EQ(families::nemotron.scale_offset, 1);
+  EXPECT_EQ(families::gemma4.scale_offset, 0) << "unlike Gemma 1 to 3";
+  EXPECT_EQ(families::qwen3_next.scale_offset, 1);
+  EXPECT_EQ(families::t5gemma.scale_offset, 1);
+}
+
 TEST(Families, AreConstants) {
   static_assert(families::llama.layer == "model.layers.{}.");
   static_assert(&find_family("llama") == &families::llama);
@@ -351,7 +148,7 @@ TEST(Families, RefuseARoleThatTheyDoNotHave) {
   expect_words(
       message_of<std::invalid_argument>([&] { no_number.key(NormRole::attention, 0); }),
       {"tokennorm: Family::key: what stands before the keys of a layer is h.; expected {} in it"});
-  EXPECT_EQ(detail::layer_of(no_number, NormRole::attention, "h.0.ln_1"), -1);
+  EXPECT_EQ(detail::in_layer(no_number, "h.0.ln_1").layer, -1);
 }
 
 }  // namespace

@@ -408,6 +408,27 @@ TEST(FindNorms, ListsThemInDataOrderAndNothingElse) {
   EXPECT_TRUE(find_norms(file, families::bert).empty());
 }
 
+TEST(FindNorms, ListsWhatLooksLikeANormWithoutAFamily) {
+  TensorFile file;
+  for (const char* name :
+       {"vit.blocks.11.norm1.weight", "vit.blocks.11.norm1.bias", "vit.blocks.2.norm1.weight",
+        "vit.blocks.2.attn.proj.weight", "model/h3/ln_1/g", "model/h3/attn/c_attn/w", "head.gamma",
+        "bn.gamma_beta", "stem.bn_norm.weight", "stem.bn_norm.running_mean", "lm_head.weight",
+        "dpgrnn1.intra_ln.weight"}) {
+    file.add(name, {4}, 0);
+  }
+  file.add("h.0.attn.q_norm.weight", {2, 4}, 0);
+  std::vector<std::string> found;
+  for (const NormInFile& norm : find_norms(file)) {
+    EXPECT_EQ(norm.role, NormRole::unknown);
+    found.push_back(norm.prefix + " " + std::to_string(norm.layer) + " " +
+                    std::to_string(norm.channels));
+  }
+  EXPECT_EQ(found, (std::vector<std::string>{
+                       "dpgrnn1.intra_ln 0 4", "h.0.attn.q_norm 0 8", "head 0 4",
+                       "model/h3/ln_1 0 4", "vit.blocks.2.norm1 2 4", "vit.blocks.11.norm1 11 4"}));
+}
+
 /// Names alone, as many as a long header has.
 struct ManyNames {
   std::vector<std::string> all;

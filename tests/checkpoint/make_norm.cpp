@@ -28,13 +28,17 @@ TEST(MakeNorm, IsTheNormOfEachFamily) {
     EXPECT_EQ(norm.options().epsilon, family.epsilon);
     EXPECT_EQ(norm.options().scale_offset, family.scale_offset);
     EXPECT_TRUE(norm.options().scale);
-    EXPECT_EQ(norm.options().shift, family.norm == NormKind::layer_norm);
+    EXPECT_EQ(norm.options().shift, family.norm == NormKind::layer_norm && family.shift);
     EXPECT_EQ(norm.options().statistics_channels, 0);
   }
 }
 
 /// Not from the table: what the models' own code has.
 TEST(MakeNorm, OfWellKnownFamilies) {
+  const auto cohere = make_norm<float>(families::cohere, channels);
+  EXPECT_EQ(cohere.kind(), NormKind::layer_norm);
+  EXPECT_EQ(cohere.shift().size(), 0);
+  EXPECT_EQ(make_norm<float>(families::cohere, channels, {.shift = true}).shift().size(), channels);
   const auto gpt2 = make_norm<float>(families::gpt2, channels);
   EXPECT_EQ(gpt2.kind(), NormKind::layer_norm);
   EXPECT_EQ(gpt2.options().epsilon, 1e-5);

@@ -68,7 +68,7 @@ void check_loading(Model& model, const Family& family, const std::vector<Key>& k
   for (const Key& key : keys) {
     for (std::size_t layer = 0; layer < layers; ++layer) {
       add(key, layer, {".weight", ".scale"});
-      if (family.norm == NormKind::layer_norm) add(key, layer, {".bias", ".shift"});
+      if (family.has_shift()) add(key, layer, {".bias", ".shift"});
     }
   }
   load_norms(model, file, family);
@@ -202,7 +202,7 @@ TEST(Models, Granite) {
   const RMSNorm<float> norm(channels, {.epsilon = 1e-5});
   const PreLN block(norm, Scaled(attention, 0.22), norm, Scaled(feed_forward, 0.22));
   auto model = stack_of(NoNorm{}, block, norm);
-  check_loading(model, families::llama, llama_keys);
+  check_loading(model, families::granite, llama_keys);
   expect_is(model, [](const auto& b, ExactMatrix& h) {
     h += 0.22L * b.attention().sublayer()(normed(b.attention_norm(), h));
     h += 0.22L * b.feed_forward().sublayer()(normed(b.feed_forward_norm(), h));
@@ -253,7 +253,8 @@ TEST(Models, OLMo2) {
 
 /// A model with stochastic depth: block(b, h, s), where s(sublayer) are the factors of the tokens.
 template <class Make, class BlockEquation>
-void expect_drops(const Make& make, const BlockEquation& block) {
+void expect_drops(const Make& make, const Family& family, const std::vector<Key>& keys,
+                  const BlockEquation& block) {
   const auto with_factors = [&](const auto& s) {
     return [&block, s](const auto& b, ExactMatrix& h) { block(b, h, s); };
   };
@@ -265,22 +266,29 @@ void expect_drops(const Make& make, const BlockEquation& block) {
     return exact_vector(factors);
   });
   auto never = make(0.0), dropping = make(0.5);
+  check_loading(never, family, keys);
   expect_is(never, inferred);
   const auto before = dropping;
   expect_near(dropping(input()), equation(before, inferred, exact(input())));
   expect_trains(dropping, input(), [&](const auto& x) { return equation(before, trained, x); });
 }
 
-// Swin v2: LayerNorm on what each sublayer gives, stochastic depth behind it, an embedding norm.
+// A stage of Swin v2: LayerNorm on what each sublayer gives, stochastic depth behind it.
 // Liu et al. 2022, arXiv:2111.09883, section 3.2; transformers, modeling_swinv2.py: Swinv2Layer.
 TEST(Models, SwinV2) {
   const LayerNorm<float> norm(channels, {.epsilon = 1e-5});
   const auto make = [&](double p) {
     const DropPath f(attention, p, 2, 21);
     const DropPath g(feed_forward, p, 2, 22);
-    return stack_of(norm, ResPostLN(f, norm, g, norm), norm);
+    return stack_of(NoNorm{}, ResPostLN(f, norm, g, norm), NoNorm{});
   };
-  expect_drops(make, [](const auto& b, ExactMatrix& h, const auto& s) {
+  const std::string layer = "swinv2.encoder.layers.0.blocks.{}.";
+  const std::vector<Key> keys = {{"swinv2.embeddings.norm", ""},
+                                 {layer + "layernorm_before", "blocks.{}.attention_output_norm"},
+                                 {layer + "layernorm_after", "blocks.{}.feed_forward_output_norm"},
+                                 {"swinv2.encoder.layers.1.blocks.{}.layernorm_after", ""},
+                                 {"swinv2.layernorm", ""}};
+  expect_drops(make, families::swinv2, keys, [](const auto& b, ExactMatrix& h, const auto& s) {
     h += s(b.attention()).asDiagonal() * normed(b.attention_output_norm(), b.attention()(h));
     const auto& g = b.feed_forward();
     h += s(g).asDiagonal() * normed(b.feed_forward_output_norm(), g(h));
@@ -296,7 +304,10 @@ TEST(Models, DINOv2) {
     const DropPath g(LayerScale(feed_forward, channels, 1), p, 2, 22);
     return stack_of(NoNorm{}, PreLN(norm, f, norm, g), norm);
   };
-  expect_drops(make, [](const auto& b, ExactMatrix& h, const auto& s) {
+  const std::vector<Key> keys = {{"encoder.layer.{}.norm1", "blocks.{}.attention_norm"},
+                                 {"encoder.layer.{}.norm2", "blocks.{}.feed_forward_norm"},
+                                 {"layernorm", "final_norm"}};
+  expect_drops(make, families::dinov2, keys, [](const auto& b, ExactMatrix& h, const auto& s) {
     const auto update = [&](const auto& f, const ExactMatrix& n) -> ExactMatrix {
       const ExactVector scale = exact_vector(f.sublayer().layer_scale());
       return s(f).asDiagonal() * f.sublayer().sublayer()(n) * scale.asDiagonal();
@@ -311,6 +322,9 @@ TEST(Models, DINOv2) {
 TEST(Models, GPTJ) {
   const LayerNorm<float> norm(channels, {.epsilon = 1e-5});
   auto model = stack_of(NoNorm{}, ParallelLN(norm, attention, feed_forward), norm);
+  check_loading(
+      model, families::gptj,
+      {{"transformer.h.{}.ln_1", "blocks.{}.attention_norm"}, {"transformer.ln_f", "final_norm"}});
   expect_is(model, [](const auto& b, ExactMatrix& h) {
     const ExactMatrix n = normed(b.attention_norm(), h);
     h += b.attention()(n) + b.feed_forward()(n);
@@ -322,10 +336,47 @@ TEST(Models, GPTJ) {
 TEST(Models, GPTNeoX) {
   const LayerNorm<float> norm(channels, {.epsilon = 1e-5});
   auto model = stack_of(NoNorm{}, ParallelLN(norm, attention, norm, feed_forward), norm);
+  const std::string layer = "gpt_neox.layers.{}.";
+  check_loading(model, families::gpt_neox,
+                {{layer + "input_layernorm", "blocks.{}.attention_norm"},
+                 {layer + "post_attention_layernorm", "blocks.{}.feed_forward_norm"},
+                 {"gpt_neox.final_layer_norm", "final_norm"}});
   expect_is(model, [](const auto& b, ExactMatrix& h) {
     h += b.attention()(normed(b.attention_norm(), h)) +
          b.feed_forward()(normed(b.feed_forward_norm(), h));
   });
+}
+
+// Cohere: side by side behind one LayerNorm without shift; norms of q and k inside attention.
+// transformers, modeling_cohere.py: CohereLayerNorm, CohereDecoderLayer.
+TEST(Models, Cohere) {
+  const auto norm = make_norm<float>(families::cohere, channels);
+  auto model = stack_of(NoNorm{}, ParallelLN(norm, attention, feed_forward), norm);
+  check_loading(model, families::cohere,
+                {{"model.layers.{}.input_layernorm", "blocks.{}.attention_norm"},
+                 {"model.layers.{}.self_attn.q_norm", ""},
+                 {"model.layers.{}.self_attn.k_norm", ""},
+                 {"model.norm", "final_norm"}});
+  expect_is(model, [](const auto& b, ExactMatrix& h) {
+    const ExactMatrix n = normed(b.attention_norm(), h);
+    h += b.attention()(n) + b.feed_forward()(n);
+  });
+}
+
+// GLM-4: Sandwich-LN, whose post_attention_layernorm stands before the feed-forward.
+// transformers, modeling_glm4.py: Glm4DecoderLayer.
+TEST(Models, GLM4) {
+  const auto norm = make_norm<float>(families::glm4, channels);
+  const SandwichLN block(norm, attention, norm, norm, feed_forward, norm);
+  auto model = stack_of(NoNorm{}, block, norm);
+  const std::string layer = "model.layers.{}.";
+  check_loading(model, families::glm4,
+                {{layer + "input_layernorm", "blocks.{}.attention_norm"},
+                 {layer + "post_self_attn_layernorm", "blocks.{}.attention_output_norm"},
+                 {layer + "post_attention_layernorm", "blocks.{}.feed_forward_norm"},
+                 {layer + "post_mlp_layernorm", "blocks.{}.feed_forward_output_norm"},
+                 {"model.norm", "final_norm"}});
+  expect_is(model, sandwich_ln);
 }
 
 /// Cross-attention to a test: n ∘ the mean of the encoder's tokens.

@@ -44,7 +44,8 @@ TEST(LoadNorm, TakesWhicheverNamingIsThere) {
   for (const auto& [scale, shift] :
        {std::pair("scale", "shift"), std::pair("weight", "bias"), std::pair("gamma", "beta"),
         std::pair("g", "b"), std::pair("w", "b"), std::pair("scale", "bias"),
-        std::pair("scale", "offset"), std::pair("gamma:0", "beta:0")}) {
+        std::pair("scale", "offset"), std::pair("gamma:0", "beta:0"),
+        std::pair("layer_norm_scale", "layer_norm_bias"), std::pair("w_0", "b_0")}) {
     SCOPED_TRACE(scale);
     TensorFile file;
     file.add(std::string("h.0.ln_1.") + scale, {channels}, 10);
@@ -219,7 +220,8 @@ TEST(LoadNorm, RefusesWhatIsMissing) {
             }),
             "tokennorm: LayerNorm(3): h.0.ln_1: the shift is missing; found h.0.ln_1.weight [3]; "
             "looked for a scale and a shift of 3 values, called as in scale/shift, weight/bias, "
-            "gamma/beta, g/b, w/b, scale/bias, scale/offset");
+            "gamma/beta, g/b, w/b, scale/bias, scale/offset, layer_norm_scale/layer_norm_bias, "
+            "w_0/b_0");
   expect_refused(file, "h.0.ln_11", untouched(), {"the scale is missing", "h.0.ln_11.bias [3]"});
   expect_refused(file, "h.1.ln_1", untouched(), {"the scale is missing", "nothing under it"});
 }

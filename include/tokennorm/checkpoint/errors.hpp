@@ -5,6 +5,7 @@
 
 #include "tokennorm/core/checks.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdio>
@@ -54,9 +55,14 @@ namespace tokennorm::detail {
       {"\x80\x05", pickle},
       {"GGUF", "a GGUF file"},
       {"\x89HDF", "an HDF5 file"},
+      {"\x93NUMPY", "a NumPy array"},
+      {"\x1f\x8b\x08", "a gzip archive; unpack it"},
+      {"<?xml", "an XML page, and not the file that was to be downloaded"},
+      {"Entry not found", "a server's answer that it has no such file"},
       {"<!", page},
       {"<html", page},
       {"<HTML", page}};
+  begin.remove_prefix(std::min(begin.find_first_not_of(" \t\r\n"), begin.size()));
   for (const Kind& kind : kinds) {
     if (begin.starts_with(kind.begin)) return kind.name;
   }

@@ -6,9 +6,9 @@
 ///     make_norm<float>(families::llama, 4096, {.epsilon = 1e-5});       // a model with another ε
 ///     make_norm<float>(families::gpt2, 768, {.shift = false});          // or without biases
 ///
-/// Of the family are the kind, ε and the scale offset; of the kind, whether there is a shift: a
-/// LayerNorm has one. Where ε varies in the family its row has the usual one; a Family that comes
-/// from a model's config has the model's.
+/// Of the family are the kind, ε, the scale offset and whether LayerNorms have a shift. Where ε
+/// varies in the family its row has the usual one; a Family that comes from a model's config has
+/// the model's.
 ///
 /// Throws   std::invalid_argument, as the norm's constructor
 #pragma once
@@ -24,6 +24,7 @@ template <class Param = float>
 AnyNorm<Param> make_norm(const Family& family, Index channels, AnyNormOptions options = {}) {
   if (!options.epsilon) options.epsilon = family.epsilon;
   if (!options.scale_offset) options.scale_offset = family.scale_offset;
+  if (!options.shift) options.shift = family.has_shift();
   return AnyNorm<Param>(family.norm, channels, options);
 }
 

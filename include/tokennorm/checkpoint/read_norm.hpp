@@ -85,12 +85,22 @@ std::string locate_norm(const File& file, const std::string& prefix) {
   return chosen_prefix(prefix, found);
 }
 
+/// "model-00001-of-00002.safetensors: ", where the source says which file has the tensor.
+template <class File>
+[[gnu::cold]] std::string file_of(const File& file, const std::string& name) {
+  if constexpr (requires { std::string(file.file_name(name)); }) {
+    return std::string(file.file_name(name)) + ": ";
+  } else {
+    return "";
+  }
+}
+
 /// What a norm's parameters are called, and why they could not be had from the file.
 template <class Norm, class File>
 [[noreturn, gnu::cold, gnu::noinline]] void fail_load(const Norm& norm, const File& file,
                                                       const std::string& prefix,
                                                       const std::string& reason) {
-  std::string found;
+  std::string found, in_file;
   for (const auto& name : file.names()) {
     const std::string_view view(name);
     if (!view.starts_with(prefix) || view.size() <= prefix.size()) continue;
@@ -101,6 +111,7 @@ template <class Norm, class File>
       found += "…";
       break;
     }
+    if (found.empty()) in_file = file_of(file, std::string(view));
     found += printable(view) + " " + shape_text(file.shape(std::string(view)));
   }
   const auto& options = norm.options();
@@ -114,19 +125,9 @@ template <class Norm, class File>
     namings.append(names.scale).append("/").append(names.shift);
   }
   fail_in_file(Internals::who(norm),
-               (prefix.empty() ? "" : prefix + ": ") + reason + "; found " +
+               in_file + (prefix.empty() ? "" : prefix + ": ") + reason + "; found " +
                    (found.empty() ? "nothing under it" : found) + "; looked for " + wanted +
                    " of " + std::to_string(norm.channels()) + " values, called as in " + namings);
-}
-
-/// "model-00001-of-00002.safetensors: ", where the source says which file has the tensor.
-template <class File>
-[[gnu::cold]] std::string file_of(const File& file, const std::string& name) {
-  if constexpr (requires { std::string(file.file_name(name)); }) {
-    return std::string(file.file_name(name)) + ": ";
-  } else {
-    return "";
-  }
 }
 
 /// γ and β as the norm will have them; empty where they are switched off.
