@@ -98,7 +98,7 @@ auto centred(Gpt<AnyStack> gpt) {
                               std::move(gpt.unembedding)};
 }
 
-/// Of float32, four characters for three bytes.
+/// Four characters for three bytes.
 std::string decode_base64(std::string_view text) {
   constexpr std::string_view alphabet =
       "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -214,9 +214,9 @@ TEST_F(GptNanoSort, HasTheNormsOfGPT2AndAMaskThatIsNone) {
   EXPECT_THROW(load_norm(shift_only, names, mask), std::runtime_error);
 }
 
-/// Every input of six digits, behind which the model says them in order, each time by the largest
-/// logit. It is given its own answers as they should be: as no token sees later ones, and each is
-/// asked, all of them are right if and only if those of a model that is given its own are.
+/// Of every input of six digits, the six that follow by the largest logits are the same in order.
+/// They are all asked at once, of an input and the right answers: no token sees later ones, so that
+/// as long as each answer is right, those that follow it are what a step by step run would give.
 template <class AnyStack>
 void expect_sorts(const Gpt<AnyStack>& gpt) {
   constexpr Index inputs = 729, count = 6, length = 2 * count - 1;
