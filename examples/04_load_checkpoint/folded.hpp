@@ -4,6 +4,7 @@
 #pragma once
 
 #include "02_train_gpt/checkpoint.hpp"
+#include <tokennorm/checkpoint/center_weights.hpp>
 #include <tokennorm/checkpoint/fold_norm.hpp>
 
 #include <utility>

@@ -13,6 +13,7 @@
 #include "tokennorm/block/blocks.hpp"
 #include "tokennorm/block/residual_connections.hpp"
 #include "tokennorm/block/stack.hpp"
+#include "tokennorm/checkpoint/center_weights.hpp"
 #include "tokennorm/checkpoint/families.hpp"
 #include "tokennorm/checkpoint/fold_norm.hpp"
 #include "tokennorm/checkpoint/linear_map.hpp"

@@ -2,6 +2,7 @@
 // One norm folded into the linear maps that read it: what they compute stays the same.
 #include "../norm/norm_kinds.hpp"
 #include "tensor_file.hpp"
+#include <tokennorm/checkpoint/center_weights.hpp>
 #include <tokennorm/checkpoint/fold_norm.hpp>
 
 #include <gtest/gtest.h>
@@ -308,6 +309,17 @@ TEST(CenterReader, RefusesWhatDoesNotFit) {
       "tokennorm: LayerNorm(4): reader 1's weight of output 0 and input 0 would be 90000; "
       "the largest half is 65504");
   EXPECT_EQ(fits, fits_before);
+  EXPECT_EQ(weight, before);
+}
+
+TEST(CenterReader, RefusesMemoryThatIsReadInTwoWays) {
+  const LayerNorm<float> norm(channels, {.scale = false, .shift = false});
+  TokenMatrix<float> weight = TokenMatrix<float>::Random(channels, channels);
+  const TokenMatrix<float> before = weight;
+  EXPECT_EQ(
+      message_of<std::invalid_argument>([&] { center_reader(norm, OutIn{weight}, InOut{weight}); }),
+      "tokennorm: LayerNorm(24): reader 1 shares memory with another reader, and would change "
+      "twice; give each reader once, of one norm");
   EXPECT_EQ(weight, before);
 }
 

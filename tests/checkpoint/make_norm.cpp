@@ -3,6 +3,7 @@
 // folding meet them.
 #include "../norm/norm_kinds.hpp"
 #include "tensor_file.hpp"
+#include <tokennorm/checkpoint/center_weights.hpp>
 #include <tokennorm/checkpoint/families.hpp>
 #include <tokennorm/checkpoint/fold_norm.hpp>
 #include <tokennorm/checkpoint/make_norm.hpp>

@@ -88,6 +88,14 @@ struct Branch {
   std::string name;  // "attention"; empty in a lone connection
 };
 
+namespace detail {
+
+/// What stands in a branch, itself or by std::ref.
+template <class Branch>
+using SublayerOf = std::remove_reference_t<decltype(unwrap(std::declval<Branch&>().f))>;
+
+}  // namespace detail
+
 /// h ← out(α·h + Σₖ postₖ(fₖ(preₖ(h)))) of one or two branches, which read the same h.
 template <class Out, class... Branches>
 class Connection {

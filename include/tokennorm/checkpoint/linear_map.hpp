@@ -120,5 +120,20 @@ using WeightScalar = ScalarOf<decltype(Map::weight)>;
 template <class A>
 using FoldVector = Eigen::Matrix<A, Eigen::Dynamic, 1>;
 
+struct AnyLinearMap {
+  void operator()(auto&&) const {}
+};
+
+/// A sublayer that names the linear maps that read its input.
+template <class F>
+concept HasReaders = requires(F& f) {
+  f.visit_readers(AnyLinearMap{});
+};
+/// A sublayer that names those that write its output.
+template <class F>
+concept HasWriters = requires(F& f) {
+  f.visit_writers(AnyLinearMap{});
+};
+
 }  // namespace detail
 }  // namespace tokennorm

@@ -49,7 +49,29 @@ class ReaderChecks {
     }
   }
 
-  /// A linear map that writes the output, which must stay as it is.
+  /// One whose weights will be centred, not folded into.
+  template <class Norm, class Reader>
+  void add_centred(const Norm& norm, std::size_t number, const Reader& reader) {
+    if constexpr (check_linear_map<Reader>()) {
+      add(norm, "", number, reader);
+      const std::string name = "reader " + std::to_string(number);
+      auto& writable = const_cast<Reader&>(reader);
+      see({name, Footprint(view_of(writable.weight))});
+      center_lines</*of_outputs=*/true>(writable, CheckFits{who_, name});
+    }
+  }
+
+  /// One that must stay as it is while writers change.
+  template <class Reader>
+  void add_unchanged(const std::string& where, std::size_t number, Reader& reader) {
+    if constexpr (check_linear_map<Reader>()) {
+      const std::string name = where + ": reader " + std::to_string(number);
+      readers_.push_back({name, Footprint(view_of(reader.weight))});
+      if constexpr (has_bias<Reader>) readers_.push_back({name, Footprint(view_of(reader.bias))});
+    }
+  }
+
+  /// A linear map that writes the output.
   template <class Writer>
   void add_writer(Writer& writer) {
     if constexpr (check_linear_map<Writer>()) {
@@ -64,8 +86,8 @@ class ReaderChecks {
       for (const Footprint& writer : writers_) {
         if (!share_memory(reader.memory, writer)) continue;
         fail(who_, {reader.name.c_str(),
-                    " shares memory with a writer, which would change along with it; give the "
-                    "reader a matrix of its own"});
+                    " shares memory with a writer, and one would change along with the other; give "
+                    "the reader a matrix of its own"});
       }
     }
   }
@@ -110,8 +132,8 @@ class ReaderChecks {
     for (const Seen& other : readers_) {
       if (share_memory(reader.memory, other.memory)) {
         fail(who_, {reader.name.c_str(),
-                    " shares memory with another reader, and would be folded into "
-                    "twice; give each reader once, of one norm"});
+                    " shares memory with another reader, and would change twice; give each reader "
+                    "once, of one norm"});
       }
     }
     readers_.push_back(std::move(reader));
