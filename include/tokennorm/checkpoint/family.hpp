@@ -2,10 +2,10 @@
 /// What a family of models calls its norms, which norms they are, and by which rule its sublayers
 /// write to the residual stream. The rows are in family_table.hpp.
 ///
-///     Family mine = families::llama;                             // a row, as a model differs from
-///     it mine.epsilon = 1e-5; mine.keys[NormRole::final] = "";                           //
-///     without its final norm families::llama.under("thinker.")                          // every
-///     name behind "thinker."
+///     Family mine = families::llama;        // a row, to be changed where a model differs
+///     mine.epsilon = 1e-5;
+///     mine.keys[NormRole::final] = "";      // it has no final norm
+///     families::llama.under("thinker.")     // the row with "thinker." before every name
 ///
 /// Throws   std::invalid_argument for a role that the family does not have
 #pragma once
