@@ -19,6 +19,7 @@
 #pragma once
 
 #include "batch.hpp"
+#include "common/causal_attention.hpp"
 #include "linear.hpp"
 #include "sequences.hpp"
 #include "session.hpp"
@@ -96,27 +97,6 @@ inline Index head_channels(Index channels, Index heads) {
   return channels / heads;
 }
 
-/// Each row becomes the softmax of its elements up to its own token, and zero after them; the last
-/// row is of the last token. The exponential is taken of whole rows, which vectorize better, and
-/// what it made of the future is discarded.
-template <class Scores>
-void causal_softmax(Scores&& scores) {
-  for (Index i = 0; i < scores.rows(); ++i) {
-    const Index future = scores.rows() - 1 - i;
-    auto row = scores.row(i).array();
-    row = (row - row.head(row.size() - future).maxCoeff()).exp();
-    row.tail(future).setZero();
-    row /= row.sum();
-  }
-}
-
-/// out = A·V of one head, with the tokens of q as the last of those of k and v. Leaves A.
-void attend(const auto& q, const auto& k, const auto& v, auto score_scale, auto&& a, auto&& out) {
-  a.noalias() = score_scale * q * k.transpose();
-  causal_softmax(a);
-  out.noalias() = a * v;
-}
-
 }  // namespace detail
 
 template <class Scalar>
@@ -147,8 +127,8 @@ auto CausalSelfAttention<Scalar>::operator()(const Tokens& x, Session<Scalar>& s
   Tokens mixed(x.rows(), channels_), a(x.rows(), seen);
   for (Index head = 0; head < heads_; ++head) {
     const Place now{0, x.rows(), head}, all{0, seen, head};
-    detail::attend(part(qkv, now), part(keys, all), part(values, all), score_scale(), a,
-                   part(mixed, now));
+    examples::attend(part(qkv, now), part(keys, all), part(values, all), score_scale(), a,
+                     part(mixed, now));
   }
   return output_(mixed);
 }
@@ -169,8 +149,8 @@ auto CausalSelfAttention<Scalar>::attend(const Tokens& qkv, const Sequences& seq
   weights.resize(qkv.rows() * heads_, sequences.length);
   Tokens mixed(qkv.rows(), channels_);
   each_place(sequences, [&](Place place) {
-    detail::attend(part(qkv, place, 0), part(qkv, place, 1), part(qkv, place, 2), score_scale(),
-                   square(weights, place), part(mixed, place));
+    examples::attend(part(qkv, place, 0), part(qkv, place, 1), part(qkv, place, 2), score_scale(),
+                     square(weights, place), part(mixed, place));
   });
   return mixed;
 }

@@ -12,12 +12,13 @@
 ///     adamw.hpp           the optimizer and its schedule            gradient_norms.hpp
 ///     corpus.hpp          files to excerpts                         bigram.hpp
 ///     checkpoint.hpp      the trained model as a file, under the names of a known family
-///     options.hpp, progress_bar.hpp, history.hpp, report.hpp, plot.gp
+///     options.hpp, progress_bar.hpp, history.hpp, report.hpp, plot.gp, ../common/
 ///
 /// Every part states its equations, its shapes and its gradient; tests/examples checks each
 /// gradient, and that of the whole model, against central differences.
 #include "bigram.hpp"
 #include "checkpoint.hpp"
+#include "common/speed.hpp"
 #include "corpus.hpp"
 #include "gpt.hpp"
 #include "options.hpp"
@@ -25,7 +26,6 @@
 #include "report.hpp"
 #include "trainer.hpp"
 
-#include <chrono>
 #include <cstdio>
 #include <exception>
 #include <new>
@@ -63,18 +63,17 @@ Result run(const Options& options, const Corpus& corpus) {
   result.bigram_loss = Bigram(corpus.training, options.shape.vocabulary).loss(corpus.validation);
 
   const bool lines = corpus.vocabulary.contains(U'\n');
-  const auto start = std::chrono::steady_clock::now();
+  const examples::Stopwatch generation;
   const auto sample = generate(model, {lines ? corpus.vocabulary.number(U'\n') : 0},
                                /*length=*/500, /*temperature=*/0.7, rng);
-  const std::chrono::duration<double> generation = std::chrono::steady_clock::now() - start;
+  const examples::Speed speed{static_cast<long>(sample.size()), generation.seconds()};
   std::printf(
       "\n----- a sample of what it writes -----\n%s\n--------------------------------------\n\n",
       corpus.vocabulary.decode(sample).c_str());
   std::printf("validation loss   %.3f nats per character\n", result.validation_loss);
   std::printf("bigram model      %.3f nats per character\n", result.bigram_loss);
   std::printf("training time     %.0f s\n", result.history.seconds);
-  std::printf("generation        %.0f tokens/s\n",
-              static_cast<double>(sample.size()) / generation.count());
+  std::printf("generation        %.0f tokens/s\n", speed.tokens_per_second());
   if constexpr (std::is_same_v<decltype(model), SavableGpt>) {
     if (!options.save.empty()) {
       save_gpt(options.save, model, options.shape.heads, corpus.vocabulary,
