@@ -11,7 +11,9 @@
 ///     trainer.hpp         the training loop, validation, generation
 ///     adamw.hpp           the optimizer and its schedule            gradient_norms.hpp
 ///     corpus.hpp          files to excerpts                         bigram.hpp
+///     gated_feed_forward.hpp   of a Llama: SwiGLU
 ///     checkpoint.hpp      the trained model as a file, under the names of a known family
+///     llama_file.hpp      a Llama as a file that example 05 and llama2.c run
 ///     options.hpp, progress_bar.hpp, history.hpp, report.hpp, plot.gp, ../common/
 ///
 /// Every part states its equations, its shapes and its gradient; tests/examples checks each
@@ -21,6 +23,7 @@
 #include "common/speed.hpp"
 #include "corpus.hpp"
 #include "gpt.hpp"
+#include "llama_file.hpp"
 #include "options.hpp"
 #include "progress_bar.hpp"
 #include "report.hpp"
@@ -43,10 +46,10 @@ std::string describe(const Options& options) {
   const auto* placement = options.placement == "pre"    ? "Pre-LN"
                           : options.placement == "post" ? "Post-LN"
                                                         : "Sandwich-LN";
-  return std::string(placement) + " with " + (options.norm == "rms" ? "RMSNorm" : "LayerNorm") +
-         ", " + std::to_string(shape.layers) + " layers, " + std::to_string(shape.channels) +
-         " channels, " + std::to_string(shape.heads) + " heads, context " +
-         std::to_string(shape.context);
+  return (options.architecture == "llama" ? "Llama: " : "") + std::string(placement) + " with " +
+         (options.norm == "rms" ? "RMSNorm" : "LayerNorm") + ", " + std::to_string(shape.layers) +
+         " layers, " + std::to_string(shape.channels) + " channels, " +
+         std::to_string(shape.heads) + " heads, context " + std::to_string(shape.context);
 }
 
 template <class Placement, class Norm>
@@ -63,9 +66,11 @@ Result run(const Options& options, const Corpus& corpus) {
   result.bigram_loss = Bigram(corpus.training, options.shape.vocabulary).loss(corpus.validation);
 
   const bool lines = corpus.vocabulary.contains(U'\n');
+  const int first = Placement::is_llama ? examples::Tokenizer::begin_of_text
+                    : lines             ? corpus.vocabulary.number(U'\n')
+                                        : 0;
   const examples::Stopwatch generation;
-  const auto sample = generate(model, {lines ? corpus.vocabulary.number(U'\n') : 0},
-                               /*length=*/500, /*temperature=*/0.7, rng);
+  const auto sample = generate(model, {first}, /*length=*/500, /*temperature=*/0.7, rng);
   const examples::Speed speed{static_cast<long>(sample.size()), generation.seconds()};
   std::printf(
       "\n----- a sample of what it writes -----\n%s\n--------------------------------------\n\n",
@@ -82,6 +87,13 @@ Result run(const Options& options, const Corpus& corpus) {
                   options.family.c_str());
     }
   }
+  if constexpr (Placement::is_llama) {
+    if (!options.save.empty()) {
+      save_llama(options.save, model, options.shape.heads);
+      std::printf("checkpoint        %s and %s, in llama2.c's format\n",
+                  options.save.string().c_str(), tokenizer_file(options.save).string().c_str());
+    }
+  }
   std::fflush(stdout);
   return result;
 }
@@ -93,6 +105,9 @@ Result run(const Options& options, const Corpus& corpus) {
 }
 
 Result run(const Options& options, const Corpus& corpus) {
+  if (options.architecture == "llama") {
+    return run<LlamaPlacement, tokennorm::RMSNorm<float>>(options, corpus);
+  }
   if (options.placement == "post") return run<PostLNPlacement>(options, corpus);
   if (options.placement == "sandwich") return run<SandwichLNPlacement>(options, corpus);
   return run<PreLNPlacement>(options, corpus);
@@ -101,13 +116,15 @@ Result run(const Options& options, const Corpus& corpus) {
 /// Bad input ends here, as an exception, before any time is spent.
 Corpus prepare(Options& options) {
   if (options.corpus.empty()) options.corpus = default_corpus();
-  Corpus corpus = read_corpus(options.corpus);
+  const Unit unit = options.architecture == "llama" ? Unit::byte : Unit::character;
+  Corpus corpus = read_corpus(options.corpus, unit);
   require_length(corpus, options.shape.context);
   options.shape.vocabulary = corpus.vocabulary.size();
   if (!options.out.empty()) prepare_directory(options.out);
   if (!options.save.empty()) prepare_file(options.save);
-  std::printf("corpus    %zu files, %zu characters to train, %zu to validate, %ld different\n",
-              options.corpus.size(), corpus.training.size(), corpus.validation.size(),
+  std::printf("corpus    %zu files, %zu %s to train, %zu to validate, %ld different\n",
+              options.corpus.size(), corpus.training.size(),
+              unit == Unit::byte ? "bytes" : "characters", corpus.validation.size(),
               static_cast<long>(options.shape.vocabulary));
   return corpus;
 }

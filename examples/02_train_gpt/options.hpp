@@ -19,6 +19,7 @@ namespace gpt {
 
 struct Options {
   std::vector<std::filesystem::path> corpus;
+  std::string architecture = "gpt";
   std::string placement = "pre";
   std::string norm = "layer";
   Shape shape{};
@@ -71,12 +72,16 @@ inline ParsedOptions parse_options(int argc, const char* const* argv) {
   app.add_option("--corpus", options.corpus, "text files (default: README and headers here)")
       ->type_name("FILE")
       ->take_all();
+  app.add_option("--architecture", options.architecture,
+                 "gpt, or llama: RoPE, SwiGLU, no biases; bytes in place of characters")
+      ->check(CLI::IsMember({"gpt", "llama"}))
+      ->capture_default_str();
   app.add_option("--placement", options.placement, "where the norms stand")
       ->check(CLI::IsMember({"pre", "post", "sandwich"}))
       ->capture_default_str();
-  app.add_option("--norm", options.norm, "LayerNorm or RMSNorm")
-      ->check(CLI::IsMember({"layer", "rms"}))
-      ->capture_default_str();
+  const auto* norm = app.add_option("--norm", options.norm, "LayerNorm or RMSNorm")
+                         ->check(CLI::IsMember({"layer", "rms"}))
+                         ->capture_default_str();
   const auto add_size = [&](const char* name, Index& value, const char* description,
                             long long largest = 1'000'000) {
     app.add_option(name, value, description)
@@ -98,14 +103,30 @@ inline ParsedOptions parse_options(int argc, const char* const* argv) {
       ->capture_default_str();
   app.add_option("--out", options.out, "write CSV files and plots into this directory")
       ->type_name("DIR");
-  app.add_option("--save", options.save, "write the model as a safetensors checkpoint")
+  app.add_option("--save", options.save,
+                 "write the model as a safetensors checkpoint; a llama in llama2.c's format, and "
+                 "tokenizer.bin beside it")
       ->type_name("FILE");
   app.add_option("--family", options.family, "whose names the checkpoint's tensors have")
       ->check(CLI::IsMember({"gpt2", "llms-from-scratch"}))
       ->capture_default_str();
 
   parsed.exit_code = examples::parse(app, "train_gpt", argc, argv, [&] {
-    if (!options.save.empty() && (options.placement != "pre" || options.norm != "layer")) {
+    if (options.architecture == "llama") {
+      if (options.placement != "pre") {
+        throw CLI::ValidationError("--placement", "--architecture llama has pre");
+      }
+      if (norm->count() > 0 && options.norm != "rms") {
+        throw CLI::ValidationError("--norm", "--architecture llama has rms");
+      }
+      if (shape.channels / shape.heads % 2 != 0) {
+        throw CLI::ValidationError("--heads",
+                                   "--architecture llama has heads of an even number of "
+                                   "channels, not " +
+                                       std::to_string(shape.channels / shape.heads));
+      }
+      options.norm = "rms";
+    } else if (!options.save.empty() && (options.placement != "pre" || options.norm != "layer")) {
       throw CLI::ValidationError("--save",
                                  "the families of --family have --placement pre and "
                                  "--norm layer, so no other model can be saved");

@@ -27,7 +27,7 @@ namespace examples {
 template <class Model>
 Model read_llama2c(const std::filesystem::path& file);
 template <class Model>
-void write_llama2c(const std::filesystem::path& file, Model& model);
+void write_llama2c(const std::filesystem::path& file, Model&& model);
 
 // ---------------------------------------------------------------------------------------------
 
@@ -79,8 +79,8 @@ Model read_llama2c(const std::filesystem::path& file) {
 }
 
 template <class Model>
-void write_llama2c(const std::filesystem::path& file, Model& model) {
-  const LlamaConfig& config = model.config();
+void write_llama2c(const std::filesystem::path& file, Model&& model) {
+  const LlamaConfig config = model.config();
   const Index sizes[] = {config.channels, config.hidden,     config.layers, config.heads,
                          config.kv_heads, config.vocabulary, config.context};
   detail::Llama2cHeader head{};
@@ -88,7 +88,7 @@ void write_llama2c(const std::filesystem::path& file, Model& model) {
   if (!config.tied) head[5] = -head[5];
   std::ofstream stream(file, std::ios::binary);
   stream.write(reinterpret_cast<const char*>(head.data()), sizeof head);
-  model.each_tensor([&](const std::string& name, const std::string&, auto tensor) {
+  model.each_tensor([&](const std::string& name, const std::string&, const auto& tensor) {
     stream.write(reinterpret_cast<const char*>(tensor.data()), detail::bytes_of(tensor.size()));
     if (name == "norm") {
       const std::string zeros(static_cast<std::size_t>(detail::rope_tables(config)), '\0');

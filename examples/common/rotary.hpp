@@ -21,14 +21,16 @@ class Rotations {
   using Table = Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
  public:
-  Rotations(Index context, Index head_channels, double base) {
-    const Table angles = Table::NullaryExpr(context, head_channels / 2, [&](Index p, Index i) {
-      const auto exponent = static_cast<Scalar>(-2 * i) / static_cast<Scalar>(head_channels);
-      return static_cast<Scalar>(static_cast<double>(p) *
-                                 std::pow(base, static_cast<double>(exponent)));
-    });
-    cos_ = angles.array().cos();
-    sin_ = angles.array().sin();
+  Rotations(Index context, Index head_channels, double base)
+      : cos_(context, head_channels / 2), sin_(context, head_channels / 2) {
+    for (Index p = 0; p < context; ++p) {
+      for (Index i = 0; i < cos_.cols(); ++i) {
+        const double exponent = -2 * static_cast<double>(i) / static_cast<double>(head_channels);
+        const double angle = static_cast<double>(p) * std::pow(base, exponent);
+        cos_(p, i) = static_cast<Scalar>(std::cos(angle));
+        sin_(p, i) = static_cast<Scalar>(std::sin(angle));
+      }
+    }
   }
 
   /// All heads of a row of q or k; backwards where `direction` is −1.

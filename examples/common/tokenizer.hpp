@@ -40,6 +40,8 @@ class Tokenizer {
   };
 
   explicit Tokenizer(std::vector<Token> tokens);
+  /// Of <unk>, BOS, EOS, and bytes.
+  static Tokenizer of_bytes();
   /// The file has as many tokens as the model's vocabulary.
   static Tokenizer read(const std::filesystem::path& file, std::int64_t vocabulary);
   void write(const std::filesystem::path& file) const;
@@ -74,6 +76,12 @@ inline Tokenizer::Tokenizer(std::vector<Token> tokens) : tokens_(std::move(token
   for (unsigned byte = 0; byte < 256; ++byte) {
     bytes_.emplace(byte_token(byte), static_cast<char>(byte));
   }
+}
+
+inline Tokenizer Tokenizer::of_bytes() {
+  std::vector<Token> tokens{{"<unk>", 0}, {"\n<s>\n", 0}, {"\n</s>\n", 0}};
+  for (unsigned byte = 0; byte < 256; ++byte) tokens.push_back({byte_token(byte), 0});
+  return Tokenizer(std::move(tokens));
 }
 
 inline Tokenizer Tokenizer::read(const std::filesystem::path& file, std::int64_t vocabulary) {
@@ -157,13 +165,14 @@ inline std::vector<int> Tokenizer::encode(std::string_view text) const {
 }
 
 inline std::string Tokenizer::decode(int previous, int id) const {
-  const std::string& text = text_of(id);
+  std::string text = text_of(id);
   if (const auto byte = bytes_.find(text); byte != bytes_.end()) {
     const auto character = static_cast<unsigned char>(byte->second);
-    if (std::iscntrl(character) != 0 && std::isspace(character) == 0) return {};
-    return {byte->second};
+    const bool is_shown = std::iscntrl(character) == 0 || std::isspace(character) != 0;
+    text = is_shown ? std::string{byte->second} : "";
   }
-  return previous == begin_of_text && text.starts_with(' ') ? text.substr(1) : text;
+  if (previous == begin_of_text && text.starts_with(' ')) text.erase(0, 1);  // encode put it there
+  return text;
 }
 
 }  // namespace examples

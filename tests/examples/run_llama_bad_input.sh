@@ -38,4 +38,15 @@ for value in -0.1 1.1 x; do
 done
 with_files seed text.bin --seed -1
 
+yes 'text to learn from' | head -n 200 >"$scratch/text"
+"$2" --architecture llama --corpus "$scratch/text" --layers 1 --channels 8 --heads 2 --context 16 \
+  --steps 1 --save "$scratch/llama.bin" >/dev/null 2>&1
+cp "$scratch/tokenizer.bin" "$scratch/good.bin"
+{ cat "$scratch/good.bin" && echo; } >"$scratch/long.bin"
+with_files 'text.bin: is no tokenizer of 259 tokens' llama.bin
+expect_refusal 'prompt has 17 tokens; expected at most the 16' --checkpoint "$scratch/llama.bin" \
+  --tokenizer "$scratch/good.bin" --prompt 'sixteen letters'
+expect_refusal 'long.bin: goes on behind 259' --checkpoint "$scratch/llama.bin" \
+  --tokenizer "$scratch/long.bin" --prompt x
+
 report_refusals

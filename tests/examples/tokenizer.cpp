@@ -75,6 +75,13 @@ TEST(Tokenizer, DecodesWhatItEncodes) {
   EXPECT_EQ(tokenizer.decode(260, 0x1B + 3), "") << "an escape would reach the terminal";
 }
 
+TEST(Tokenizer, OfBytesAlone) {
+  const auto tokenizer = Tokenizer::of_bytes();
+  EXPECT_EQ(tokenizer.encode("aγ"), (Ids{1, ' ' + 3, 'a' + 3, 0xCE + 3, 0xB3 + 3}));
+  EXPECT_EQ(tokenizer.decode(1, ' ' + 3), "");
+  EXPECT_EQ(tokenizer.decode(4, ' ' + 3), " ");
+}
+
 TEST(Tokenizer, ComesBackFromItsFile) {
   const TemporaryFolder folder;
   const auto tokenizer = tokenizer_of({" ", "a", "b", "ab"});
