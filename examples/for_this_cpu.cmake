@@ -2,7 +2,8 @@
 # fixed to what the compiler is told: with this CPU's AVX2 they are twice as fast, and with AVX-512
 # four times. The level is named, rather than -march=native, so that a compiler cache that moves to
 # another CPU does not mix them up.
-option(TOKENNORM_EXAMPLES_FOR_THIS_CPU "Build train_gpt and run_llama for this machine's vector units" ON)
+option(TOKENNORM_EXAMPLES_FOR_THIS_CPU
+  "Build train_gpt and run_llama for this machine's vector units" ON)
 if(TOKENNORM_EXAMPLES_FOR_THIS_CPU AND CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64"
    AND NOT CMAKE_CROSSCOMPILING AND NOT MSVC)
   include(CheckCXXSourceRuns)

@@ -34,13 +34,13 @@ struct Attention {
                   tokennorm::BlockIndex block) const {
     const Index count = x.rows(), channels = x.cols(), d = channels / heads;
     const Index kv_channels = kv_heads * d, first = session.position, seen = first + count;
-    auto& [keys, values] = session.blocks[static_cast<std::size_t>(block.value)];
+    Session::Cache& cache = session.blocks[static_cast<std::size_t>(block.value)];
     multiply(x, input, session.qkv, threads);
     for (Index t = 0; t < count; ++t) {
       rotations->rotate(first + t, session.qkv.row(t).head(channels + kv_channels));
     }
-    keys.middleRows(first, count) = session.qkv.middleCols(channels, kv_channels);
-    values.middleRows(first, count) = session.qkv.rightCols(kv_channels);
+    cache.keys.middleRows(first, count) = session.qkv.middleCols(channels, kv_channels);
+    cache.values.middleRows(first, count) = session.qkv.rightCols(kv_channels);
 
     session.mixed.resize(count, channels);
     const float score_scale = 1 / std::sqrt(static_cast<float>(d));
@@ -48,8 +48,8 @@ struct Attention {
       Tokens a(count, seen);
       for (Index head = begin; head < end; ++head) {
         const Index kv = head / (heads / kv_heads) * d;
-        examples::attend(session.qkv.middleCols(head * d, d), keys.block(0, kv, seen, d),
-                         values.block(0, kv, seen, d), score_scale, a,
+        examples::attend(session.qkv.middleCols(head * d, d), cache.keys.block(0, kv, seen, d),
+                         cache.values.block(0, kv, seen, d), score_scale, a,
                          session.mixed.middleCols(head * d, d));
       }
     });

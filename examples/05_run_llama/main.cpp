@@ -70,6 +70,7 @@ void write(const Options& options, const Llama& model, const Tokenizer& tokenize
   std::mutex mutex;  // of what follows
   examples::ProgressLine line;
   long done = 0;
+  const auto words = [&] { return std::to_string(done) + " tokens"; };
   Speeds total;
   const auto write_text = [&](std::size_t i) {
     std::mt19937_64 rng(options.seed + i);
@@ -81,7 +82,7 @@ void write(const Options& options, const Llama& model, const Tokenizer& tokenize
       if (alone) std::printf("%s", tokenizer.decode(previous, id).c_str());
       std::fflush(stdout);
       const std::lock_guard lock(mutex);
-      if (progress) line.show(++done, all, [] { return "tokens"; });
+      if (progress) line.show(++done, all, words);
     };
     const auto speeds =
         generate(model, prompts[i], options.steps, alone ? threads : one, sample, show);
@@ -92,7 +93,7 @@ void write(const Options& options, const Llama& model, const Tokenizer& tokenize
   threads.parallel_for(options.sessions, 1, [&](Index begin, Index end) {
     for (Index i = begin; i < end; ++i) write_text(static_cast<std::size_t>(i));
   });
-  if (progress) line.show(all, all, [] { return "done"; });
+  if (progress) line.show(all, all, words);
   for (const std::string& text : texts) std::puts(alone ? "" : (text + "\n").c_str());
   std::fflush(stdout);
   const Index at_once = alone ? 1 : std::min(options.threads, options.sessions);
