@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT
-/// A character-level GPT, trained from scratch on real text. Read it in this order:
+/// A character-level GPT, or a Llama of bytes, trained from scratch on real text. Read it in this
+/// order:
 ///
 ///     gpt.hpp             the model, and where its norms stand: this is what tokennorm does
 ///     batch.hpp           what is remembered from forward to backward
 ///     session.hpp         what is remembered of a text: a KV cache
 ///     embedding.hpp       characters and positions to tokens        sequences.hpp
 ///     attention.hpp       causal multi-head self-attention          linear.hpp
-///     feed_forward.hpp    two linear layers with a GELU between
+///     feed_forward.hpp    two linear layers with a GELU between     gated_feed_forward.hpp
 ///     cross_entropy.hpp   the loss                                  parameters.hpp
 ///     trainer.hpp         the training loop, validation, generation
 ///     adamw.hpp           the optimizer and its schedule            gradient_norms.hpp
 ///     corpus.hpp          files to excerpts                         bigram.hpp
-///     gated_feed_forward.hpp   of a Llama: SwiGLU
 ///     checkpoint.hpp      the trained model as a file, under the names of a known family
 ///     llama_file.hpp      a Llama as a file that example 05 and llama2.c run
 ///     options.hpp, progress_bar.hpp, history.hpp, report.hpp, plot.gp, ../common/
@@ -75,8 +75,9 @@ Result run(const Options& options, const Corpus& corpus) {
   std::printf(
       "\n----- a sample of what it writes -----\n%s\n--------------------------------------\n\n",
       corpus.vocabulary.decode(sample).c_str());
-  std::printf("validation loss   %.3f nats per character\n", result.validation_loss);
-  std::printf("bigram model      %.3f nats per character\n", result.bigram_loss);
+  const char* unit = Placement::is_llama ? "byte" : "character";
+  std::printf("validation loss   %.3f nats per %s\n", result.validation_loss, unit);
+  std::printf("bigram model      %.3f nats per %s\n", result.bigram_loss, unit);
   std::printf("training time     %.0f s\n", result.history.seconds);
   std::printf("generation        %.0f tokens/s\n", speed.tokens_per_second());
   if constexpr (std::is_same_v<decltype(model), SavableGpt>) {

@@ -22,7 +22,9 @@ struct Speeds {
 /// each, with those of the prompt, shown as show(previous, id).
 Speeds generate(const Llama& model, std::vector<int>& ids, Index steps, const Threads& threads,
                 auto&& sample, auto&& show) {
-  Session session(model.config());
+  Config config = model.config();
+  config.context = steps;  // no more cache than that
+  Session session(config);
   for (std::size_t i = 1; i < ids.size(); ++i) show(ids[i - 1], ids[i]);
   const examples::Stopwatch prefill;
   const Tokens* logits = &model(ids, session, threads);

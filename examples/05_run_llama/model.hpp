@@ -40,11 +40,11 @@ class Llama {
   /// Reads the ids, numbers of the vocabulary, and leaves the logits in the session.
   const Tokens& operator()(std::span<const int> ids, Session& session,
                            const Threads& threads) const {
-    const auto count = static_cast<Index>(ids.size());
-    if (count < 1 || count > config_.context - session.position) {
+    const Index count = static_cast<Index>(ids.size()), context = session.blocks[0].keys.rows();
+    if (count < 1 || count > context - session.position) {
       throw std::invalid_argument("llama: " + std::to_string(count) + " tokens behind " +
                                   std::to_string(session.position) + "; expected 1 or more, in a " +
-                                  "context of " + std::to_string(config_.context));
+                                  "context of " + std::to_string(context));
     }
     session.x.resize(count, config_.channels);
     for (Index t = 0; t < count; ++t) {

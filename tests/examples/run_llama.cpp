@@ -241,6 +241,20 @@ TEST(RunLlama, AnyNumberOfSessionsGoThroughOneConstModel) {
   }
 }
 
+TEST(RunLlama, ASessionMayHaveLessRoomThanTheModel) {
+  const Llama model = random_model(small, Seed{520});
+  Config config = small;
+  config.context = 5;
+  Session session(config);
+  OnThreads one(1);
+  const auto ids = random_ids(6, small.vocabulary, Seed{521});
+  EXPECT_EQ(tokennorm::test::message_of([&] { model(ids, session, one); }),
+            "llama: 6 tokens behind 0; expected 1 or more, in a context of 5");
+  EXPECT_EQ(session.position, 0);
+  const Tokens logits = model(std::span(ids).first(5), session, one);
+  EXPECT_LE(largest_difference(logits, logits_one_by_one(model, ids, one).row(4)), 1e-5);
+}
+
 // ---- files
 // ---------------------------------------------------------------------------------------
 
