@@ -87,8 +87,7 @@ double largest_difference(const auto& a, const auto& b) {
   return static_cast<double>((a - b).cwiseAbs().maxCoeff());
 }
 
-// ---- the equations, in long double
-// ---------------------------------------------------------------
+// ---- the equations, in long double --------------------------------------------------------------
 
 using Real = long double;
 using Reals = tokennorm::TokenMatrix<Real>;
@@ -255,8 +254,7 @@ TEST(RunLlama, ASessionMayHaveLessRoomThanTheModel) {
   EXPECT_LE(largest_difference(logits, logits_one_by_one(model, ids, one).row(4)), 1e-5);
 }
 
-// ---- files
-// ---------------------------------------------------------------------------------------
+// ---- files --------------------------------------------------------------------------------------
 
 void expect_same_tensors(Llama& a, Llama& b) {
   std::vector<Tokens> values;
@@ -450,8 +448,7 @@ TEST(RunLlamaFiles, ConfigsOfOtherModelsSayWhatIsWrong) {
       std::string::npos);
 }
 
-// ---- what llama2.c writes
-// ------------------------------------------------------------------------
+// ---- what llama2.c writes -----------------------------------------------------------------------
 
 class Stories260K : public ::testing::Test {
  protected:
