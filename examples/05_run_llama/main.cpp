@@ -64,7 +64,8 @@ void write(const Options& options, const Llama& model, const Tokenizer& tokenize
            std::vector<std::vector<int>>& prompts) {
   Eigen::ThreadPool pool(static_cast<int>(options.threads)), single(1);
   const auto threads = tokennorm::thread_pool(pool), one = tokennorm::thread_pool(single);
-  const bool alone = prompts.size() == 1, progress = !alone || !examples::is_terminal(stdout);
+  const bool alone = prompts.size() == 1, is_seen = examples::is_terminal(stdout);
+  const bool progress = !alone || (!is_seen && examples::is_terminal(stderr));
   const long all = options.steps * options.sessions;
   std::vector<std::string> texts(prompts.size());
   std::mutex mutex;  // of what follows

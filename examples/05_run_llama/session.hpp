@@ -4,8 +4,6 @@
 ///     stack(x, y, session.workspace, with(session, threads), threads)
 ///     multiply(x, w, y, threads)                                           y = x·Wᵀ
 ///
-/// The model is const, and any number of sessions go through it at once.
-///
 /// Shapes     keys, values (context, kv heads·D) in each block: the first `position` rows are those
 ///            of the tokens that were read, the keys rotated
 ///            x (T, inputs) · W (outputs, inputs), as PyTorch's Linear has it · y (T, outputs)

@@ -22,7 +22,6 @@ run --temperature 0 --prompt 'enough text to ' --threads 1 >"$scratch/one" 2>"$s
 grep -q '^enough text to learn from, and some' "$scratch/one"
 grep -q 'prefill .* tokens/s' "$scratch/log"
 grep -q 'decoding .* tokens/s' "$scratch/log"
-grep -q '100 %' "$scratch/log" # no terminal: lines of progress
 run --temperature 0 --prompt 'enough text to ' --threads 2 2>/dev/null | cmp - "$scratch/one"
 
 # Two sessions over one model: both texts, each as it is alone.
@@ -32,7 +31,8 @@ for threads in 1 2; do
     2>/dev/null >"$scratch/both"
   { cat "$scratch/one" && echo && cat "$scratch/other" && echo; } | cmp - "$scratch/both"
 done
-run --temperature 0 --prompt 'and some ' --sessions 2 2>/dev/null >"$scratch/both"
+run --temperature 0 --prompt 'and some ' --sessions 2 2>"$scratch/log" >"$scratch/both"
+grep -q ' 50 % ' "$scratch/log" && grep -q '100 %' "$scratch/log" # of what does not show yet
 { cat "$scratch/other" && echo && cat "$scratch/other" && echo; } | cmp - "$scratch/both"
 
 # Drawn by a seed.
