@@ -1,13 +1,17 @@
 #!/bin/sh
 # Builds the examples and runs them all: the quick start, a GPT that learns this repository's text,
-# its checkpoint under the names of two families, the placements side by side, and a project that
-# uses an installed tokennorm.
+# its checkpoint under the names of two families, the placements side by side, a Llama that goes on
+# with a text, and a project that uses an installed tokennorm.
 #
 #   ./examples/run.sh [options of train_gpt, for every training...]
 #
 # The first training is of GPT-2's kind, Pre-LN with LayerNorm, so that its checkpoint has a family.
 #
-# From the environment: CXX, BUILD_DIR (default build-examples), OUT_DIR (default out).
+# The Llama is stories260K, of karpathy/llama2.c, where $TOKENNORM_MODELS/stories260K has it
+# (stories260K.bin, tok512.bin), else one that is trained here.
+#
+# From the environment: CXX, BUILD_DIR (default build-examples), OUT_DIR (default out),
+# TOKENNORM_MODELS (default ../shared/models).
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 build=${BUILD_DIR:-$root/build-examples}
@@ -44,6 +48,20 @@ heading "The same, with the names of LLMs-from-scratch"
 heading "Three placements, the same seed"
 "$root/examples/02_train_gpt/compare_placements.sh" "$build/examples/02_train_gpt/train_gpt" \
   "$out/placements" "$@"
+
+stories=${TOKENNORM_MODELS:-$root/../shared/models}/stories260K
+if [ -f "$stories/stories260K.bin" ] && [ -f "$stories/tok512.bin" ]; then
+  heading "A Llama that tells a story"
+  "$build/examples/05_run_llama/run_llama" --checkpoint "$stories/stories260K.bin" \
+    --tokenizer "$stories/tok512.bin" --prompt "Once upon a time" --temperature 0 --threads 2
+else
+  heading "A Llama, trained from scratch"
+  "$build/examples/02_train_gpt/train_gpt" "$@" --architecture llama --placement pre --norm rms \
+    --context 128 --save "$out/llama/llama.bin"
+  heading "It goes on with a text"
+  "$build/examples/05_run_llama/run_llama" --checkpoint "$out/llama/llama.bin" \
+    --tokenizer "$out/llama/tokenizer.bin" --prompt "/// The norm " --temperature 0.7 --threads 2
+fi
 
 heading "A project of its own, on an installed tokennorm"
 cmake --install "$build" --prefix "$build/prefix" >/dev/null

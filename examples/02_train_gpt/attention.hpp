@@ -6,6 +6,8 @@
 ///     O = A·V                                  per sequence and head, side by side in C
 ///     y = O·W' + b'
 ///
+/// Rotary     where rotations are given, Q and K are turned by their tokens' positions, dQ and dK
+///            back, and the products have no biases, as in Llama; see common/rotary.hpp
 /// Inference  is either of whole sequences, or of the next T tokens of a session: then K and V are
 ///            those of all its tokens, n of them with the new ones, A is (T, n), and token i of T
 ///            sees the tokens j ≤ n − T + i
@@ -19,11 +21,15 @@
 #pragma once
 
 #include "batch.hpp"
+#include "common/causal_attention.hpp"
+#include "common/rotary.hpp"
 #include "linear.hpp"
 #include "sequences.hpp"
 #include "session.hpp"
 
 #include <cmath>
+#include <memory>
+#include <utility>
 
 namespace gpt {
 
@@ -32,8 +38,11 @@ class CausalSelfAttention {
  public:
   using Tokens = TokenMatrix<Scalar>;
 
+  using Rotations = std::shared_ptr<const examples::Rotations<Scalar>>;
+
   /// `output_gain`: of the output projection, which writes into the residual stream.
-  CausalSelfAttention(Index channels, Index heads, std::mt19937_64& rng, double output_gain = 1);
+  CausalSelfAttention(Index channels, Index heads, std::mt19937_64& rng, double output_gain = 1,
+                      Rotations rotations = nullptr);
 
   Tokens operator()(const Tokens& x, const Sequences& sequences) const;
   Tokens operator()(const Tokens& x, Session<Scalar>& session, BlockIndex block) const;
@@ -43,6 +52,9 @@ class CausalSelfAttention {
   template <class Visitor>
   void visit_parameters(Visitor&& visitor);
   void zero_gradients();
+
+  const Linear<Scalar>& input() const { return input_; }
+  const Linear<Scalar>& output() const { return output_; }
 
   /// The linear maps that read x and that write y, for folding norms.
   template <class Visitor>
@@ -78,12 +90,20 @@ class CausalSelfAttention {
     }
   }
 
+  /// Q and K of sequences of `length` tokens, the first of them at position `first`.
+  void rotate(Tokens& qkv, Index length, Index first = 0, Scalar direction = 1) const {
+    if (rotations_ == nullptr) return;
+    for (Index t = 0; t < qkv.rows(); ++t) {
+      rotations_->rotate(first + t % length, qkv.row(t).head(2 * channels_), direction);
+    }
+  }
   Tokens attend(const Tokens& qkv, const Sequences& sequences, Tokens& weights) const;
   Scalar score_scale() const { return Scalar(1) / std::sqrt(static_cast<Scalar>(head_channels_)); }
 
   Index channels_, heads_, head_channels_;
   Linear<Scalar> input_;   // x to Q, K and V
   Linear<Scalar> output_;  // O to y
+  Rotations rotations_;
 };
 
 namespace detail {
@@ -96,49 +116,31 @@ inline Index head_channels(Index channels, Index heads) {
   return channels / heads;
 }
 
-/// Each row becomes the softmax of its elements up to its own token, and zero after them; the last
-/// row is of the last token. The exponential is taken of whole rows, which vectorize better, and
-/// what it made of the future is discarded.
-template <class Scores>
-void causal_softmax(Scores&& scores) {
-  for (Index i = 0; i < scores.rows(); ++i) {
-    const Index future = scores.rows() - 1 - i;
-    auto row = scores.row(i).array();
-    row = (row - row.head(row.size() - future).maxCoeff()).exp();
-    row.tail(future).setZero();
-    row /= row.sum();
-  }
-}
-
-/// out = A·V of one head, with the tokens of q as the last of those of k and v. Leaves A.
-void attend(const auto& q, const auto& k, const auto& v, auto score_scale, auto&& a, auto&& out) {
-  a.noalias() = score_scale * q * k.transpose();
-  causal_softmax(a);
-  out.noalias() = a * v;
-}
-
 }  // namespace detail
 
 template <class Scalar>
 CausalSelfAttention<Scalar>::CausalSelfAttention(Index channels, Index heads, std::mt19937_64& rng,
-                                                 double output_gain)
+                                                 double output_gain, Rotations rotations)
     : channels_(channels),
       heads_(heads),
       head_channels_(detail::head_channels(channels, heads)),
-      input_(channels, 3 * channels, rng),
-      output_(channels, channels, rng, output_gain) {}
+      input_(channels, 3 * channels, rng, 1, rotations == nullptr),
+      output_(channels, channels, rng, output_gain, rotations == nullptr),
+      rotations_(std::move(rotations)) {}
 
 template <class Scalar>
 auto CausalSelfAttention<Scalar>::operator()(const Tokens& x, const Sequences& sequences) const
     -> Tokens {
-  Tokens weights;
-  return output_(attend(input_(x), sequences, weights));
+  Tokens weights, qkv = input_(x);
+  rotate(qkv, sequences.length);
+  return output_(attend(qkv, sequences, weights));
 }
 
 template <class Scalar>
 auto CausalSelfAttention<Scalar>::operator()(const Tokens& x, Session<Scalar>& session,
                                              BlockIndex block) const -> Tokens {
-  const Tokens qkv = input_(x);
+  Tokens qkv = input_(x);
+  rotate(qkv, x.rows(), session.position);
   auto& [keys, values] = session[block];
   keys.middleRows(session.position, x.rows()) = qkv.middleCols(channels_, channels_);
   values.middleRows(session.position, x.rows()) = qkv.rightCols(channels_);
@@ -147,8 +149,8 @@ auto CausalSelfAttention<Scalar>::operator()(const Tokens& x, Session<Scalar>& s
   Tokens mixed(x.rows(), channels_), a(x.rows(), seen);
   for (Index head = 0; head < heads_; ++head) {
     const Place now{0, x.rows(), head}, all{0, seen, head};
-    detail::attend(part(qkv, now), part(keys, all), part(values, all), score_scale(), a,
-                   part(mixed, now));
+    examples::attend(part(qkv, now), part(keys, all), part(values, all), score_scale(), a,
+                     part(mixed, now));
   }
   return output_(mixed);
 }
@@ -159,6 +161,7 @@ auto CausalSelfAttention<Scalar>::forward(const Tokens& x, Batch<Scalar>& batch,
   auto& saved = batch[block].attention;
   saved.x = x;
   saved.qkv = input_(x);
+  rotate(saved.qkv, batch.sequences.length);
   saved.mixed = attend(saved.qkv, batch.sequences, saved.weights);
   return output_(saved.mixed);
 }
@@ -169,8 +172,8 @@ auto CausalSelfAttention<Scalar>::attend(const Tokens& qkv, const Sequences& seq
   weights.resize(qkv.rows() * heads_, sequences.length);
   Tokens mixed(qkv.rows(), channels_);
   each_place(sequences, [&](Place place) {
-    detail::attend(part(qkv, place, 0), part(qkv, place, 1), part(qkv, place, 2), score_scale(),
-                   square(weights, place), part(mixed, place));
+    examples::attend(part(qkv, place, 0), part(qkv, place, 1), part(qkv, place, 2), score_scale(),
+                     square(weights, place), part(mixed, place));
   });
   return mixed;
 }
@@ -198,6 +201,7 @@ auto CausalSelfAttention<Scalar>::backward(const Tokens& dy, Batch<Scalar>& batc
     dq.noalias() = da * k;
     dk.noalias() = da.transpose() * q;
   });
+  rotate(dqkv, batch.sequences.length, 0, -1);
   return input_.backward(saved.x, dqkv);
 }
 

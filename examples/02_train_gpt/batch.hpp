@@ -25,14 +25,14 @@ struct Batch {
 
   struct Attention {
     Tokens x;        // (T, C), what forward was given
-    Tokens qkv;      // (T, 3C): Q of all heads, then K, then V
+    Tokens qkv;      // (T, 3C): Q of all heads, then K, then V, after any rotation
     Tokens weights;  // (B·heads·N, N): A of each sequence and head, one below the other
     Tokens mixed;    // (T, C): O
   };
   struct FeedForward {
     Tokens x;       // (T, C), what forward was given
-    Tokens hidden;  // (T, 4C): h
-    Tokens active;  // (T, 4C): gelu(h)
+    Tokens hidden;  // (T, 4C): h, or of a gated one [g u]
+    Tokens active;  // (T, 4C): gelu(h), or silu(g)∘u
   };
   struct Block {
     Attention attention;

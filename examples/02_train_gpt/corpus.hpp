@@ -2,8 +2,10 @@
 /// From files to excerpts of character numbers.
 ///
 /// A character is a Unicode code point, so that γ is one character and not two bytes. The
-/// vocabulary is every character that occurs. The last tenth of each file is held out for
-/// validation: a few long unseen stretches of every kind of text in the corpus.
+/// vocabulary is every character that occurs. A Llama reads bytes instead, with the ids of
+/// llama2.c's tokenizers: 0 to 2 for <unk>, <s> and </s>, then the bytes from 3 on. The last tenth
+/// of each file is held out for validation: a few long unseen stretches of every kind of text in
+/// the corpus.
 #pragma once
 
 #include "parameters.hpp"
@@ -49,11 +51,19 @@ struct Corpus {
   std::vector<int> validation;
 };
 
-/// The last `validation_share` of each text is held out.
-Corpus make_corpus(const std::vector<std::u32string>& texts, double validation_share = 0.1);
+/// The last `validation_share` of each text is held out. The vocabulary has `characters` too.
+Corpus make_corpus(const std::vector<std::u32string>& texts, double validation_share = 0.1,
+                   std::u32string_view characters = {});
+
+enum class Unit { character, byte };
 
 /// Throws std::runtime_error where a file cannot be read, or all of them together are empty.
-Corpus read_corpus(const std::vector<std::filesystem::path>& files);
+Corpus read_corpus(const std::vector<std::filesystem::path>& files, Unit unit = Unit::character);
+
+/// The ids of bytes: <unk>, <s>, </s> and every byte as a character, in this order; the text of a
+/// file, which begins with <s>.
+std::u32string byte_characters();
+std::u32string from_bytes(std::string_view bytes);
 
 /// Throws std::runtime_error where not even one sequence of `context` characters, and the next
 /// character of each, fits into both parts.
@@ -81,6 +91,7 @@ Excerpts excerpts_at(std::span<const int> text, std::span<const Index> starts, I
 namespace detail {
 
 constexpr char32_t raw_byte = 0xDC00;
+constexpr char32_t unknown = U'␀', begin_of_text = U'␁', end_of_text = U'␂';  // shown so
 
 /// The length of the UTF-8 character at the start of `bytes`; 0 where there is none.
 inline std::size_t utf8_length(std::string_view bytes) {
@@ -177,7 +188,22 @@ inline std::string Vocabulary::decode(std::span<const int> numbers) const {
   return to_utf8(text);
 }
 
-inline Corpus make_corpus(const std::vector<std::u32string>& texts, double validation_share) {
+inline std::u32string byte_characters() {
+  std::u32string characters{detail::unknown, detail::begin_of_text, detail::end_of_text};
+  for (char32_t byte = 0; byte < 256; ++byte) characters.push_back(detail::raw_byte + byte);
+  return characters;
+}
+
+inline std::u32string from_bytes(std::string_view bytes) {
+  std::u32string characters{detail::begin_of_text};
+  for (const char byte : bytes) {
+    characters.push_back(detail::raw_byte + static_cast<unsigned char>(byte));
+  }
+  return characters;
+}
+
+inline Corpus make_corpus(const std::vector<std::u32string>& texts, double validation_share,
+                          std::u32string_view characters) {
   std::u32string training, validation;
   for (const std::u32string_view text : texts) {
     const auto held_out =
@@ -185,11 +211,11 @@ inline Corpus make_corpus(const std::vector<std::u32string>& texts, double valid
     training += text.substr(0, text.size() - held_out);
     validation += text.substr(text.size() - held_out);
   }
-  const Vocabulary vocabulary(training + validation);
+  const Vocabulary vocabulary(training + validation + std::u32string(characters));
   return {vocabulary, vocabulary.encode(training), vocabulary.encode(validation)};
 }
 
-inline Corpus read_corpus(const std::vector<std::filesystem::path>& files) {
+inline Corpus read_corpus(const std::vector<std::filesystem::path>& files, Unit unit) {
   std::vector<std::u32string> texts;
   std::size_t characters = 0;
   for (const auto& file : files) {
@@ -199,14 +225,15 @@ inline Corpus read_corpus(const std::vector<std::filesystem::path>& files) {
     std::ifstream stream(file, std::ios::binary);
     if (!stream) throw std::runtime_error("--corpus: cannot read " + file.string());
     const std::string bytes{std::istreambuf_iterator<char>(stream), {}};
-    texts.push_back(from_utf8(bytes));
-    characters += texts.back().size();
+    texts.push_back(unit == Unit::byte ? from_bytes(bytes) : from_utf8(bytes));
+    characters += bytes.size();
   }
   if (characters == 0) {
     throw std::runtime_error("--corpus: " + (files.size() == 1
                                                  ? files.front().string() + " is empty"
                                                  : std::string("all of the files are empty")));
   }
+  if (unit == Unit::byte) return make_corpus(texts, 0.1, byte_characters());
   return make_corpus(texts);
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/// Token and position embedding:  xₜ = E[idₜ] + P[first + t mod N].
+/// Token and position embedding:  xₜ = E[idₜ] + P[first + t mod N], or without positions, E[idₜ].
 ///
 /// Shapes     ids (T) · E (vocabulary, C) · P (context, C) · x (T, C); T tokens are sequences of N,
 ///            see sequences.hpp. Each starts at position `first`: 0, or where a session stands
@@ -19,7 +19,9 @@ class Embedding {
  public:
   using Tokens = TokenMatrix<Scalar>;
 
-  Embedding(Index vocabulary, Index context, Index channels, std::mt19937_64& rng);
+  /// Without positions P is empty.
+  Embedding(Index vocabulary, Index context, Index channels, std::mt19937_64& rng,
+            bool positions = true);
 
   Tokens operator()(std::span<const int> ids, Sequences sequences, Index first = 0) const;
   void backward(std::span<const int> ids, Sequences sequences, const Tokens& dx);
@@ -28,27 +30,33 @@ class Embedding {
   void visit_parameters(Visitor&& visitor);
   void zero_gradients();
 
-  Index context() const { return position_.value.rows(); }
-  Tokens& token() { return token_.value; }        // E
+  Index context() const { return context_; }
+  Tokens& token() { return token_.value; }  // E
+  const Tokens& token() const { return token_.value; }
   Tokens& position() { return position_.value; }  // P
 
  private:
+  bool has_positions() const { return position_.value.rows() > 0; }
+
+  Index context_;
   Parameter<Tokens> token_;
   Parameter<Tokens> position_;
 };
 
 template <class Scalar>
-Embedding<Scalar>::Embedding(Index vocabulary, Index context, Index channels, std::mt19937_64& rng)
-    : token_{random_normal<Scalar>(vocabulary, channels, 0.2, rng)},
-      position_{random_normal<Scalar>(context, channels, 0.2, rng)} {}
+Embedding<Scalar>::Embedding(Index vocabulary, Index context, Index channels, std::mt19937_64& rng,
+                             bool positions)
+    : context_(context),
+      token_{random_normal<Scalar>(vocabulary, channels, 0.2, rng)},
+      position_{random_normal<Scalar>(positions ? context : 0, channels, 0.2, rng)} {}
 
 template <class Scalar>
 auto Embedding<Scalar>::operator()(std::span<const int> ids, Sequences sequences, Index first) const
     -> Tokens {
   Tokens x(static_cast<Index>(ids.size()), token_.value.cols());
   for (Index t = 0; t < x.rows(); ++t) {
-    x.row(t) = token_.value.row(ids[static_cast<std::size_t>(t)]) +
-               position_.value.row(first + t % sequences.length);
+    x.row(t) = token_.value.row(ids[static_cast<std::size_t>(t)]);
+    if (has_positions()) x.row(t) += position_.value.row(first + t % sequences.length);
   }
   return x;
 }
@@ -57,7 +65,7 @@ template <class Scalar>
 void Embedding<Scalar>::backward(std::span<const int> ids, Sequences sequences, const Tokens& dx) {
   for (Index t = 0; t < dx.rows(); ++t) {
     token_.gradient.row(ids[static_cast<std::size_t>(t)]) += dx.row(t);
-    position_.gradient.row(t % sequences.length) += dx.row(t);
+    if (has_positions()) position_.gradient.row(t % sequences.length) += dx.row(t);
   }
 }
 
@@ -65,7 +73,7 @@ template <class Scalar>
 template <class Visitor>
 void Embedding<Scalar>::visit_parameters(Visitor&& visitor) {
   visitor(std::string("token"), token_.value, token_.gradient);
-  visitor(std::string("position"), position_.value, position_.gradient);
+  if (has_positions()) visitor(std::string("position"), position_.value, position_.gradient);
 }
 
 template <class Scalar>

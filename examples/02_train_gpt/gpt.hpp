@@ -10,6 +10,9 @@
 ///     post       h = N(h + f(h))           embedding norm, blocks, NoNorm  Transformer 2017, BERT
 ///     sandwich   h = h + N(f(N(h)))        NoNorm, blocks, final norm      Gemma 2
 ///
+/// A Llama is Pre-LN with RMSNorm, and has rotary positions in place of embedded ones, SwiGLU in
+/// place of GELU, and no biases: Touvron et al. 2023, arXiv:2302.13971, section 2.2.
+///
 /// Shapes     ids (T) · h (T, C) · logits (T, vocabulary); see sequences.hpp for T. A session reads
 ///            on by any T for which the context still has room
 /// Start      weights N(0, 1 / inputs), and those that write into the residual stream 1/√(2L) of
@@ -22,11 +25,13 @@
 #include "batch.hpp"
 #include "embedding.hpp"
 #include "feed_forward.hpp"
+#include "gated_feed_forward.hpp"
 #include "linear.hpp"
 #include "session.hpp"
 #include <tokennorm/tokennorm.hpp>
 
 #include <cmath>
+#include <memory>
 #include <random>
 #include <span>
 #include <stdexcept>
@@ -46,19 +51,29 @@ struct Shape {
 
 /// The three placements. `make_stack` draws the same weights for each of them.
 struct PreLNPlacement {
+  static constexpr bool is_llama = false;
   template <class Norm, class Scalar>
   static auto make_stack(const Shape& shape, std::mt19937_64& rng);
 };
 struct PostLNPlacement {
+  static constexpr bool is_llama = false;
   template <class Norm, class Scalar>
   static auto make_stack(const Shape& shape, std::mt19937_64& rng);
 };
 struct SandwichLNPlacement {
+  static constexpr bool is_llama = false;
   template <class Norm, class Scalar>
   static auto make_stack(const Shape& shape, std::mt19937_64& rng);
 };
 
-/// Placement is one of the three; Norm is tokennorm::LayerNorm<Scalar> or RMSNorm<Scalar>.
+/// Llama's, with parts of its own.
+struct LlamaPlacement {
+  static constexpr bool is_llama = true;
+  template <class Norm, class Scalar>
+  static auto make_stack(const Shape& shape, std::mt19937_64& rng);
+};
+
+/// Placement is one of these; Norm is tokennorm::LayerNorm<Scalar> or RMSNorm<Scalar>.
 template <class Placement, class Norm, class ScalarType>
 class Gpt {
  public:
@@ -70,17 +85,21 @@ class Gpt {
       std::declval<const Shape&>(), std::declval<std::mt19937_64&>()));
 
   Gpt(const Shape& shape, std::mt19937_64& rng)
-      : embedding_(shape.vocabulary, shape.context, shape.channels, rng),
+      : embedding_(shape.vocabulary, shape.context, shape.channels, rng,
+                   /*positions=*/!Placement::is_llama),
         stack_(Placement::template make_stack<Norm, Scalar>(shape, rng)),
-        head_(shape.channels, shape.vocabulary, rng) {}
+        head_(shape.channels, shape.vocabulary, rng, 1, /*bias=*/!Placement::is_llama) {}
   Gpt(Embedding<Scalar> embedding, Stack stack, Linear<Scalar> head)
       : embedding_(std::move(embedding)), stack_(std::move(stack)), head_(std::move(head)) {}
 
   Index context() const { return embedding_.context(); }
   Index layers() const { return static_cast<Index>(stack_.blocks().size()); }
   Embedding<Scalar>& embedding() { return embedding_; }
+  const Embedding<Scalar>& embedding() const { return embedding_; }
   Stack& stack() { return stack_; }
+  const Stack& stack() const { return stack_; }
   Linear<Scalar>& head() { return head_; }
+  const Linear<Scalar>& head() const { return head_; }
 
   /// Inference of whole sequences.
   Tokens operator()(std::span<const int> ids) const;
@@ -214,6 +233,23 @@ auto SandwichLNPlacement::make_stack(const Shape& shape, std::mt19937_64& rng) {
     return tokennorm::SandwichLN(norm, std::move(attention), output_norm, norm,
                                  std::move(feed_forward), output_norm);
   });
+  return tokennorm::Stack(tokennorm::NoNorm{}, std::move(blocks), norm);
+}
+
+template <class Norm, class Scalar>
+auto LlamaPlacement::make_stack(const Shape& shape, std::mt19937_64& rng) {
+  const Norm norm(shape.channels, {.epsilon = 1e-5});  // that of llama2.c's files
+  const auto rotations = std::make_shared<const examples::Rotations<Scalar>>(
+      shape.context, detail::head_channels(shape.channels, shape.heads), /*base=*/10000);
+  const double gain = detail::residual_gain(shape);
+  using Attention = CausalSelfAttention<Scalar>;
+  using Block = tokennorm::PreLN<Norm, Attention, Norm, GatedFeedForward<Scalar>>;
+  std::vector<Block> blocks;
+  for (Index layer = 0; layer < shape.layers; ++layer) {
+    Attention attention(shape.channels, shape.heads, rng, gain, rotations);
+    blocks.emplace_back(norm, std::move(attention), norm,
+                        GatedFeedForward<Scalar>(shape.channels, rng, gain));
+  }
   return tokennorm::Stack(tokennorm::NoNorm{}, std::move(blocks), norm);
 }
 

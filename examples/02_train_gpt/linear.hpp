@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/// A linear layer:  y = x·W + b.
+/// A linear layer:  y = x·W + b, or without a bias, x·W.
 ///
 /// Shapes     x (T, inputs) · W (inputs, outputs) · b (outputs) · y (T, outputs)
 /// Backward   dx = dy·Wᵀ    dW += xᵀ·dy    db += Σₜ dyₜ    from x, which the caller has kept
@@ -17,7 +17,7 @@ class Linear {
  public:
   using Tokens = TokenMatrix<Scalar>;
 
-  Linear(Index inputs, Index outputs, std::mt19937_64& rng, double gain = 1);
+  Linear(Index inputs, Index outputs, std::mt19937_64& rng, double gain = 1, bool bias = true);
 
   Tokens operator()(const Tokens& x) const;
   Tokens backward(const Tokens& x, const Tokens& dy);
@@ -26,23 +26,29 @@ class Linear {
   void visit_parameters(Visitor&& visitor);
   void zero_gradients();
 
+  const Tokens& weight() const { return weight_.value; }
+
   /// For folding norms: W and b as one linear map.
   auto map() { return tokennorm::InOut{weight_.value, bias_.value}; }
 
  private:
   Parameter<Tokens> weight_;
-  Parameter<RowVector<Scalar>> bias_;
+  Parameter<RowVector<Scalar>> bias_;  // empty where there is none
 };
 
 template <class Scalar>
-Linear<Scalar>::Linear(Index inputs, Index outputs, std::mt19937_64& rng, double gain)
+Linear<Scalar>::Linear(Index inputs, Index outputs, std::mt19937_64& rng, double gain, bool bias)
     : weight_{random_normal<Scalar>(inputs, outputs, gain / std::sqrt(static_cast<double>(inputs)),
                                     rng)},
-      bias_{RowVector<Scalar>::Zero(outputs)} {}
+      bias_{RowVector<Scalar>::Zero(bias ? outputs : 0)} {}
 
 template <class Scalar>
 auto Linear<Scalar>::operator()(const Tokens& x) const -> Tokens {
   Tokens y(x.rows(), weight_.value.cols());
+  if (bias_.value.size() == 0) {
+    y.noalias() = x * weight_.value;
+    return y;
+  }
   for (Index t = 0; t < y.rows(); ++t) y.row(t) = bias_.value;
   y.noalias() += x * weight_.value;
   return y;
@@ -51,7 +57,7 @@ auto Linear<Scalar>::operator()(const Tokens& x) const -> Tokens {
 template <class Scalar>
 auto Linear<Scalar>::backward(const Tokens& x, const Tokens& dy) -> Tokens {
   weight_.gradient.noalias() += x.transpose() * dy;
-  bias_.gradient += dy.colwise().sum();
+  if (bias_.value.size() > 0) bias_.gradient += dy.colwise().sum();
   Tokens dx(x.rows(), x.cols());
   dx.noalias() = dy * weight_.value.transpose();
   return dx;
@@ -61,7 +67,7 @@ template <class Scalar>
 template <class Visitor>
 void Linear<Scalar>::visit_parameters(Visitor&& visitor) {
   visitor(std::string("weight"), weight_.value, weight_.gradient);
-  visitor(std::string("bias"), bias_.value, bias_.gradient);
+  if (bias_.value.size() > 0) visitor(std::string("bias"), bias_.value, bias_.gradient);
 }
 
 template <class Scalar>

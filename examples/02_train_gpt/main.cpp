@@ -1,31 +1,34 @@
 // SPDX-License-Identifier: MIT
-/// A character-level GPT, trained from scratch on real text. Read it in this order:
+/// A character-level GPT, or a Llama of bytes, trained from scratch on real text. Read it in this
+/// order:
 ///
 ///     gpt.hpp             the model, and where its norms stand: this is what tokennorm does
 ///     batch.hpp           what is remembered from forward to backward
 ///     session.hpp         what is remembered of a text: a KV cache
 ///     embedding.hpp       characters and positions to tokens        sequences.hpp
 ///     attention.hpp       causal multi-head self-attention          linear.hpp
-///     feed_forward.hpp    two linear layers with a GELU between
+///     feed_forward.hpp    two linear layers with a GELU between     gated_feed_forward.hpp
 ///     cross_entropy.hpp   the loss                                  parameters.hpp
 ///     trainer.hpp         the training loop, validation, generation
 ///     adamw.hpp           the optimizer and its schedule            gradient_norms.hpp
 ///     corpus.hpp          files to excerpts                         bigram.hpp
 ///     checkpoint.hpp      the trained model as a file, under the names of a known family
-///     options.hpp, progress_bar.hpp, history.hpp, report.hpp, plot.gp
+///     llama_file.hpp      a Llama as a file that example 05 and llama2.c run
+///     options.hpp, progress_bar.hpp, history.hpp, report.hpp, plot.gp, ../common/
 ///
 /// Every part states its equations, its shapes and its gradient; tests/examples checks each
 /// gradient, and that of the whole model, against central differences.
 #include "bigram.hpp"
 #include "checkpoint.hpp"
+#include "common/speed.hpp"
 #include "corpus.hpp"
 #include "gpt.hpp"
+#include "llama_file.hpp"
 #include "options.hpp"
 #include "progress_bar.hpp"
 #include "report.hpp"
 #include "trainer.hpp"
 
-#include <chrono>
 #include <cstdio>
 #include <exception>
 #include <new>
@@ -43,10 +46,10 @@ std::string describe(const Options& options) {
   const auto* placement = options.placement == "pre"    ? "Pre-LN"
                           : options.placement == "post" ? "Post-LN"
                                                         : "Sandwich-LN";
-  return std::string(placement) + " with " + (options.norm == "rms" ? "RMSNorm" : "LayerNorm") +
-         ", " + std::to_string(shape.layers) + " layers, " + std::to_string(shape.channels) +
-         " channels, " + std::to_string(shape.heads) + " heads, context " +
-         std::to_string(shape.context);
+  return (options.architecture == "llama" ? "Llama: " : "") + std::string(placement) + " with " +
+         (options.norm == "rms" ? "RMSNorm" : "LayerNorm") + ", " + std::to_string(shape.layers) +
+         " layers, " + std::to_string(shape.channels) + " channels, " +
+         std::to_string(shape.heads) + " heads, context " + std::to_string(shape.context);
 }
 
 template <class Placement, class Norm>
@@ -63,24 +66,33 @@ Result run(const Options& options, const Corpus& corpus) {
   result.bigram_loss = Bigram(corpus.training, options.shape.vocabulary).loss(corpus.validation);
 
   const bool lines = corpus.vocabulary.contains(U'\n');
-  const auto start = std::chrono::steady_clock::now();
-  const auto sample = generate(model, {lines ? corpus.vocabulary.number(U'\n') : 0},
-                               /*length=*/500, /*temperature=*/0.7, rng);
-  const std::chrono::duration<double> generation = std::chrono::steady_clock::now() - start;
+  const int first = Placement::is_llama ? examples::Tokenizer::begin_of_text
+                    : lines             ? corpus.vocabulary.number(U'\n')
+                                        : 0;
+  const examples::Stopwatch generation;
+  const auto sample = generate(model, {first}, /*length=*/500, /*temperature=*/0.7, rng);
+  const examples::Speed speed{static_cast<long>(sample.size()), generation.seconds()};
   std::printf(
       "\n----- a sample of what it writes -----\n%s\n--------------------------------------\n\n",
       corpus.vocabulary.decode(sample).c_str());
-  std::printf("validation loss   %.3f nats per character\n", result.validation_loss);
-  std::printf("bigram model      %.3f nats per character\n", result.bigram_loss);
+  const char* unit = Placement::is_llama ? "byte" : "character";
+  std::printf("validation loss   %.3f nats per %s\n", result.validation_loss, unit);
+  std::printf("bigram model      %.3f nats per %s\n", result.bigram_loss, unit);
   std::printf("training time     %.0f s\n", result.history.seconds);
-  std::printf("generation        %.0f tokens/s\n",
-              static_cast<double>(sample.size()) / generation.count());
+  std::printf("generation        %.0f tokens/s\n", speed.tokens_per_second());
   if constexpr (std::is_same_v<decltype(model), SavableGpt>) {
     if (!options.save.empty()) {
       save_gpt(options.save, model, options.shape.heads, corpus.vocabulary,
                family_of_option(options.family));
       std::printf("checkpoint        %s, with the names of %s\n", options.save.string().c_str(),
                   options.family.c_str());
+    }
+  }
+  if constexpr (Placement::is_llama) {
+    if (!options.save.empty()) {
+      save_llama(options.save, model, options.shape.heads);
+      std::printf("checkpoint        %s and %s, in llama2.c's format\n",
+                  options.save.string().c_str(), tokenizer_file(options.save).string().c_str());
     }
   }
   std::fflush(stdout);
@@ -94,6 +106,9 @@ Result run(const Options& options, const Corpus& corpus) {
 }
 
 Result run(const Options& options, const Corpus& corpus) {
+  if (options.architecture == "llama") {
+    return run<LlamaPlacement, tokennorm::RMSNorm<float>>(options, corpus);
+  }
   if (options.placement == "post") return run<PostLNPlacement>(options, corpus);
   if (options.placement == "sandwich") return run<SandwichLNPlacement>(options, corpus);
   return run<PreLNPlacement>(options, corpus);
@@ -102,13 +117,15 @@ Result run(const Options& options, const Corpus& corpus) {
 /// Bad input ends here, as an exception, before any time is spent.
 Corpus prepare(Options& options) {
   if (options.corpus.empty()) options.corpus = default_corpus();
-  Corpus corpus = read_corpus(options.corpus);
+  const Unit unit = options.architecture == "llama" ? Unit::byte : Unit::character;
+  Corpus corpus = read_corpus(options.corpus, unit);
   require_length(corpus, options.shape.context);
   options.shape.vocabulary = corpus.vocabulary.size();
   if (!options.out.empty()) prepare_directory(options.out);
   if (!options.save.empty()) prepare_file(options.save);
-  std::printf("corpus    %zu files, %zu characters to train, %zu to validate, %ld different\n",
-              options.corpus.size(), corpus.training.size(), corpus.validation.size(),
+  std::printf("corpus    %zu files, %zu %s to train, %zu to validate, %ld different\n",
+              options.corpus.size(), corpus.training.size(),
+              unit == Unit::byte ? "bytes" : "characters", corpus.validation.size(),
               static_cast<long>(options.shape.vocabulary));
   return corpus;
 }

@@ -3,16 +3,14 @@
 #pragma once
 
 #include "checkpoint.hpp"
+#include "common/command_line.hpp"
 #include "gpt.hpp"
 #include "trainer.hpp"
 
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
-#include <cmath>
-#include <cstdlib>
 #include <filesystem>
-#include <iostream>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -21,6 +19,7 @@ namespace gpt {
 
 struct Options {
   std::vector<std::filesystem::path> corpus;
+  std::string architecture = "gpt";
   std::string placement = "pre";
   std::string norm = "layer";
   Shape shape{};
@@ -42,34 +41,6 @@ ParsedOptions parse_options(int argc, const char* const* argv);
 std::vector<std::filesystem::path> default_corpus();
 
 // ---------------------------------------------------------------------------------------------
-
-namespace detail {
-
-inline CLI::Validator whole_number(long long smallest, long long largest) {
-  const std::string range = std::to_string(smallest) + " to " + std::to_string(largest);
-  return {[=](std::string& text) {
-            char* end = nullptr;
-            const long long value = std::strtoll(text.c_str(), &end, 10);
-            const bool fine =
-                !text.empty() && *end == '\0' && value >= smallest && value <= largest;
-            return fine ? std::string() : "must be a whole number, " + range + ", not " + text;
-          },
-          range};
-}
-
-inline CLI::Validator positive() {
-  return {[](std::string& text) {
-            char* end = nullptr;
-            const double value = std::strtod(text.c_str(), &end);
-            const bool fine = !text.empty() && *end == '\0' && value > 0 && std::isfinite(value);
-            return fine ? std::string() : "must be a number above 0, not " + text;
-          },
-          "> 0"};
-}
-
-inline std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
-
-}  // namespace detail
 
 inline std::vector<std::filesystem::path> default_corpus() {
   const std::filesystem::path root = TOKENNORM_SOURCE_DIRECTORY;
@@ -101,16 +72,20 @@ inline ParsedOptions parse_options(int argc, const char* const* argv) {
   app.add_option("--corpus", options.corpus, "text files (default: README and headers here)")
       ->type_name("FILE")
       ->take_all();
+  app.add_option("--architecture", options.architecture,
+                 "gpt, or llama: RoPE, SwiGLU, no biases; bytes in place of characters")
+      ->check(CLI::IsMember({"gpt", "llama"}))
+      ->capture_default_str();
   app.add_option("--placement", options.placement, "where the norms stand")
       ->check(CLI::IsMember({"pre", "post", "sandwich"}))
       ->capture_default_str();
-  app.add_option("--norm", options.norm, "LayerNorm or RMSNorm")
-      ->check(CLI::IsMember({"layer", "rms"}))
-      ->capture_default_str();
+  const auto* norm = app.add_option("--norm", options.norm, "LayerNorm or RMSNorm")
+                         ->check(CLI::IsMember({"layer", "rms"}))
+                         ->capture_default_str();
   const auto add_size = [&](const char* name, Index& value, const char* description,
                             long long largest = 1'000'000) {
     app.add_option(name, value, description)
-        ->check(detail::whole_number(1, largest))
+        ->check(examples::whole_number(1, largest))
         ->capture_default_str();
   };
   add_size("--layers", shape.layers, "blocks");
@@ -121,22 +96,37 @@ inline ParsedOptions parse_options(int argc, const char* const* argv) {
   add_size("--micro-batches", training.micro_batches, "parts that the batch is trained in");
   add_size("--steps", training.steps, "optimizer steps", 1'000'000'000);
   app.add_option("--learning-rate", training.learning_rate, "highest learning rate")
-      ->check(detail::positive())
+      ->check(examples::positive())
       ->capture_default_str();
   app.add_option("--seed", training.seed, "of the weights, the batches and the sample")
-      ->check(detail::whole_number(0, 4'294'967'295))
+      ->check(examples::whole_number(0, 4'294'967'295))
       ->capture_default_str();
   app.add_option("--out", options.out, "write CSV files and plots into this directory")
       ->type_name("DIR");
-  app.add_option("--save", options.save, "write the model as a safetensors checkpoint")
+  app.add_option("--save", options.save,
+                 "write the model as a safetensors checkpoint; a llama in llama2.c's format, and "
+                 "tokenizer.bin beside it")
       ->type_name("FILE");
   app.add_option("--family", options.family, "whose names the checkpoint's tensors have")
       ->check(CLI::IsMember({"gpt2", "llms-from-scratch"}))
       ->capture_default_str();
 
-  try {
-    app.parse(argc, argv);
-    if (!options.save.empty() && (options.placement != "pre" || options.norm != "layer")) {
+  parsed.exit_code = examples::parse(app, "train_gpt", argc, argv, [&] {
+    if (options.architecture == "llama") {
+      if (options.placement != "pre") {
+        throw CLI::ValidationError("--placement", "--architecture llama has pre");
+      }
+      if (norm->count() > 0 && options.norm != "rms") {
+        throw CLI::ValidationError("--norm", "--architecture llama has rms");
+      }
+      if (shape.channels / shape.heads % 2 != 0) {
+        throw CLI::ValidationError("--heads",
+                                   "--architecture llama has heads of an even number of "
+                                   "channels, not " +
+                                       std::to_string(shape.channels / shape.heads));
+      }
+      options.norm = "rms";
+    } else if (!options.save.empty() && (options.placement != "pre" || options.norm != "layer")) {
       throw CLI::ValidationError("--save",
                                  "the families of --family have --placement pre and "
                                  "--norm layer, so no other model can be saved");
@@ -150,14 +140,7 @@ inline ParsedOptions parse_options(int argc, const char* const* argv) {
       throw CLI::ValidationError("--heads", std::to_string(shape.heads) + " does not divide " +
                                                 std::to_string(shape.channels) + " channels");
     }
-  } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) {
-      parsed.exit_code = app.exit(error);
-    } else {
-      std::cerr << "train_gpt: " << detail::first_line(error.what()) << " (see --help)\n";
-      parsed.exit_code = 2;
-    }
-  }
+  });
   return parsed;
 }
 

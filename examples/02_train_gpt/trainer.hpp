@@ -10,6 +10,7 @@
 
 #include "adamw.hpp"
 #include "batch.hpp"
+#include "common/sampling.hpp"
 #include "corpus.hpp"
 #include "cross_entropy.hpp"
 #include "gradient_norms.hpp"
@@ -98,10 +99,8 @@ std::vector<int> generate(const Model& model, const std::vector<int>& prompt, In
   std::size_t unread = std::min(text.size(), context);  // by the session, at the end of the text
   for (Index i = 0; i < length; ++i) {
     const auto logits = model(std::span(text).last(unread), workspace, session);
-    const Eigen::ArrayXd z = logits.row(logits.rows() - 1).transpose().template cast<double>();
-    const Eigen::ArrayXd weights = ((z - z.maxCoeff()) / temperature).exp();
-    std::discrete_distribution<int> next(weights.begin(), weights.end());
-    text.push_back(next(rng));
+    text.push_back(examples::sample(logits.row(logits.rows() - 1).transpose(), temperature,
+                                    /*top_p=*/1, rng));
     unread = 1;
     if (session.position == model.context()) {
       session.position = 0;

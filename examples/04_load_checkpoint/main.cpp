@@ -12,6 +12,7 @@
 ///     load_checkpoint --file model.gguf                                       table
 #include "02_train_gpt/checkpoint.hpp"
 #include "02_train_gpt/trainer.hpp"
+#include "common/command_line.hpp"
 #include "folded.hpp"
 #include "norm_table.hpp"
 #include <tokennorm/checkpoint/gguf.hpp>
@@ -68,20 +69,8 @@ std::optional<Options> parse_options(int argc, char** argv, int& exit_code) {
   app.add_option("--save-family", options.save_family, "these names")
       ->check(CLI::IsMember({"gpt2", "llms-from-scratch"}))
       ->capture_default_str();
-  try {
-    app.parse(argc, argv);
-    return options;
-  } catch (const CLI::ParseError& error) {
-    exit_code = 2;
-    if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) {
-      exit_code = app.exit(error);
-    } else {
-      const std::string message = error.what();
-      std::fprintf(stderr, "load_checkpoint: %s (see --help)\n",
-                   message.substr(0, message.find('\n')).c_str());
-    }
-    return std::nullopt;
-  }
+  exit_code = examples::parse(app, "load_checkpoint", argc, argv, [] {});
+  return exit_code >= 0 ? std::nullopt : std::optional(options);
 }
 
 Family choose_family(const Options& options, const Safetensors& file) {

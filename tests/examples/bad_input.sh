@@ -41,6 +41,11 @@ for model in '--placement post' '--placement sandwich' '--norm rms'; do
   # shellcheck disable=SC2086 # an option and its value
   expect_refusal save $model --save "$scratch/model.safetensors"
 done
+for option in '--placement post' '--norm layer' '--channels 12 --heads 4'; do
+  # shellcheck disable=SC2086 # an option and its value
+  expect_refusal architecture --architecture llama $option
+done
+expect_refusal architecture --architecture mamba
 expect_refusal family --family bert --save "$scratch/model.safetensors"
 
 report_refusals

@@ -71,6 +71,14 @@ TEST(Corpus, ReadsFilesAndRefusesBadOnes) {
   std::filesystem::remove_all(directory);
 }
 
+TEST(Corpus, OfBytesHasTheIdsOfTheTokenizer) {
+  const std::string bytes = "aγ\xFF\n";
+  const Corpus corpus = make_corpus({from_bytes(bytes)}, 0, byte_characters());
+  EXPECT_EQ(corpus.vocabulary.size(), 259);
+  EXPECT_EQ(corpus.training, (std::vector{1, 'a' + 3, 0xCE + 3, 0xB3 + 3, 0xFF + 3, '\n' + 3}));
+  EXPECT_EQ(corpus.vocabulary.decode(std::span(corpus.training).subspan(1)), bytes);
+}
+
 TEST(Corpus, MustHoldOneSequenceAndOneCharacterMore) {
   const Corpus corpus = make_corpus({std::u32string(100, U'x')});
   EXPECT_NO_THROW(require_length(corpus, 9));

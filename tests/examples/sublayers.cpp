@@ -2,12 +2,14 @@
 // The trainable sublayers of 02_train_gpt, in long double: linear, attention, feed-forward.
 #include "02_train_gpt/attention.hpp"
 #include "02_train_gpt/feed_forward.hpp"
+#include "02_train_gpt/gated_feed_forward.hpp"
 #include "02_train_gpt/linear.hpp"
 #include "gradient_check.hpp"
 
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <memory>
 #include <random>
 #include <stdexcept>
 #include <type_traits>
@@ -83,6 +85,18 @@ TEST(FeedForward, MatchesCentralDifferences) {
   expect_sublayer_gradients(feed_forward, 5, 4, 4, Seed{30});
 }
 
+TEST(Linear, WithoutABiasMatchesCentralDifferences) {
+  std::mt19937_64 rng(1);
+  KeepingLinear linear(5, 3, rng, 1, /*bias=*/false);
+  expect_sublayer_gradients(linear, 7, 5, 3, Seed{11});
+}
+
+TEST(GatedFeedForward, MatchesCentralDifferences) {
+  std::mt19937_64 rng(3);
+  InBatch<GatedFeedForward<Real>> feed_forward{{3, rng}};
+  expect_sublayer_gradients(feed_forward, 5, 3, 3, Seed{31});
+}
+
 TEST(Gelu, KnownValues) {
   Tokens h(1, 5);
   h << -10, -1, 0, 1, 10;
@@ -101,6 +115,13 @@ TEST_P(AttentionGradient, MatchesCentralDifferences) {
   std::mt19937_64 rng(4);
   InBatch<CausalSelfAttention<Real>> attention{{/*channels=*/6, /*heads=*/2, rng}, /*length=*/4};
   expect_sublayer_gradients(attention, GetParam(), 6, 6, Seed{40});
+}
+
+TEST_P(AttentionGradient, RotaryMatchesCentralDifferences) {
+  std::mt19937_64 rng(4);
+  const auto rotations = std::make_shared<const examples::Rotations<Real>>(4, 4, /*base=*/5);
+  InBatch<CausalSelfAttention<Real>> attention{{8, /*heads=*/2, rng, 1, rotations}, /*length=*/4};
+  expect_sublayer_gradients(attention, GetParam(), 8, 8, Seed{41});
 }
 
 // One short sequence, one whole one, and three.
@@ -151,10 +172,31 @@ TEST(Attention, IsTheSumWrittenOut) {
   }
 }
 
-TEST(Attention, OfASessionIsThatOfTheWholeSequence) {
-  constexpr Index channels = 6, tokens = 7;
+TEST(Rotations, TurnPairsByTheirPosition) {
+  const examples::Rotations<Real> rotations(/*context=*/8, /*head_channels=*/4, /*base=*/100);
+  Tokens row(1, 8);  // two heads
+  row << 1, 0, 0, 2, 0, 1, 3, 4;
+  const Tokens before = row;
+  rotations.rotate(7, row.row(0));
+  const Real fast = 7, slow = 7 / Real(10);  // 100^(−2/4) is a tenth
+  Tokens expected(1, 8);
+  expected << std::cos(fast), std::sin(fast), -2 * std::sin(slow), 2 * std::cos(slow),
+      -std::sin(fast), std::cos(fast), 3 * std::cos(slow) - 4 * std::sin(slow),
+      3 * std::sin(slow) + 4 * std::cos(slow);
+  EXPECT_LE(static_cast<double>((row - expected).cwiseAbs().maxCoeff()), 1e-15);
+  rotations.rotate(7, row.row(0), -1);
+  EXPECT_LE(static_cast<double>((row - before).cwiseAbs().maxCoeff()), 1e-15);
+}
+
+class AttentionOfASession : public ::testing::TestWithParam<bool> {};
+INSTANTIATE_TEST_SUITE_P(Rotary, AttentionOfASession, ::testing::Bool());
+
+TEST_P(AttentionOfASession, IsThatOfTheWholeSequence) {
+  constexpr Index channels = 8, tokens = 7;
   std::mt19937_64 rng(8);
-  CausalSelfAttention<Real> attention(channels, /*heads=*/2, rng);
+  const auto rotations = std::make_shared<const examples::Rotations<Real>>(9, 4, /*base=*/5);
+  CausalSelfAttention<Real> attention(channels, /*heads=*/2, rng, 1,
+                                      GetParam() ? rotations : nullptr);
   shake(attention, Seed{80});
   const auto x = random_normal<Tokens>({tokens, channels}, Seed{81});
   const Tokens expected = attention(x, Sequences{1, tokens});
