@@ -123,6 +123,7 @@ Corpus prepare(Options& options) {
   options.shape.vocabulary = corpus.vocabulary.size();
   if (!options.out.empty()) prepare_directory(options.out);
   if (!options.save.empty()) prepare_file(options.save);
+  if (!options.save.empty() && unit == Unit::byte) prepare_file(tokenizer_file(options.save));
   std::printf("corpus    %zu files, %zu %s to train, %zu to validate, %ld different\n",
               options.corpus.size(), corpus.training.size(),
               unit == Unit::byte ? "bytes" : "characters", corpus.validation.size(),

@@ -116,10 +116,16 @@ inline ParsedOptions parse_options(int argc, const char* const* argv) {
       if (options.placement != "pre") {
         throw CLI::ValidationError("--placement", "--architecture llama has pre");
       }
+      if (!options.save.empty() &&
+          (options.save.extension() != ".bin" || options.save.filename() == "tokenizer.bin")) {
+        throw CLI::ValidationError("--save",
+                                   "--architecture llama has a name that ends in .bin, "
+                                   "and is not tokenizer.bin, which stands beside it");
+      }
       if (norm->count() > 0 && options.norm != "rms") {
         throw CLI::ValidationError("--norm", "--architecture llama has rms");
       }
-      if (shape.channels / shape.heads % 2 != 0) {
+      if (shape.channels % shape.heads == 0 && shape.channels / shape.heads % 2 != 0) {
         throw CLI::ValidationError("--heads",
                                    "--architecture llama has heads of an even number of "
                                    "channels, not " +

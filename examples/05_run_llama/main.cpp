@@ -43,11 +43,15 @@ int parse_options(int argc, char** argv, Options& options) {
   app.add_option("--checkpoint", options.checkpoint, "llama2.c's .bin, or safetensors")->required();
   app.add_option("--config", options.config, "of safetensors (default: config.json beside it)");
   app.add_option("--tokenizer", options.tokenizer, "llama2.c's tokenizer .bin")->required();
-  app.add_option("--prompt", options.prompts, "how a text begins; one for each text")->take_all();
+  app.add_option("--prompt", options.prompts, "how a text begins; one for each text")
+      ->take_all()
+      ->expected(1)
+      ->allow_extra_args(false);
   app.add_option("--sessions", options.sessions, "texts, if more than prompts")->check(up_to(1024));
   number("--steps", options.steps, "tokens of a text, with its prompt", up_to(1 << 20));
   number("--temperature", options.temperature, "0: the likeliest", examples::zero_or_more());
-  number("--top-p", options.top_p, "draw from tokens of so much probability", CLI::Range(0., 1.));
+  number("--top-p", options.top_p, "draw from tokens of so much probability",
+         examples::zero_or_more() & CLI::Range(0., 1.));
   number("--seed", options.seed, "of what is drawn", examples::whole_number(0, 4'294'967'295));
   number("--threads", options.threads, "threads", up_to(1024));
   const int exit_code = examples::parse(app, "run_llama", argc, argv, [] {});

@@ -51,6 +51,7 @@ inline void LlamaConfig::check(const std::filesystem::path& file) const {
   check_size("the number of heads", heads, channels);
   check_size("the number of kv heads", kv_heads, heads);
   check_size("the vocabulary", vocabulary, largest);
+  if (vocabulary < 3) fail(file, "the vocabulary is below 3: <unk>, begin and end of a text");
   check_size("the context", context, largest);
   if (!(rope_base >= 1)) fail(file, "rope_theta is below 1");
   if (channels % (2 * heads) != 0 || heads % kv_heads != 0) {
@@ -64,7 +65,16 @@ inline void LlamaConfig::check(const std::filesystem::path& file) const {
 inline LlamaConfig read_config(const std::filesystem::path& file) {
   const tokennorm::Family family = tokennorm::family_from_config(file);  // which checks the JSON
   std::ifstream stream(file);
-  const auto json = nlohmann::json::parse(stream);
+  auto json = nlohmann::json::parse(stream);
+  if (const auto rope = json.find("rope_parameters"); rope != json.end() && rope->is_object()) {
+    for (const auto& [key, value] : rope->items()) {  // as transformers 5 has them
+      if (key == "rope_theta") {
+        json[key] = value;
+      } else if (key != "rope_type" || value != "default") {
+        fail(file, "rope_parameters has " + key + "; this example has only the default RoPE");
+      }
+    }
+  }
   const auto expect = [&](const char* key, const nlohmann::json& expected) {
     if (!json.contains(key) || json[key].is_null() || json[key] == expected) return;
     // Only what is flat is quoted: dump() takes a stack frame for each level.
@@ -80,7 +90,7 @@ inline LlamaConfig read_config(const std::filesystem::path& file) {
   expect("mlp_bias", false);
   expect("rope_scaling", nullptr);
   const auto number = [&]<class Number>(const char* key, Number otherwise) {
-    if (!json.contains(key) && otherwise > 0) return otherwise;
+    if ((!json.contains(key) || json[key].is_null()) && otherwise > 0) return otherwise;
     constexpr bool whole = std::is_integral_v<Number>;
     if (!json.contains(key) || !(whole ? json[key].is_number_integer() : json[key].is_number())) {
       fail(file, std::string(key) + (whole ? " is no whole number" : " is no number"));

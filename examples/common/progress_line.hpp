@@ -3,10 +3,9 @@
 /// tenth of the way.
 ///
 ///     ProgressLine line;
-///     line.show(done, all, [] { return "what there is to say"; });      done = 1, …, all; where
-///     the
-///                                                                       work ends early, at once
-///                                                                       all
+///     line.show(done, all, [] { return "what there is to say"; });
+///
+/// done is 1, …, all; where the work ends early, all at once.
 #pragma once
 
 #include <algorithm>

@@ -2,9 +2,8 @@
 /// The next token of a text, from the logits of all:
 ///
 ///     argmax(logits)                       temperature 0
-///     ~ softmax(logits / temperature)      of the most probable ones that together have
-///     probability
-///                                          top_p, where that is below 1
+///     ~ softmax(logits / temperature)      else, of the most probable tokens only, as many as
+///                                          have the probability top_p together
 ///
 /// Source     Holtzman et al. 2019, arXiv:1904.09751, section 3.1 (nucleus sampling)
 #pragma once

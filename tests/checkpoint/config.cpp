@@ -125,7 +125,15 @@ TEST_F(FamilyFromConfig, TakesTheRuleForTheResidualStream) {
   const std::string neox = R"({"model_type": "gpt_neox", "layer_norm_eps": 1e-05)";
   EXPECT_EQ(rule(neox + "}"), std::pair(std::string("gpt_neox"), parallel_two_norms));
   EXPECT_EQ(rule(neox + R"(, "use_parallel_residual": true})").second, parallel_two_norms);
-  EXPECT_EQ(rule(neox + R"(, "use_parallel_residual": false})").second, pre_ln);
+  EXPECT_EQ(rule(neox + R"(, "use_parallel_residual": false})"),
+            std::pair(std::string("gpt_neox_sequential"), pre_ln));
+  EXPECT_EQ(error(neox + R"(, "use_parallel_residual": 0})"),
+            "use_parallel_residual is 0; expected true or false");
+  EXPECT_EQ(rule(R"({"model_type": "gptj", "use_parallel_residual": true})").first, "gptj");
+  EXPECT_EQ(rule(R"({"model_type": "swin"})").second, pre_ln);
+  EXPECT_TRUE(error(R"({"model_type": "vision-encoder-decoder", "encoder": {"model_type": "swinv2"},
+                       "decoder": {"model_type": "gpt2"}})")
+                  .starts_with("model_type is \"vision-encoder-decoder\"; expected one of"));
   const std::string falcon = R"({"model_type": "falcon")";
   EXPECT_EQ(rule(falcon + "}").first, "falcon");
   EXPECT_EQ(rule(falcon + R"(, "new_decoder_architecture": true})").first, "falcon_two_norms");
@@ -181,7 +189,7 @@ TEST_F(FamilyFromConfig, SaysWhichModelTypesAreKnown) {
     const bool is_sibling = row.name == "gpt2_original" || row.name == "t5_decoder" ||
                             row.name == "whisper_decoder" || row.name == "t5gemma_decoder" ||
                             row.name == "falcon_two_norms" || row.name == "falcon_sequential" ||
-                            row.name == "opt_350m";
+                            row.name == "opt_350m" || row.name == "gpt_neox_sequential";
     if (!is_sibling && !row.model_types.empty()) known += " " + std::string(row.model_types);
   }
   EXPECT_NE(known.find(" llama mistral mixtral qwen2 "), std::string::npos);
@@ -210,7 +218,7 @@ TEST_F(FamilyFromConfig, RefusesWhatIsNoConfig) {
   EXPECT_EQ(error(R"({"model_type": "gpt2", "layer_norm_epsilon": -1})"),
             "layer_norm_epsilon is -1; expected a number, 0 or more");
   EXPECT_EQ(error(R"({"model_type": "t5", "layer_norm_epsilon": 1e-6, "rms_norm_eps": 1e-5})"),
-            "rms_norm_eps and layer_norm_epsilon differ");
+            "rms_norm_eps is 1e-05 and layer_norm_epsilon 1e-06; expected one epsilon");
   EXPECT_EQ(message_of<std::runtime_error>([] { family_from_config("no/such/config.json"); }),
             "tokennorm: no/such/config.json: cannot be opened: No such file or directory");
 }

@@ -109,9 +109,6 @@ std::vector<Published> published_of_other_rules() {
   const std::string layer = "model.layers.0.";
   return {
       {families::gptj, with_bias({"transformer.h.0.ln_1", "transformer.ln_f"})},
-      {families::gpt_neox,
-       with_bias({"gpt_neox.layers.0.input_layernorm", "gpt_neox.layers.0.post_attention_layernorm",
-                  "gpt_neox.final_layer_norm"})},
       {families::phi, with_bias({layer + "input_layernorm", "model.final_layernorm",
                                  layer + "self_attn.q_layernorm"})},
       {families::falcon, with_bias({"transformer.h.0.input_layernorm", "transformer.ln_f"})},
@@ -138,10 +135,6 @@ std::vector<Published> published_of_other_rules() {
       {families::dinov2,
        behind("dinov2.", with_bias({"encoder.layer.0.norm1", "encoder.layer.0.norm2", "layernorm"}),
               {"dinov2.encoder.layer.0.layer_scale1.lambda1"})},
-      {families::swinv2,
-       behind("swinv2.", with_bias({"embeddings.norm", "encoder.layers.0.blocks.0.layernorm_before",
-                                    "encoder.layers.0.blocks.0.layernorm_after",
-                                    "encoder.layers.0.downsample.norm", "layernorm"}))},
       {families::modernbert,
        plain({"model.embeddings.norm", "model.layers.0.mlp_norm", "model.layers.1.attn_norm",
               "model.layers.1.mlp_norm", "model.final_norm"})},
@@ -235,6 +228,20 @@ TEST(DetectFamily, KnowsThoseOfOtherRulesByTheirNames) {
   }
 }
 
+TEST(DetectFamily, GuessesNoRuleWhereTwoHaveTheSameKeys) {
+  const Names neox =
+      with_suffixes({"gpt_neox.layers.0.input_layernorm",
+                     "gpt_neox.layers.0.post_attention_layernorm", "gpt_neox.final_layer_norm"},
+                    weight_and_bias);
+  expect_words(error_of(neox), {"gpt_neox", " and gpt_neox_sequential"});
+  const Names swin = behind(
+      "swinv2.", with_suffixes({"embeddings.norm", "encoder.layers.0.blocks.0.layernorm_before",
+                                "encoder.layers.0.blocks.0.layernorm_after",
+                                "encoder.layers.0.downsample.norm", "layernorm"},
+                               weight_and_bias));
+  expect_words(error_of(swin), {"swinv2", " and swin"});
+}
+
 /// The names of all norms that each of a family's models has, in two layers.
 Names names_of(const FamilyRow& family) {
   const auto& parameters = detail::parameter_names[static_cast<std::size_t>(family.naming)];
@@ -271,7 +278,8 @@ TEST(DetectFamily, TakesNoFamilyForAnother) {
     EXPECT_NE(message.find(" " + name), std::string::npos) << message;
     const bool has_twins = name == "llama" || name == "granite" || name == "gemma" ||
                            name == "qwen3_next" || name == "minimax" || name == "nemotron" ||
-                           name == "starcoder2";
+                           name == "starcoder2" || name.starts_with("gpt_neox") ||
+                           name.starts_with("swin");
     EXPECT_TRUE(has_twins && message.find("whose keys are the same") != std::string::npos)
         << message;
   }

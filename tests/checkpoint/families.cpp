@@ -163,7 +163,7 @@ TEST(Families, RefuseARoleThatTheyDoNotHave) {
   expect_words(
       message_of<std::invalid_argument>([&] { no_number.key(NormRole::attention, 0); }),
       {"tokennorm: Family::key: what stands before the keys of a layer is h.; expected {} in it"});
-  EXPECT_EQ(detail::in_layer(no_number, "h.0.ln_1").layer, -1);
+  EXPECT_EQ(detail::in_layer(FamilyRow(no_number), "h.0.ln_1").layer, -1);
 }
 
 }  // namespace

@@ -280,6 +280,9 @@ TEST(FamilyFromGguf, TakesTheResidualRuleThatTheFamilyLeavesOpen) {
   };
   EXPECT_EQ(placement_of(neox, true), Placement::parallel_two_norms);
   EXPECT_EQ(placement_of(neox, false), Placement::pre_ln);
+  GgufFile number = neox;
+  EXPECT_EQ(error_of(number.number("gptneox.use_parallel_residual", std::uint32_t{0})),
+            "gptneox.use_parallel_residual is 0; expected true or false for gpt_neox");
 
   const Family granite = family_of(model("granite").number("granite.residual_scale", 0.22F));
   EXPECT_EQ(granite.residual_scale, 0.22);

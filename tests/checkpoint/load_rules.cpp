@@ -113,10 +113,8 @@ TEST(LoadRules, ParallelWithOneNormOrTwo) {
                  "the blocks are parallel with two norms; expected Pre-LN for gpt2");
   expect_refused(block(layer_norm, Same{}, NoNorm{}, Same{}), gptj, families::gptj,
                  "the blocks are of a placement of their own; expected parallel with one norm");
-  Family sequential = families::gpt_neox;  // use_parallel_residual = false
-  sequential.placement = Placement::pre_ln;
   auto stack = pre_ln(layer_norm, Same{});
-  load_norms(stack, neox, sequential);
+  load_norms(stack, neox, families::gpt_neox_sequential);
   EXPECT_EQ(firsts(stack), (std::vector<float>{1000, 1010, 1020, 1030, 1040}));
 }
 
@@ -375,6 +373,65 @@ TEST(LoadRules, LayersThatPredictFurtherTokensAreLeftOut) {
   EXPECT_EQ(firsts(stack), (std::vector<float>{1000, 1010, 1020, 1030, 1040}));
   names.resize(names.size() - 2);
   expect_refused(stack, file_of(names, false), families::llama, "the file has norms of 3 layers");
+}
+
+TEST(LoadRules, NumbersThatACopyOfAFamilyStates) {
+  const TensorFile file = file_of(llama_names(), false);
+  Family mine = families::llama;  // any epsilon
+  const RMSNorm<float> other(channels, {.epsilon = 0.1});
+  auto stack = pre_ln(other, Same{});
+  load_norms(stack, file, mine);
+  mine.epsilon = 1e-5;
+  expect_refused(stack, file, mine, "has epsilon 0.1; expected 1e-05 (if the model");
+  Family scaled = families::granite;  // any scale
+  scaled.residual_scale = 0.22;
+  expect_refused(pre_ln(rms_norm, Scaled(Same{}, 0.5)), file, scaled,
+                 "attention of layer 0 is scaled by 0.5; expected 0.22");
+}
+
+TEST(LoadRules, SavedIsWhatTheFamilyHas) {
+  const auto error = [](const auto& stack, const Family& family) {
+    TensorFile saved;
+    const std::string message = message_of<Error>([&] { save_norms(stack, saved, family); });
+    EXPECT_TRUE(saved.names().empty());
+    return message;
+  };
+  const LayerNorm<float> with_shift(channels, {.epsilon = 1e-5});
+  EXPECT_EQ(error(pre_ln(with_shift, Same{}), families::mpt),
+            "tokennorm: Stack(3): attention_norm of layer 0 has a shift; expected none for mpt");
+  const RMSNorm<float> bare(channels, {.epsilon = 1e-6, .scale = false});
+  EXPECT_EQ(error(pre_ln(bare, Same{}), families::llama),
+            "tokennorm: Stack(3): attention_norm of layer 0 has no scale; expected one for llama");
+}
+
+TEST(LoadRules, NormsBesideThoseOfTheFamilyAreRefusedUnderAnyPrefix) {
+  const LayerNorm<float> bert_norm(channels, {.epsilon = 1e-12});
+  const PostLN post(Same{}, bert_norm, Same{}, bert_norm);
+  for (const std::string tower : {"", "tower."}) {
+    const auto under = [&](Names names) {
+      for (std::string& name : names) name.insert(0, tower);
+      return names;
+    };
+    const auto check = [&](const auto& stack, const Names& names, bool with_shifts,
+                           const FamilyRow& family, const std::string& beside) {
+      const TensorFile file = file_of(under(names), with_shifts);
+      const Family there = family.under(tower);
+      auto loaded = stack;
+      load_norms(loaded, file, there);
+      Names more = names;
+      more.push_back(beside);
+      expect_refused(stack, file_of(under(more), with_shifts), there, beside);
+    };
+    const auto llama = pre_ln(rms_norm, Same{});
+    const Names gpt2 = in_layers("h.", {"ln_1", "ln_2"}, "ln_f");
+    check(llama, llama_names(), false, families::llama, "embeddings.norm");
+    check(llama, llama_names(), false, families::llama, "embed_norm");
+    check(pre_ln(layer_norm, Same{}), gpt2, true, families::gpt2, "emb_ln");
+    Names bert = in_layers("encoder.layer.", {"attention.output.LayerNorm", "output.LayerNorm"},
+                           "embeddings.LayerNorm");
+    check(Stack(bert_norm, std::vector(layers, post), NoNorm{}), bert, true, families::bert,
+          "encoder.layer.0.crossattention.output.LayerNorm");
+  }
 }
 
 TEST(LoadRules, OneOfSeveralTowersByItsPrefix) {

@@ -51,6 +51,8 @@ class ModelConfig {
       if (nested == all_.end() || !nested->is_object()) continue;
       const bool has_no_type = !nested->contains("model_type") && row_of(all_) != nullptr;
       if (!has_no_type && row_of(*nested) == nullptr) continue;
+      // An encoder reads text in a model that is known as a whole (T5Gemma), images in others.
+      if (std::string_view(part) == "encoder" && row_of(all_) == nullptr) continue;
       config_ = &*nested;
       return;
     }
@@ -73,7 +75,9 @@ class ModelConfig {
   }
   bool is(const char* key, bool expected) const {
     const nlohmann::json* value = find(key);
-    return value != nullptr && value->is_boolean() && value->get<bool>() == expected;
+    if (value == nullptr) return false;
+    if (value->is_boolean()) return value->get<bool>() == expected;
+    fail_because(std::string(key) + " is " + text_of(*value) + "; expected true or false");
   }
   double number(const std::string& key, const nlohmann::json& value) const {
     if (value.is_number() && value.get<double>() >= 0) return value.get<double>();
@@ -130,7 +134,7 @@ inline Family ruled_family(const ModelConfig& config) {
     if (config.is("do_layer_norm_before", false)) family = families::opt_350m;
     if (config.is("_remove_final_layer_norm", true)) family.keys[NormRole::final].clear();
   } else if (&row == &families::gpt_neox && config.is("use_parallel_residual", false)) {
-    family.placement = Placement::pre_ln;
+    family = families::gpt_neox_sequential;
   }
   if (config.is("norm_bias", true)) family.shift = true;
   return family;
@@ -158,6 +162,9 @@ inline void check_rule(const ModelConfig& config, const Family& family) {
   for (const KeyOfRule& rule : keys) {
     const nlohmann::json* value = config.find(rule.key);
     if (value == nullptr || rule.placement == family.placement) continue;
+    // One norm or two, sublayers are parallel.
+    const bool is_parallel = family.placement == Placement::parallel;
+    if (is_parallel && rule.placement == Placement::parallel_two_norms) continue;
     const bool tells = value->is_number()    ? value->get<double>() != rule.none
                        : value->is_boolean() ? value->get<bool>()
                                              : true;
@@ -186,7 +193,8 @@ inline void take_numbers(const ModelConfig& config, Family& family) {
     if (value == nullptr) return;
     const double epsilon = config.number(key, *value);
     if (!found.empty() && epsilon != family.epsilon) {
-      config.fail_because(found + " and " + key + " differ");
+      config.fail_because(found + " is " + number_text(family.epsilon, epsilon) + " and " + key +
+                          " " + number_text(epsilon, family.epsilon) + "; expected one epsilon");
     }
     found = key;
     family.epsilon = epsilon;

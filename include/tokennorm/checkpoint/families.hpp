@@ -74,7 +74,8 @@ class FamilySearch {
       if (found == nullptr) {
         found = &family;
         candidates = described(family);
-      } else if (family.model_types.empty() || family.model_types != found->model_types) {
+      } else if (family.model_types.empty() || family.model_types != found->model_types ||
+                 family.placement != found->placement) {
         several = true;
         candidates += " and " + described(family);
       }

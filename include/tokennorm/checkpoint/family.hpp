@@ -232,7 +232,7 @@ struct Family : detail::FamilyOf<std::string> {
   Family(const FamilyRow& row) { detail::copy_family(row, *this); }
 
   /// The same for who only reads it, as long as this one stays what it is.
-  operator FamilyRow() const {
+  explicit operator FamilyRow() const {
     FamilyRow row;
     detail::copy_family(*this, row);
     return row;

@@ -41,6 +41,23 @@ inline constexpr const char* foreign_reason =
     "outside the root: The Annotated Transformer, old OpenNMT-py), which LayerNorm does not "
     "compute";
 
+/// What Family::under put before every name of the family; empty where nothing.
+inline std::string_view tower_of(const FamilyRow& family) {
+  for (const FamilyRow& row : families::all) {
+    if (row.name != family.name || !family.layer.ends_with(row.layer)) continue;
+    return without_optional_prefixes(
+        family.layer.substr(0, family.layer.size() - row.layer.size()));
+  }
+  return {};
+}
+
+/// The name without what stands before every name of its tower.
+inline std::string_view inside_tower(std::string_view name, std::string_view tower) {
+  name = without_optional_prefixes(name);
+  if (tower.empty() || !name.starts_with(tower)) return name;
+  return without_optional_prefixes(name.substr(tower.size()));
+}
+
 /// A tensor's name taken apart, and whether it ends like a norm's parameter.
 struct NormName {
   std::string_view norm;       // "transformer.h.3.ln_1"
@@ -205,7 +222,7 @@ struct NamedRule {
 };
 inline NamedRule rule_in(const FamilyRow& family, std::string_view name) {
   const InLayer place = in_layer(family, name);
-  std::string_view rest = place.layer >= 0 ? place.own : without_optional_prefixes(name);
+  std::string_view rest = place.layer >= 0 ? place.own : inside_tower(name, tower_of(family));
   NamedRule found;
   while (!rest.empty()) {
     const std::string_view part = rest.substr(0, rest.find_first_of("./"));
@@ -252,13 +269,15 @@ inline bool is_of_prediction_layer(const InLayer& place) {
   const InLayer place = in_layer(family, norm);
   if (has_key(family, norm, place)) return is_lacking(family, place);
   if (is_of_prediction_layer(place)) return false;
-  const std::string_view bare = without_optional_prefixes(norm);
-  const std::string_view layer = without_optional_prefixes(family.layer);
+  const std::string_view tower = tower_of(family);
+  if (!without_optional_prefixes(norm).starts_with(tower)) return false;
+  const std::string_view bare = inside_tower(norm, tower);
+  const std::string_view layer = inside_tower(family.layer, tower);
   bool elsewhere = false;
   for (std::size_t f = 0; f < families::all.size(); ++f) {
     const FamilyRow& row = families::all[f];
     const bool related = bare_layers[f] == layer || row.name == family.name;
-    if (!related || !has_key(row, norm, place)) continue;
+    if (!related || !has_key(row, bare, place)) continue;
     if (row.name == family.name) return false;
     elsewhere = true;
   }
@@ -277,8 +296,9 @@ inline bool is_of_prediction_layer(const InLayer& place) {
   if (family.layers_share) {  // another group of layers
     return bare.starts_with(layer.substr(0, layer.find_first_of("0123456789")));
   }
-  const std::string_view beside = layer.substr(0, layer.find_first_of("./") + 1);
-  return beside.size() > 0 && layer.substr(beside.size()).find("{}") != std::string_view::npos &&
+  std::string_view beside = layer.substr(0, layer.find_first_of("./") + 1);
+  if (layer.substr(beside.size()).starts_with("{}")) beside = {};  // "layers.{}."
+  return layer.substr(beside.size()).find("{}") != std::string_view::npos &&
          bare.starts_with(beside) &&
          bare.find_first_of("./", beside.size()) == std::string_view::npos;
 }

@@ -149,10 +149,14 @@ inline constexpr auto all = [] {
     {.name = "gptj", .model_types = "gptj codegen",
      .norm = layer_norm, .epsilon = 1e-5, .placement = parallel, .layer = blocks,
      .keys = {{attention, "ln_1"}, {final, "ln_f"}}},
-    // Where use_parallel_residual is false in config.json, family_from_config makes it Pre-LN.
+    // The same keys: use_parallel_residual in config.json tells.
     {.name = "gpt_neox", .model_types = "gpt_neox",
      .norm = layer_norm, .epsilon = 1e-5, .epsilon_varies = true, .placement = parallel_two_norms,
      .layer = "gpt_neox.layers.{}.",
+     .keys = {{attention, "input_layernorm"}, {feed_forward, "post_attention_layernorm"},
+              {final, "gpt_neox.final_layer_norm"}}},
+    {.name = "gpt_neox_sequential", .model_types = "gpt_neox",
+     .norm = layer_norm, .epsilon = 1e-5, .epsilon_varies = true, .layer = "gpt_neox.layers.{}.",
      .keys = {{attention, "input_layernorm"}, {feed_forward, "post_attention_layernorm"},
               {final, "gpt_neox.final_layer_norm"}}},
     {.name = "phi", .model_types = "phi",
@@ -230,6 +234,11 @@ inline constexpr auto all = [] {
      .norm = layer_norm, .epsilon = 1e-5, .placement = residual_post_norm,
      .layer = "encoder.layers.0.blocks.{}.",
      .keys = {{attention_output, "layernorm_before"}, {feed_forward_output, "layernorm_after"}}},
+
+    // The same keys before the sublayers.
+    {.name = "swin", .model_types = "swin donut-swin maskformer-swin",
+     .norm = layer_norm, .epsilon = 1e-5, .layer = "encoder.layers.0.blocks.{}.",
+     .keys = {{attention, "layernorm_before"}, {feed_forward, "layernorm_after"}}},
 
     // ---- rules that no block here computes
     {.name = "minimax", .model_types = "minimax",
@@ -313,6 +322,8 @@ inline constexpr const FamilyRow& transformer_lens_rms = find_family("transforme
 inline constexpr const FamilyRow& mamba = find_family("mamba");
 inline constexpr const FamilyRow& gptj = find_family("gptj");
 inline constexpr const FamilyRow& gpt_neox = find_family("gpt_neox");
+inline constexpr const FamilyRow& gpt_neox_sequential = find_family("gpt_neox_sequential");
+inline constexpr const FamilyRow& swin = find_family("swin");
 inline constexpr const FamilyRow& phi = find_family("phi");
 inline constexpr const FamilyRow& falcon = find_family("falcon");
 inline constexpr const FamilyRow& falcon_two_norms = find_family("falcon_two_norms");

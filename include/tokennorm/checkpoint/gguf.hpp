@@ -74,13 +74,18 @@ Family family_from_gguf(const Gguf& file, const FamilyRow& row);
 
 // ---------------------------------------------------------------------------------------------
 
-inline Family family_from_gguf(const Gguf& file) {
+namespace detail {
+
+inline Family family_of_file(const Gguf& file, const FamilyRow* row) {
   const auto has_tensor = [&](const std::string& name) { return file.contains(name); };
-  return detail::GgufModel(file.name(), file.metadata(), has_tensor).family(nullptr);
+  return GgufModel(file.name(), file.metadata(), has_tensor).family(row);
 }
+
+}  // namespace detail
+
+inline Family family_from_gguf(const Gguf& file) { return detail::family_of_file(file, nullptr); }
 inline Family family_from_gguf(const Gguf& file, const FamilyRow& row) {
-  const auto has_tensor = [&](const std::string& name) { return file.contains(name); };
-  return detail::GgufModel(file.name(), file.metadata(), has_tensor).family(&row);
+  return detail::family_of_file(file, &row);
 }
 
 inline Gguf Gguf::open(const std::filesystem::path& path) {

@@ -279,6 +279,9 @@ inline void GgufModel::take_residual_rule(Family& family) const {
   const std::string parallel = architecture_ + ".use_parallel_residual";
   const GgufValue* const found = value(parallel);
   if (family.placement == Placement::parallel_two_norms) {
+    if (found != nullptr && !std::holds_alternative<bool>(*found)) {
+      refuse(parallel, *found, "true or false");
+    }
     if (found != nullptr && is_none(found)) family.placement = Placement::pre_ln;
   } else if (!is_none(found) && family.placement != Placement::parallel) {
     refuse(parallel, *found, "false, or none");

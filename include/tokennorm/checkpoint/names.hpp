@@ -133,7 +133,7 @@ namespace detail {
 /// Fails where a tensor of the file says that its model is not of the family.
 template <class File>
 void check_names(Who who, const File& file, const Family& family) {
-  const FamilyRow row = family;
+  const FamilyRow row(family);
   for (const auto& name : file.names()) {
     const std::string rule = other_rule(row, name);
     if (!rule.empty()) {
@@ -143,9 +143,7 @@ void check_names(Who who, const File& file, const Family& family) {
     const NormName parts(name);
     if ((!parts.is_scale && !parts.is_shift) || !is_of_another(row, parts.norm)) continue;
     fail_in_file(who, file_of(file, name) + "the file has " + printable(parts.norm) + ", which " +
-                          family.name +
-                          " has not; expected the file of such a model "
-                          "(detect_family(file.names()) says what it fits)");
+                          family.name + " has not; expected the file of such a model");
   }
 }
 
@@ -153,7 +151,7 @@ void check_names(Who who, const File& file, const Family& family) {
 /// layers that predict further tokens.
 template <class File>
 std::vector<NormInFile> norms_of_stack(const File& file, const Family& family) {
-  const FamilyRow row = family;
+  const FamilyRow row(family);
   std::set<Index> prediction_layers;
   for (const auto& name : file.names()) {
     const InLayer place = in_layer(row, NormName(name).norm);
@@ -179,11 +177,15 @@ std::vector<NormInFile> check_file(const AnyStack& stack, const File& file, cons
   each_norm(stack, [&](NormRole role, Index layer, const auto&) {
     in_stack.insert({role, family.layers_share ? 0 : layer});
   });
-  Index layers_there = family.layers_share ? layers : 0;
+  std::set<Index> layers_there;
+  Index end_of_layers = family.layers_share ? layers : 0;
   const std::vector<NormInFile> norms = norms_of_stack(file, family);
   for (const NormInFile& norm : norms) {
     const bool is_in_layer = is_of_layer(norm.role);
-    if (is_in_layer) layers_there = std::max(layers_there, norm.layer + 1);
+    if (is_in_layer && !family.layers_share) {
+      layers_there.insert(norm.layer);
+      end_of_layers = std::max(end_of_layers, norm.layer + 1);
+    }
     if (is_in_layer && norm.layer >= layers) continue;
     if (in_stack.count({norm.role, norm.layer}) != 0) continue;
     const FoundParameters found = find_parameters(file, norm.prefix);
@@ -193,12 +195,32 @@ std::vector<NormInFile> check_file(const AnyStack& stack, const File& file, cons
                      place_text(std::string(name_of(norm.role)) + " norm", norm.role, norm.layer) +
                      "; expected one, or a copy of the family without its key");
   }
-  if (layers_there != layers) {
-    fail_in_file(who, "the file has norms of " + std::to_string(layers_there) +
-                          (layers_there == 1 ? " layer" : " layers") + " under " + family.name +
-                          "'s names; expected the " + std::to_string(layers) + " of the stack");
+  if (end_of_layers != layers) {
+    const std::size_t count = layers_there.size();
+    const bool has_gaps = static_cast<Index>(count) != end_of_layers;
+    fail_in_file(
+        who, "the file has norms of " + std::to_string(count) +
+                 (count == 1 ? " layer" : " layers") +
+                 (has_gaps ? ", the last of them " + std::to_string(end_of_layers - 1) + "," : "") +
+                 " under " + family.name + "'s names; expected the " + std::to_string(layers) +
+                 " of the stack");
   }
   return norms;
+}
+
+/// Fails where a norm has no scale, or a shift that the family's norms do not have: what is saved
+/// would be no file of the family.
+template <class AnyStack>
+void check_parameters_of_family(const AnyStack& stack, const Family& family) {
+  each_norm(stack, [&](NormRole role, Index layer, const auto& norm) {
+    const bool lacks_scale = !norm.options().scale;
+    if (!lacks_scale && (!norm.options().shift || family.has_shift())) return;
+    fail_in_file(Internals::who(stack),
+                 place_text(std::string(name_of(role)) + "_norm", role, layer) +
+                     (lacks_scale ? " has no scale; expected one for "
+                                  : " has a shift; expected none for ") +
+                     family.name);
+  });
 }
 
 /// Fails unless each layer of the stack has the norms of the first, which are saved for all.
@@ -250,6 +272,7 @@ template <class EmbeddingNorm, class Block, class FinalNorm, class Writer>
 void save_norms(const Stack<EmbeddingNorm, Block, FinalNorm>& stack, Writer& writer,
                 const Family& family) {
   detail::check_fits(stack, family);
+  detail::check_parameters_of_family(stack, family);
   if (family.layers_share) detail::check_layers_are_equal(stack, family);
   detail::each_norm(stack, [&](NormRole role, Index layer, const auto& norm) {
     if (family.layers_share && layer > 0) return;
@@ -298,7 +321,7 @@ inline Index first_number(std::string_view name) {
 
 template <TensorSource File>
 std::vector<NormInFile> find_norms(const File& file, const Family& family) {
-  const FamilyRow row = family;
+  const FamilyRow row(family);
   std::vector<NormInFile> norms;
   for (const auto& name : file.names()) {
     const detail::NormName parts(name);

@@ -8,7 +8,7 @@
 
 #include "tokennorm/block/stack.hpp"
 #include "tokennorm/checkpoint/errors.hpp"
-#include "tokennorm/checkpoint/family.hpp"
+#include "tokennorm/checkpoint/family_table.hpp"
 #include "tokennorm/core/internals.hpp"
 
 #include <cmath>
@@ -115,6 +115,15 @@ void add_scale_of(const auto& sublayer, UpdateScale& scale) {
   }
 }
 
+/// Whether any ε fits: it varies, and this copy of the row has the row's usual one.
+inline bool has_open_epsilon(const Family& family) {
+  if (!family.epsilon_varies) return false;
+  for (const FamilyRow& row : families::all) {
+    if (row.name == family.name) return row.epsilon == family.epsilon;
+  }
+  return true;
+}
+
 /// Fails unless the norm is of the family's kind.
 template <class Norm>
 void check_kind(Who who, const Family& family, NormRole role, Index layer, const Norm& norm) {
@@ -140,7 +149,7 @@ void check_kind(Who who, const Family& family, NormRole role, Index layer, const
     }
   }
   check_number("scale_offset", options.scale_offset, family.scale_offset, "");
-  if (!family.epsilon_varies) {
+  if (!has_open_epsilon(family)) {
     check_number("epsilon", options.epsilon, family.epsilon,
                  " (if the model has another, give a copy of the family with that epsilon)");
   }
@@ -157,7 +166,7 @@ inline void check_scale(Who who, const Family& family, const std::string& part, 
     fail_because(family.layer_scale ? "has no LayerScale" : "has a LayerScale",
                  family.layer_scale ? "one, LayerScale(f, channels)," : "none");
   }
-  if (!family.residual_scale_key.empty()) {
+  if (!family.residual_scale_key.empty() && family.residual_scale == 1) {
     if (!scale.is_scaled) {
       fail_because("is not scaled", "Scaled(f, s) with the " + family.residual_scale_key +
                                         " of the model's config.json");
@@ -183,14 +192,14 @@ void check_fits(const AnyStack& stack, const Family& family) {
       constexpr std::optional<Placement> placement = placement_of<ConnectionType>;
       const bool is_placed = placement == family.placement || has_no_norm<ConnectionType>;
       if (!is_placed || !is_same_number(connection.alpha, family.alpha)) {
-        const auto with_alpha = [](double alpha) {
-          return alpha == 1 ? "" : " with alpha " + number_text(alpha, 1);
+        const auto with_alpha = [](double alpha, double other) {
+          return alpha == 1 ? "" : " with alpha " + number_text(alpha, other);
         };
         fail_in_file(who, std::string("the blocks are ") +
                               (placement ? name_of(*placement) : "of a placement of their own") +
-                              with_alpha(connection.alpha) + "; expected " +
-                              name_of(family.placement) + with_alpha(family.alpha) + " for " +
-                              family.name);
+                              with_alpha(connection.alpha, family.alpha) + "; expected " +
+                              name_of(family.placement) +
+                              with_alpha(family.alpha, connection.alpha) + " for " + family.name);
       }
       connection.branches.each([&](const auto& branch) {
         UpdateScale scale;
