@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // A scalar that no norm has, asked of a file.
 // EXPECT: tokennorm: a tensor is read as float, double, Eigen::half or Eigen::bfloat16
-// LINES: 50
 #include <tokennorm/checkpoint/safetensors.hpp>
 
 int main() {

@@ -84,8 +84,16 @@ std::vector<std::string> OpenTensors<Metadata>::names() const {
 template <class Metadata>
 template <class Scalar>
 TokenMatrix<Scalar> OpenTensors<Metadata>::matrix(std::string_view name) const {
-  const auto& [file, entry] = find(name);
-  return read_tensor<Scalar>(file->name, file->bytes, name, entry);
+  constexpr bool is_native = NativeScalar<Scalar>;  // of a concept Clang says more, of no use here
+  static_assert(is_native,
+                "tokennorm: a tensor is read as float, double, Eigen::half or Eigen::bfloat16; "
+                "name one of these, and cast from double to any other scalar.");
+  if constexpr (is_native) {
+    const auto& [file, entry] = find(name);
+    return read_tensor<Scalar>(file->name, file->bytes, name, entry);
+  } else {
+    return {};
+  }
 }
 
 template <class Metadata>

@@ -86,9 +86,6 @@ bool with_scalar_of(std::string_view dtype, const F& f) {
 template <class Scalar, class Bytes>
 TokenMatrix<Scalar> read_tensor(const std::string& file, const Bytes& bytes, std::string_view name,
                                 const TensorEntry& tensor) {
-  static_assert(NativeScalar<Scalar>,
-                "tokennorm: a tensor is read as float, double, Eigen::half or Eigen::bfloat16; "
-                "name one of these, and cast from double to any other scalar.");
   TokenMatrix<Scalar> result;
   const bool known = with_scalar_of(tensor.dtype, [&](auto scalar) {
     using Stored = decltype(scalar);
