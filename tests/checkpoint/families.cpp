@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -151,6 +152,11 @@ TEST(Families, AreConstants) {
   static_assert(gpt2_with_another_end.own_key(NormRole::final) == "last_norm");
   EXPECT_EQ(gpt2_with_another_end.key(NormRole::attention, 2), "h.2.ln_1");
 }
+
+// A row refers to texts: made of a family that is gone it would read freed memory, so it is made by
+// name only.
+static_assert(!std::is_convertible_v<Family, FamilyRow>);
+static_assert(std::is_constructible_v<FamilyRow, const Family&>);
 
 TEST(Families, RefuseARoleThatTheyDoNotHave) {
   EXPECT_FALSE(families::bert.has(NormRole::final));
