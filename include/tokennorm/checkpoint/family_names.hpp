@@ -43,12 +43,9 @@ inline constexpr const char* foreign_reason =
 
 /// What Family::under put before every name of the family; empty where nothing.
 inline std::string_view tower_of(const FamilyRow& family) {
-  for (const FamilyRow& row : families::all) {
-    if (row.name != family.name || !family.layer.ends_with(row.layer)) continue;
-    return without_optional_prefixes(
-        family.layer.substr(0, family.layer.size() - row.layer.size()));
-  }
-  return {};
+  const FamilyRow* const row = row_named(family.name);
+  if (row == nullptr || !family.layer.ends_with(row->layer)) return {};
+  return without_optional_prefixes(family.layer.substr(0, family.layer.size() - row->layer.size()));
 }
 
 /// The name without what stands before every name of its tower.

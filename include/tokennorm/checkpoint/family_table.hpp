@@ -46,6 +46,9 @@ inline constexpr auto all = [] {
                              {attention_output, "post_self_attn_layernorm"},
                              {feed_forward, "pre_feedforward_layernorm"},
                              {feed_forward_output, "post_feedforward_layernorm"}};
+  const Keys neox_keys = {{attention, "input_layernorm"},
+                          {feed_forward, "post_attention_layernorm"},
+                          {final, "gpt_neox.final_layer_norm"}};
   const Keys lens_keys = {{attention, "ln1"}, {feed_forward, "ln2"}, {final, "ln_final"}};
 
   // clang-format off
@@ -152,13 +155,10 @@ inline constexpr auto all = [] {
     // The same keys: use_parallel_residual in config.json tells.
     {.name = "gpt_neox", .model_types = "gpt_neox",
      .norm = layer_norm, .epsilon = 1e-5, .epsilon_varies = true, .placement = parallel_two_norms,
-     .layer = "gpt_neox.layers.{}.",
-     .keys = {{attention, "input_layernorm"}, {feed_forward, "post_attention_layernorm"},
-              {final, "gpt_neox.final_layer_norm"}}},
+     .layer = "gpt_neox.layers.{}.", .keys = neox_keys},
     {.name = "gpt_neox_sequential", .model_types = "gpt_neox",
      .norm = layer_norm, .epsilon = 1e-5, .epsilon_varies = true, .layer = "gpt_neox.layers.{}.",
-     .keys = {{attention, "input_layernorm"}, {feed_forward, "post_attention_layernorm"},
-              {final, "gpt_neox.final_layer_norm"}}},
+     .keys = neox_keys},
     {.name = "phi", .model_types = "phi",
      .norm = layer_norm, .epsilon = 1e-5, .epsilon_varies = true, .placement = parallel,
      .layer = layers,
@@ -271,6 +271,18 @@ inline constexpr auto all = [] {
 /// The row of this name.
 constexpr const FamilyRow& find_family(std::string_view name);
 
+namespace detail {
+
+/// The same, or null where there is none.
+constexpr const FamilyRow* row_named(std::string_view name) {
+  for (const FamilyRow& family : families::all) {
+    if (family.name == name) return &family;
+  }
+  return nullptr;
+}
+
+}  // namespace detail
+
 // ---------------------------------------------------------------------------------------------
 
 namespace detail {
@@ -287,9 +299,7 @@ namespace detail {
 }  // namespace detail
 
 constexpr const FamilyRow& find_family(std::string_view name) {
-  for (const FamilyRow& family : families::all) {
-    if (family.name == name) return family;
-  }
+  if (const FamilyRow* row = detail::row_named(name)) return *row;
   detail::fail_unknown_family(name);
 }
 

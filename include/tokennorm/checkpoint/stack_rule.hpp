@@ -117,11 +117,8 @@ void add_scale_of(const auto& sublayer, UpdateScale& scale) {
 
 /// Whether any ε fits: it varies, and this copy of the row has the row's usual one.
 inline bool has_open_epsilon(const Family& family) {
-  if (!family.epsilon_varies) return false;
-  for (const FamilyRow& row : families::all) {
-    if (row.name == family.name) return row.epsilon == family.epsilon;
-  }
-  return true;
+  const FamilyRow* const row = row_named(family.name);
+  return family.epsilon_varies && (row == nullptr || row->epsilon == family.epsilon);
 }
 
 /// Fails unless the norm is of the family's kind.

@@ -65,4 +65,15 @@ inline void read_tensor(const Bytes& file, const std::string& name,
   read_values<Eigen::bfloat16>(file, name, tensor);
 }
 
+/// Reads all tensors of a header; their bytes in all.
+template <class Header>
+std::uint64_t read_tensors(const Bytes& file, const Header& header) {
+  std::uint64_t bytes = 0;
+  for (const auto& [name, tensor] : header.tensors) {
+    bytes += tensor.end - tensor.begin;
+    read_tensor(file, name, tensor);
+  }
+  return bytes;
+}
+
 }  // namespace tokennorm::test

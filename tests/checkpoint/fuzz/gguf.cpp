@@ -21,11 +21,7 @@ namespace detail = tokennorm::detail;
 
 void read_file(const Bytes& file) {
   const detail::GgufHeader header = detail::read_gguf_header("fuzz", file);
-  std::uint64_t bytes_of_tensors = 0;
-  for (const auto& [name, tensor] : header.tensors) {
-    bytes_of_tensors += tensor.end - tensor.begin;
-    read_tensor(file, name, tensor);
-  }
+  const std::uint64_t bytes_of_tensors = read_tensors(file, header);
   require(bytes_of_tensors + 24 <= file.size(), "tensors do not overlap");
   read_or_refuse(
       [&] {

@@ -20,11 +20,7 @@ namespace detail = tokennorm::detail;
 
 void read_file(const Bytes& file) {
   const detail::SafetensorsHeader header = detail::read_header("fuzz", file);
-  std::uint64_t bytes_of_tensors = 0;
-  for (const auto& [name, tensor] : header.tensors) {
-    bytes_of_tensors += tensor.end - tensor.begin;
-    read_tensor(file, name, tensor);
-  }
+  const std::uint64_t bytes_of_tensors = read_tensors(file, header);
   std::uint64_t length = 0;
   std::memcpy(&length, file.all.data(), sizeof length);
   require(8 + length + bytes_of_tensors == file.size(), "tensors fill the data");
