@@ -34,7 +34,7 @@
 namespace gpt {
 
 template <class Scalar>
-class CausalSelfAttention {
+class CausalSelfAttention : public InputOutput<Scalar> {
  public:
   using Tokens = TokenMatrix<Scalar>;
 
@@ -48,23 +48,6 @@ class CausalSelfAttention {
   Tokens operator()(const Tokens& x, Session<Scalar>& session, BlockIndex block) const;
   Tokens forward(const Tokens& x, Batch<Scalar>& batch, BlockIndex block) const;
   Tokens backward(const Tokens& dy, Batch<Scalar>& batch, BlockIndex block);
-
-  template <class Visitor>
-  void visit_parameters(Visitor&& visitor);
-  void zero_gradients();
-
-  const Linear<Scalar>& input() const { return input_; }
-  const Linear<Scalar>& output() const { return output_; }
-
-  /// The linear maps that read x and that write y, for folding norms.
-  template <class Visitor>
-  void visit_readers(Visitor&& visitor) {
-    visitor(input_.map());
-  }
-  template <class Visitor>
-  void visit_writers(Visitor&& visitor) {
-    visitor(output_.map());
-  }
 
  private:
   /// One head of the `length` tokens of a sequence, whose first is token `first` of a matrix.
@@ -100,9 +83,10 @@ class CausalSelfAttention {
   Tokens attend(const Tokens& qkv, const Sequences& sequences, Tokens& weights) const;
   Scalar score_scale() const { return Scalar(1) / std::sqrt(static_cast<Scalar>(head_channels_)); }
 
+  using Maps = InputOutput<Scalar>;
+  using Maps::input_;   // x to Q, K and V
+  using Maps::output_;  // O to y
   Index channels_, heads_, head_channels_;
-  Linear<Scalar> input_;   // x to Q, K and V
-  Linear<Scalar> output_;  // O to y
   Rotations rotations_;
 };
 
@@ -121,11 +105,12 @@ inline Index head_channels(Index channels, Index heads) {
 template <class Scalar>
 CausalSelfAttention<Scalar>::CausalSelfAttention(Index channels, Index heads, std::mt19937_64& rng,
                                                  double output_gain, Rotations rotations)
-    : channels_(channels),
+    : Maps{Linear<Scalar>(channels, 3 * heads * detail::head_channels(channels, heads), rng, 1,
+                          rotations == nullptr),
+           Linear<Scalar>(channels, channels, rng, output_gain, rotations == nullptr)},
+      channels_(channels),
       heads_(heads),
-      head_channels_(detail::head_channels(channels, heads)),
-      input_(channels, 3 * channels, rng, 1, rotations == nullptr),
-      output_(channels, channels, rng, output_gain, rotations == nullptr),
+      head_channels_(channels / heads),
       rotations_(std::move(rotations)) {}
 
 template <class Scalar>
@@ -203,19 +188,6 @@ auto CausalSelfAttention<Scalar>::backward(const Tokens& dy, Batch<Scalar>& batc
   });
   rotate(dqkv, batch.sequences.length, 0, -1);
   return input_.backward(saved.x, dqkv);
-}
-
-template <class Scalar>
-template <class Visitor>
-void CausalSelfAttention<Scalar>::visit_parameters(Visitor&& visitor) {
-  input_.visit_parameters(prefixed("input", visitor));
-  output_.visit_parameters(prefixed("output", visitor));
-}
-
-template <class Scalar>
-void CausalSelfAttention<Scalar>::zero_gradients() {
-  input_.zero_gradients();
-  output_.zero_gradients();
 }
 
 }  // namespace gpt

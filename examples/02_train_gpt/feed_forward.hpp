@@ -14,7 +14,7 @@
 namespace gpt {
 
 template <class Scalar>
-class FeedForward {
+class FeedForward : public InputOutput<Scalar> {
  public:
   using Tokens = TokenMatrix<Scalar>;
 
@@ -25,23 +25,10 @@ class FeedForward {
   Tokens forward(const Tokens& x, Batch<Scalar>& batch, BlockIndex block) const;
   Tokens backward(const Tokens& dy, Batch<Scalar>& batch, BlockIndex block);
 
-  template <class Visitor>
-  void visit_parameters(Visitor&& visitor);
-  void zero_gradients();
-
-  /// The linear maps that read x and that write y, for folding norms.
-  template <class Visitor>
-  void visit_readers(Visitor&& visitor) {
-    visitor(input_.map());
-  }
-  template <class Visitor>
-  void visit_writers(Visitor&& visitor) {
-    visitor(output_.map());
-  }
-
  private:
-  Linear<Scalar> input_;
-  Linear<Scalar> output_;
+  using Maps = InputOutput<Scalar>;
+  using Maps::input_;   // x to h
+  using Maps::output_;  // gelu(h) to y
 };
 
 namespace detail {
@@ -85,7 +72,8 @@ TokenMatrix<Scalar> gelu_backward(const TokenMatrix<Scalar>& hidden,
 
 template <class Scalar>
 FeedForward<Scalar>::FeedForward(Index channels, std::mt19937_64& rng, double output_gain)
-    : input_(channels, 4 * channels, rng), output_(4 * channels, channels, rng, output_gain) {}
+    : Maps{Linear<Scalar>(channels, 4 * channels, rng),
+           Linear<Scalar>(4 * channels, channels, rng, output_gain)} {}
 
 template <class Scalar>
 auto FeedForward<Scalar>::operator()(const Tokens& x) const -> Tokens {
@@ -108,19 +96,6 @@ auto FeedForward<Scalar>::backward(const Tokens& dy, Batch<Scalar>& batch, Block
   const auto& saved = batch[block].feed_forward;
   const Tokens dactive = output_.backward(saved.active, dy);
   return input_.backward(saved.x, gelu_backward<Scalar>(saved.hidden, dactive));
-}
-
-template <class Scalar>
-template <class Visitor>
-void FeedForward<Scalar>::visit_parameters(Visitor&& visitor) {
-  input_.visit_parameters(prefixed("input", visitor));
-  output_.visit_parameters(prefixed("output", visitor));
-}
-
-template <class Scalar>
-void FeedForward<Scalar>::zero_gradients() {
-  input_.zero_gradients();
-  output_.zero_gradients();
 }
 
 }  // namespace gpt

@@ -14,7 +14,7 @@
 namespace gpt {
 
 template <class Scalar>
-class GatedFeedForward {
+class GatedFeedForward : public InputOutput<Scalar> {
  public:
   using Tokens = TokenMatrix<Scalar>;
 
@@ -22,26 +22,22 @@ class GatedFeedForward {
 
   /// `output_gain`: of the second matrix, which writes into the residual stream.
   GatedFeedForward(Index channels, std::mt19937_64& rng, double output_gain = 1)
-      : input_(channels, 2 * hidden_channels(channels), rng, 1, /*bias=*/false),
-        output_(hidden_channels(channels), channels, rng, output_gain, /*bias=*/false) {}
+      : InputOutput<Scalar>{
+            Linear<Scalar>(channels, 2 * hidden_channels(channels), rng, 1, /*bias=*/false),
+            Linear<Scalar>(hidden_channels(channels), channels, rng, output_gain,
+                           /*bias=*/false)} {}
 
   Tokens operator()(const Tokens& x) const { return output_(gated(input_(x))); }
   Tokens forward(const Tokens& x, Batch<Scalar>& batch, BlockIndex block) const;
   Tokens backward(const Tokens& dy, Batch<Scalar>& batch, BlockIndex block);
 
-  template <class Visitor>
-  void visit_parameters(Visitor&& visitor);
-  void zero_gradients();
-
-  const Linear<Scalar>& input() const { return input_; }
-  const Linear<Scalar>& output() const { return output_; }
-
  private:
   /// silu(g)∘u of [g u].
   static Tokens gated(const Tokens& hidden);
 
-  Linear<Scalar> input_;   // x to g and u
-  Linear<Scalar> output_;  // silu(g)∘u to y
+  using Maps = InputOutput<Scalar>;
+  using Maps::input_;   // x to g and u
+  using Maps::output_;  // silu(g)∘u to y
 };
 
 template <class Scalar>
@@ -74,19 +70,6 @@ auto GatedFeedForward<Scalar>::backward(const Tokens& dy, Batch<Scalar>& batch, 
   dhidden.leftCols(half) = (dactive.array() * u * s * (Scalar(1) + g * (Scalar(1) - s))).matrix();
   dhidden.rightCols(half) = (dactive.array() * g * s).matrix();
   return input_.backward(saved.x, dhidden);
-}
-
-template <class Scalar>
-template <class Visitor>
-void GatedFeedForward<Scalar>::visit_parameters(Visitor&& visitor) {
-  input_.visit_parameters(prefixed("input", visitor));
-  output_.visit_parameters(prefixed("output", visitor));
-}
-
-template <class Scalar>
-void GatedFeedForward<Scalar>::zero_gradients() {
-  input_.zero_gradients();
-  output_.zero_gradients();
 }
 
 }  // namespace gpt

@@ -9,6 +9,7 @@
 #include "parameters.hpp"
 
 #include <cmath>
+#include <utility>
 
 namespace gpt {
 
@@ -75,5 +76,40 @@ void Linear<Scalar>::zero_gradients() {
   weight_.zero_gradient();
   bias_.zero_gradient();
 }
+
+/// The two linear maps of a sublayer: one reads x, the other writes y.
+template <class Scalar>
+class InputOutput {
+ public:
+  const Linear<Scalar>& input() const { return input_; }
+  const Linear<Scalar>& output() const { return output_; }
+
+  template <class Visitor>
+  void visit_parameters(Visitor&& visitor) {
+    input_.visit_parameters(prefixed("input", visitor));
+    output_.visit_parameters(prefixed("output", visitor));
+  }
+  void zero_gradients() {
+    input_.zero_gradients();
+    output_.zero_gradients();
+  }
+
+  /// For folding norms.
+  template <class Visitor>
+  void visit_readers(Visitor&& visitor) {
+    visitor(input_.map());
+  }
+  template <class Visitor>
+  void visit_writers(Visitor&& visitor) {
+    visitor(output_.map());
+  }
+
+ protected:
+  /// In braces, so that the input's weights are drawn first.
+  InputOutput(Linear<Scalar> input, Linear<Scalar> output)
+      : input_(std::move(input)), output_(std::move(output)) {}
+
+  Linear<Scalar> input_, output_;
+};
 
 }  // namespace gpt
