@@ -162,6 +162,10 @@ TEST(ScaledSublayers, RefuseWhatMakesNoSense) {
             "tokennorm: DropPath: there are 8 tokens; expected a multiple of 3, the tokens of a "
             "sequence");
   EXPECT_NO_THROW(odd(x)) << "inference drops nothing";
+  TokenMatrix<double> y;
+  TrainingRecord<double> record;
+  EXPECT_ANY_THROW(odd.forward(x, y, record));
+  EXPECT_EQ(y.rows(), 0) << "refused before y has its shape";
 }
 
 }  // namespace

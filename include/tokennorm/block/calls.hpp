@@ -57,8 +57,8 @@ inline constexpr bool takes_rows =
     layout_of<Y> == Layout::rows&& std::is_same_v<ScalarOf<Y>, Scalar>;
 
 /// Derived has `who()`, `step_count()`, `each_norm(self, f)`, which calls f(norm, NormPlace),
-/// `each_part(self, f)`, of itself and its blocks, `check_parts(who)`, `ends_in_norm`, and, private
-/// to it,
+/// `each_part(self, f)`, of itself and its blocks, `check_parts(who)`,
+/// `check_trained_tokens(tokens)`, `ends_in_norm`, and, private to it,
 ///     infer(pass, context) const            the stream to its end
 ///     train(x, pass, context)               the same, saving
 ///     backward_pass(pass, dx, context)      from dh, or dy of the norm at the end, to dx
@@ -291,6 +291,7 @@ void BlockCalls<Derived, Param>::forward_into(const X& x, Y& y, TrainingRecord<S
   const auto in = as_const(view_of(operand));
   check_norms(who);
   check_channels(who, "x", in);
+  derived().check_trained_tokens(in.tokens);
   const Output output(who, "y", y, in.tokens, in.channels);
   output.check_apart("x", in);
   check_apart_from_parameters(output.view());

@@ -123,6 +123,8 @@ class Chain : public BlockCalls<
   static void each_part(Chain& self, const auto& f) { f(self); }
   /// Fails where a LayerScale does not fit.
   void check_parts(Who who) const;
+  /// Fails where a DropPath cannot be trained with so many tokens.
+  void check_trained_tokens(Index tokens) const;
   static constexpr std::size_t step_count() { return sizeof...(Connections); }
 
   /// Whether all sublayers can be called, or trained, in a context; where not, says why of the
@@ -386,10 +388,26 @@ template <class... Connections>
 void Chain<Connections...>::check_parts(Who who) const {
   each([&](const auto& connection) {
     connection.branches.each([&](const auto& branch) {
-      each_layer_scale(branch.f, [&](Index channels) {
-        if (channels != who.channels) [[unlikely]] {
-          fail(who, {role_of(branch), "'s layer_scale has ", channels, " values; expected ",
-                     who.channels});
+      each_scaling(branch.f, [&](const auto& scaling) {
+        if constexpr (is_layer_scale<std::remove_cvref_t<decltype(scaling)>>) {
+          const Index channels = scaling.layer_scale().size();
+          if (channels != who.channels) [[unlikely]] {
+            fail(who, {role_of(branch), "'s layer_scale has ", channels, " values; expected ",
+                       who.channels});
+          }
+        }
+      });
+    });
+  });
+}
+
+template <class... Connections>
+void Chain<Connections...>::check_trained_tokens(Index tokens) const {
+  each([&](const auto& connection) {
+    connection.branches.each([&](const auto& branch) {
+      each_scaling(branch.f, [&](const auto& scaling) {
+        if constexpr (is_drop_path<std::remove_cvref_t<decltype(scaling)>>) {
+          scaling.check_tokens(tokens);
         }
       });
     });

@@ -208,13 +208,17 @@ class DropPath {
   auto& sublayer() { return detail::unwrap(f_); }
   const auto& sublayer() const { return detail::unwrap(f_); }
 
-  /// The factors of so many tokens, drawn anew: 0, or 1/(1 − p).
-  template <class A>
-  void draw(Index tokens, Eigen::Matrix<A, Eigen::Dynamic, 1>& factors) {
+  /// Throws where so many tokens are no whole number of sequences, as training does.
+  void check_tokens(Index tokens) const {
     if (tokens % tokens_per_sequence_ != 0) {
       detail::fail({"DropPath"}, {"there are ", tokens, " tokens; expected a multiple of ",
                                   tokens_per_sequence_, ", the tokens of a sequence"});
     }
+  }
+  /// The factors of so many tokens, drawn anew: 0, or 1/(1 − p).
+  template <class A>
+  void draw(Index tokens, Eigen::Matrix<A, Eigen::Dynamic, 1>& factors) {
+    check_tokens(tokens);
     factors.resize(tokens);
     for (Index t = 0; t < tokens; t += tokens_per_sequence_) {
       // 53 bits, as the same number on every platform.
@@ -317,14 +321,13 @@ void learn_factors(auto& scaling, LearnedFactors<A, U>& learned) {
   }
 }
 
-/// f(channels) for each LayerScale around a sublayer.
-template <class F>
-void each_layer_scale(const auto& sublayer, const F& f) {
+/// f(scaling) for each Scaled, LayerScale and DropPath around a sublayer.
+void each_scaling(const auto& sublayer, const auto& f) {
   const auto& scaling = unwrap(sublayer);
   using Scaling = std::remove_cvref_t<decltype(scaling)>;
-  if constexpr (is_layer_scale<Scaling>) f(scaling.layer_scale().size());
   if constexpr (is_layer_scale<Scaling> || is_scaled<Scaling> || is_drop_path<Scaling>) {
-    each_layer_scale(scaling.sublayer(), f);
+    f(scaling);
+    each_scaling(scaling.sublayer(), f);
   }
 }
 

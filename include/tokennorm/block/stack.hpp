@@ -119,6 +119,9 @@ class Stack : public detail::BlockCalls<Stack<EmbeddingNorm, Block, FinalNorm>,
   void check_parts(detail::Who who) const {
     each_block(*this, [&](const auto& block, Index) { block.check_parts(who); });
   }
+  void check_trained_tokens(Index tokens) const {
+    each_block(*this, [&](const auto& block, Index) { block.check_trained_tokens(tokens); });
+  }
   std::size_t step_count() const {
     std::size_t steps = 0;
     each_block(*this, [&](const auto& block, Index) { steps += block.step_count(); });
