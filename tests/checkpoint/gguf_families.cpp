@@ -228,6 +228,10 @@ TEST(FamilyFromGguf, RefusesWhatSaysTooLittle) {
   EXPECT_EQ(unknown.substr(0, unknown.find("gpt2")),
             "general.architecture is \"rwkv\\x0a\"; expected one of ");
   EXPECT_NE(unknown.find("gemma2 gemma3"), unknown.npos);
+  for (const std::string once : {" t5 ", " falcon "}) {
+    EXPECT_EQ(unknown.find(once), unknown.rfind(once)) << once;
+    EXPECT_NE(unknown.find(once), unknown.npos) << once;
+  }
   EXPECT_EQ(error_of(model("")).substr(0, 26), "general.architecture is \"\"");
   EXPECT_EQ(error_of(model("llama qwen2")).substr(0, 37),
             "general.architecture is \"llama qwen2\"");

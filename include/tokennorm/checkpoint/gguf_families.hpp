@@ -202,8 +202,9 @@ inline Family GgufModel::find(const FamilyRow* row) const {
   std::vector<Family> candidates;
   std::string known, rows;
   for (const GgufArchitectures& entry : gguf_architectures) {
-    if (!known.empty()) known += ' ';
-    known += entry.architectures;
+    if (!is_listed(known, entry.architectures)) {  // as the second part of a T5
+      known.append(known.empty() ? "" : " ").append(entry.architectures);
+    }
     if (!is_listed(entry.architectures, architecture_)) continue;
     if (row != nullptr && row->name == entry.family) return with_names(*row, entry.part);
     candidates.push_back(with_names(find_family(entry.family), entry.part));
