@@ -359,14 +359,14 @@ TOKENNORM_INLINE void fuse(const Double2& a, const Double2& b, Double2& c) {
 TOKENNORM_INLINE void square_root(Double2& v) {
 #if TOKENNORM_HAS_BUILTIN(__builtin_elementwise_sqrt)
   v = __builtin_elementwise_sqrt(v);
-#elif TOKENNORM_HAS_BUILTIN(__builtin_ia32_sqrtpd)
+#elif defined(__SSE2__) && TOKENNORM_HAS_BUILTIN(__builtin_ia32_sqrtpd)
   v = __builtin_ia32_sqrtpd(v);
 #else
   v = Double2{std::sqrt(v[0]), std::sqrt(v[1])};
 #endif
 }
 TOKENNORM_INLINE void sign_bits(unsigned& bits, const Double2& v) {
-#if TOKENNORM_HAS_BUILTIN(__builtin_ia32_movmskpd)
+#if defined(__SSE2__) && TOKENNORM_HAS_BUILTIN(__builtin_ia32_movmskpd)
   bits = static_cast<unsigned>(__builtin_ia32_movmskpd(v));
 #else
   bits = (std::signbit(v[0]) ? 1u : 0u) | (std::signbit(v[1]) ? 2u : 0u);
