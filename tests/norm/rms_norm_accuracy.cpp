@@ -32,6 +32,7 @@ TYPED_TEST(RMSNormAccuracy, StatisticsAreAsAccurate) {
 TYPED_TEST(RMSNormAccuracy, PartialStatisticsAreWithinFourUnits) {
   using C = Case<RMSKind, TypeParam>;
   for (const Index channels : {2, 17, 100, 768}) {
+    if (channels > longest_row) continue;
     const auto rows = hard_rows<TypeParam>(channels);
     const auto x = stacked<typename C::RowMajor>(rows);
     for (const Index counted : {Index{1}, channels / 2, channels - 1, channels}) {
