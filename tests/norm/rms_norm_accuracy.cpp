@@ -8,14 +8,13 @@ namespace {
 template <class Scalar>
 class RMSNormAccuracy : public ::testing::Test {};
 
-using Scalars = ::testing::Types<float, double, Eigen::half, Eigen::bfloat16>;
 struct ScalarName {
   template <class Scalar>
   static std::string GetName(int) {
     return scalar_name<Scalar>();
   }
 };
-TYPED_TEST_SUITE(RMSNormAccuracy, Scalars, ScalarName);
+TYPED_TEST_SUITE(RMSNormAccuracy, AllScalars, ScalarName);
 
 TYPED_TEST(RMSNormAccuracy, HardRowsAreWithinFourUnits) {
   expect_forward_accuracy<RMSKind, TypeParam>();
