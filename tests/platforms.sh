@@ -22,12 +22,11 @@ all_platforms() {
   platform gcc-instrumented bits g++ -O1 -finstrument-functions
   platform gcc-sanitizers bits g++ -O1 -fsanitize=address,undefined
   platform gcc-int-indices bits g++ -O2 -DEIGEN_DEFAULT_DENSE_INDEX_TYPE=int
-  platform gcc-fast-math fast_math g++ -O2
   platform clang-14 bits clang++-14 -O2
-  platform clang-14-fast-math fast_math clang++-14 -O2
   platform clang-19 bits clang++-19 -O2
   platform clang-19-c++23 bits clang++-19 -O2 -DCMAKE_CXX_STANDARD=23
   platform clang-19-O0 bits clang++-19 -O0
+  platform clang-19-fast-math fast_math clang++-19 -O2
   platform clang-19-libc++ bits clang++-19 -O2 -stdlib=libc++
   platform no-wide-long-double norms g++ -O1 -DTOKENNORM_NO_LONG_DOUBLE -DTOKENNORM_MAX_ISA=0
   platform aarch64 norms aarch64-linux-gnu-g++ -O1 -DKERNELS=ON
