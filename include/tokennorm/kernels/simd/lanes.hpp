@@ -59,8 +59,8 @@ struct Lanes {
   }
   TOKENNORM_INLINE friend Lanes operator*(const Lanes& a, const Lanes& b) {
     const Lanes product(a.native * b.native);
-#if !defined(__x86_64__) && defined(__FP_FAST_FMA)
-    // GCC contracts it with a sum in one copy of a loop and not in the other.
+#if defined(__aarch64__) || (!defined(__x86_64__) && defined(__FP_FAST_FMA))
+    // Compilers contract it with a sum in one copy of a loop and not in the other.
     return opaque(product);
 #else
     return product;
@@ -110,7 +110,7 @@ TOKENNORM_INLINE Lanes<To, W> convert(const Lanes<From, W>& from) {
   }
 }
 
-/// a·b + c, in one rounding where the level has FMA.
+/// a·b + c, in one rounding where the level has FMA, at AVX2, AVX-512 and on AArch64; else in two.
 template <class T, int W>
 TOKENNORM_INLINE Lanes<T, W> multiply_add(const Lanes<T, W>& a, const Lanes<T, W>& b,
                                           const Lanes<T, W>& c) {
