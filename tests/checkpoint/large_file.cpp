@@ -27,7 +27,7 @@ class Residency {
  public:
   explicit Residency(const std::filesystem::path& path) {
     const int descriptor = ::open(path.c_str(), O_RDONLY);
-    size_ = std::filesystem::file_size(path);
+    size_ = static_cast<std::size_t>(std::filesystem::file_size(path));
     address_ = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, descriptor, 0);
     ::close(descriptor);
   }
@@ -36,7 +36,7 @@ class Residency {
   ~Residency() { ::munmap(address_, size_); }
 
   std::uint64_t bytes() const {
-    const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+    const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
     std::vector<unsigned char> pages((size_ + page - 1) / page);
     EXPECT_EQ(::mincore(address_, size_, pages.data()), 0);
     return page * static_cast<std::uint64_t>(std::count_if(pages.begin(), pages.end(),
@@ -44,16 +44,15 @@ class Residency {
   }
 
  private:
-  std::uint64_t size_ = 0;
+  std::size_t size_ = 0;  // of the map: with addresses of 32 bits, that of a part
   void* address_ = nullptr;
 };
 
 TEST(LargeFile, OneTensorIsReadWithoutTouchingTheRest) {
   const TemporaryFolder folder;
   const std::string header =
-      R"({"first":{"dtype":"F32","shape":[32768,16384],"data_offsets":[0,2147483648]},)"
-      R"("norm.weight":{"dtype":"F32","shape":[1024],"data_offsets":[2147483648,2147487744]},)"
-      R"("last":{"dtype":"F16","shape":[1073741824],"data_offsets":[2147487744,4294971392]}})";
+      R"({"first":{"dtype":"F64","shape":[32768,16384],"data_offsets":[0,4294967296]},)"
+      R"("norm.weight":{"dtype":"F32","shape":[1024],"data_offsets":[4294967296,4294971392]}})";
   const auto path = folder.write("large.safetensors", length_bytes(header.size()) + header);
   const std::uint64_t data = 8 + header.size();
   std::error_code error;
@@ -61,7 +60,7 @@ TEST(LargeFile, OneTensorIsReadWithoutTouchingTheRest) {
   if (error) GTEST_SKIP() << "no file of 4 GiB here: " << error.message();
   {
     std::fstream stream(path, std::ios::binary | std::ios::in | std::ios::out);
-    stream.seekp(static_cast<std::streamoff>(data + large / 2 + 1023 * 4));
+    stream.seekp(static_cast<std::streamoff>(data + large + 1023 * 4));
     stream.write("\0\0\x80\x3f", 4);
     ASSERT_TRUE(stream.flush());
   }

@@ -29,6 +29,7 @@ TYPED_TEST(Backward, HardRowsAreWithinEightUnits) {
   using Tokens = typename TypeParam::RowMajor;
   auto judge = BackwardAccuracy::of<typename TypeParam::Scalar>();
   for (const Index channels : {1, 2, 3, 8, 15, 16, 17, 33, 100, 129, 301, 768, 4097}) {
+    if (channels > longest_row) continue;
     const auto rows = hard_rows<typename TypeParam::Scalar>(channels);
     const auto x = stacked<Tokens>(rows);
     const ExactMatrix exact_x = exact(x);

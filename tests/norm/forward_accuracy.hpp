@@ -85,6 +85,7 @@ void expect_affine_accuracy() {
   using C = Case<Kind, Scalar>;
   ManyExpectations expectations;
   for (const Index channels : {1, 3, 16, 33, 100, 768, 4097}) {
+    if (channels > longest_row) continue;
     const auto rows = hard_rows<Scalar>(channels);
     const auto x = stacked<typename C::RowMajor>(rows);
     for (const double offset : {0.0, 1.0}) {
@@ -120,6 +121,7 @@ void expect_statistics_accuracy() {
   using C = Case<Kind, Scalar>;
   using Accum = typename C::Accum;
   for (const Index channels : {1, 3, 16, 33, 100, 768, 4097}) {
+    if (channels > longest_row) continue;
     const auto rows = hard_rows<Scalar>(channels);
     const auto x = stacked<typename C::RowMajor>(rows);
     for (const double epsilon : {0.0, 1e-5}) {

@@ -13,6 +13,7 @@
 
 #include <concepts>
 #include <string>
+#include <type_traits>
 
 namespace tokennorm::test {
 
@@ -53,10 +54,19 @@ struct CaseName {
   }
 };
 
-using AllCases =
+// What the oracle judges.
+using AllScalars =
+    std::conditional_t<judges_double, ::testing::Types<float, double, Eigen::half, Eigen::bfloat16>,
+                       ::testing::Types<float, Eigen::half, Eigen::bfloat16>>;
+using CasesOfFloat = ::testing::Types<Case<LayerKind, float>, Case<LayerKind, Eigen::half>,
+                                      Case<LayerKind, Eigen::bfloat16>, Case<RMSKind, float>,
+                                      Case<RMSKind, Eigen::half>, Case<RMSKind, Eigen::bfloat16>>;
+using AllCases = std::conditional_t<
+    judges_double,
     ::testing::Types<Case<LayerKind, float>, Case<LayerKind, double>, Case<LayerKind, Eigen::half>,
                      Case<LayerKind, Eigen::bfloat16>, Case<RMSKind, float>, Case<RMSKind, double>,
-                     Case<RMSKind, Eigen::half>, Case<RMSKind, Eigen::bfloat16>>;
+                     Case<RMSKind, Eigen::half>, Case<RMSKind, Eigen::bfloat16>>,
+    CasesOfFloat>;
 
 /// For what does not depend on the scalar: one of each kind, one of each width.
 using TwoCases = ::testing::Types<Case<LayerKind, float>, Case<RMSKind, Eigen::bfloat16>>;

@@ -8,14 +8,13 @@ namespace {
 template <class Scalar>
 class RMSNormAccuracy : public ::testing::Test {};
 
-using Scalars = ::testing::Types<float, double, Eigen::half, Eigen::bfloat16>;
 struct ScalarName {
   template <class Scalar>
   static std::string GetName(int) {
     return scalar_name<Scalar>();
   }
 };
-TYPED_TEST_SUITE(RMSNormAccuracy, Scalars, ScalarName);
+TYPED_TEST_SUITE(RMSNormAccuracy, AllScalars, ScalarName);
 
 TYPED_TEST(RMSNormAccuracy, HardRowsAreWithinFourUnits) {
   expect_forward_accuracy<RMSKind, TypeParam>();
@@ -32,6 +31,7 @@ TYPED_TEST(RMSNormAccuracy, StatisticsAreAsAccurate) {
 TYPED_TEST(RMSNormAccuracy, PartialStatisticsAreWithinFourUnits) {
   using C = Case<RMSKind, TypeParam>;
   for (const Index channels : {2, 17, 100, 768}) {
+    if (channels > longest_row) continue;
     const auto rows = hard_rows<TypeParam>(channels);
     const auto x = stacked<typename C::RowMajor>(rows);
     for (const Index counted : {Index{1}, channels / 2, channels - 1, channels}) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-/// A file that is read at any place: mapped into memory where the system can (POSIX), so that only
-/// the pages that are asked for are read; else through a stream of its own for each read.
+/// A file that is read at any place: mapped into memory where the system can (POSIX, with addresses
+/// of 64 bits), so that only the pages that are asked for are read; else through a stream of its
+/// own for each read.
 ///
 ///     size()               bytes, as they were when the file was opened
 ///     read(begin, to, n)   copies n bytes; the caller has seen that they are inside the file.
@@ -21,6 +22,7 @@
 #include <stdexcept>
 #include <string>
 #include <system_error>
+#include <type_traits>
 #include <utility>
 
 #if __has_include(<sys/mman.h>) && __has_include(<unistd.h>)
@@ -124,7 +126,8 @@ class MappedFile {
   std::uint64_t size_;
   const char* data_ = nullptr;
 };
-using RandomAccessFile = MappedFile;
+// What 32-bit addresses do not hold is not mapped.
+using RandomAccessFile = std::conditional_t<sizeof(void*) >= 8, MappedFile, StreamedFile>;
 #else
 using RandomAccessFile = StreamedFile;
 #endif

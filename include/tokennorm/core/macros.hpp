@@ -24,3 +24,11 @@
 #else
 #define TOKENNORM_HAS_BUILTIN(builtin) __has_builtin(builtin)
 #endif
+
+/// Whether long double has the range that the squares of doubles need. TOKENNORM_NO_LONG_DOUBLE is
+/// for the test that does without.
+#if defined(TOKENNORM_NO_LONG_DOUBLE) || __LDBL_MAX_EXP__ <= __DBL_MAX_EXP__
+#define TOKENNORM_HAS_WIDE_LONG_DOUBLE 0
+#else
+#define TOKENNORM_HAS_WIDE_LONG_DOUBLE 1
+#endif

@@ -5,6 +5,9 @@
 #include "tokennorm/core/concepts.hpp"
 #include "tokennorm/core/token_view.hpp"
 #include "tokennorm/kernels/simd/memory.hpp"
+#if !TOKENNORM_HAS_WIDE_LONG_DOUBLE
+#include "tokennorm/kernels/simd/wide_double.hpp"
+#endif
 
 #include <cstddef>
 #include <cstdint>
@@ -17,10 +20,16 @@ using detail::TokenView;
 using detail::Absent;
 using detail::is_present;
 
+#if TOKENNORM_HAS_WIDE_LONG_DOUBLE
+using WiderThanDouble = long double;
+#else
+using WiderThanDouble = WideDouble;
+#endif
+
 /// The type in which rows are redone whose sums overflow, underflow or cancel in the arithmetic
 /// type.
 template <class A>
-using Precise = std::conditional_t<std::is_same_v<A, float>, double, long double>;
+using Precise = std::conditional_t<std::is_same_v<A, float>, double, WiderThanDouble>;
 
 /// Rows that are worked on together, those of few channels and, after their sums, those of up to
 /// grouped_channels: the latency of their roots is paid once, and γ and β are loaded once.

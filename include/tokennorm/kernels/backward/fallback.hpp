@@ -26,6 +26,7 @@ struct FallbackTask {
 
   template <class Level>
   TOKENNORM_INLINE void run() const {
+    using std::fabs;
     using P = Precise<A>;
     using Norm = typename Arguments::Norm;
     const Index n = statistics_count(args.norm, args.channels);
@@ -44,8 +45,8 @@ struct FallbackTask {
       const P gx = g * (deviation(x.template at<A>(c), moments, 0) * rstd);
       mean_g += g;
       mean_gx += gx;
-      size_g += std::fabs(g);
-      size_gx += std::fabs(gx);
+      size_g += fabs(g);
+      size_gx += fabs(gx);
     }
     mean_g = Norm::centred ? mean_g / count : P(0);
     mean_gx /= count;
@@ -58,7 +59,7 @@ struct FallbackTask {
       const P normalized = deviation(x.template at<A>(c), moments, 0) * rstd;
       const P inner = c < n ? normalized * mean_gx : P(0);
       P result = rstd * (g - mean_g - inner);
-      const P size = std::fabs(g) + size_g + std::fabs(normalized) * size_gx;
+      const P size = fabs(g) + size_g + fabs(normalized) * size_gx;
       if (args.has_dsum()) result += at(args.dsum, c);
       dx.set(c, finite_if_it_may_be(result, rounding * rstd * size));
       scale_sums.add(c, out * normalized);
@@ -70,6 +71,7 @@ struct FallbackTask {
   /// The result in A; the largest number of its memory where it is beyond that by no more than its
   /// error: a finite gradient is not to become infinite by rounding.
   TOKENNORM_INLINE static A finite_if_it_may_be(Precise<A> result, Precise<A> error) {
+    using std::fabs;
     using P = Precise<A>;
     using Stored = Element<decltype(Arguments::dx)>;
     const A largest = static_cast<A>(Eigen::NumTraits<Stored>::highest());
@@ -77,7 +79,7 @@ struct FallbackTask {
     const auto magnitude = magnitude_bits(opaque(narrow));
     const bool is_beyond = magnitude > magnitude_bits(largest) &&
                            magnitude <= magnitude_bits(std::numeric_limits<A>::infinity());
-    const bool may_be_finite = std::fabs(result) - error <= static_cast<P>(largest);
+    const bool may_be_finite = fabs(result) - error <= static_cast<P>(largest);
     return is_beyond && may_be_finite ? std::copysign(largest, narrow) : narrow;
   }
 

@@ -347,17 +347,26 @@ TOKENNORM_INLINE void square_root(Double4& v) { v = __builtin_elementwise_sqrt(v
 TOKENNORM_INLINE void finish_streaming() {}
 #endif
 
+#if defined(__aarch64__)
+TOKENNORM_INLINE void fuse(const Float4& a, const Float4& b, Float4& c) {
+  asm("fmla %0.4s, %1.4s, %2.4s" : "+w"(c) : "w"(a), "w"(b));
+}
+TOKENNORM_INLINE void fuse(const Double2& a, const Double2& b, Double2& c) {
+  asm("fmla %0.2d, %1.2d, %2.2d" : "+w"(c) : "w"(a), "w"(b));
+}
+#endif
+
 TOKENNORM_INLINE void square_root(Double2& v) {
 #if TOKENNORM_HAS_BUILTIN(__builtin_elementwise_sqrt)
   v = __builtin_elementwise_sqrt(v);
-#elif TOKENNORM_HAS_BUILTIN(__builtin_ia32_sqrtpd)
+#elif defined(__SSE2__) && TOKENNORM_HAS_BUILTIN(__builtin_ia32_sqrtpd)
   v = __builtin_ia32_sqrtpd(v);
 #else
   v = Double2{std::sqrt(v[0]), std::sqrt(v[1])};
 #endif
 }
 TOKENNORM_INLINE void sign_bits(unsigned& bits, const Double2& v) {
-#if TOKENNORM_HAS_BUILTIN(__builtin_ia32_movmskpd)
+#if defined(__SSE2__) && TOKENNORM_HAS_BUILTIN(__builtin_ia32_movmskpd)
   bits = static_cast<unsigned>(__builtin_ia32_movmskpd(v));
 #else
   bits = (std::signbit(v[0]) ? 1u : 0u) | (std::signbit(v[1]) ? 2u : 0u);

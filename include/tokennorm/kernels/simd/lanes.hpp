@@ -58,7 +58,13 @@ struct Lanes {
     return Lanes(a.native - b.native);
   }
   TOKENNORM_INLINE friend Lanes operator*(const Lanes& a, const Lanes& b) {
-    return Lanes(a.native * b.native);
+    const Lanes product(a.native * b.native);
+#if defined(__aarch64__) || (!defined(__x86_64__) && defined(__FP_FAST_FMA))
+    // Compilers contract it with a sum in one copy of a loop and not in the other.
+    return opaque(product);
+#else
+    return product;
+#endif
   }
   TOKENNORM_INLINE friend Lanes operator&(const Lanes& a, const Lanes& b) {
     return Lanes(a.native & b.native);
@@ -104,12 +110,12 @@ TOKENNORM_INLINE Lanes<To, W> convert(const Lanes<From, W>& from) {
   }
 }
 
-/// a·b + c, in one rounding where the level has FMA.
+/// a·b + c, in one rounding where the level has FMA, at AVX2, AVX-512 and on AArch64; else in two.
 template <class T, int W>
 TOKENNORM_INLINE Lanes<T, W> multiply_add(const Lanes<T, W>& a, const Lanes<T, W>& b,
                                           const Lanes<T, W>& c) {
-#if defined(__x86_64__)
-#if defined(__FMA__)
+#if defined(__x86_64__) || defined(__aarch64__)
+#if defined(__FMA__) || defined(__aarch64__)
   constexpr int smallest = 16;
 #else
   constexpr int smallest = 32;
@@ -120,7 +126,7 @@ TOKENNORM_INLINE Lanes<T, W> multiply_add(const Lanes<T, W>& a, const Lanes<T, W
     return result;
   }
 #endif
-  return Lanes<T, W>(a.native * b.native + c.native);
+  return a * b + c;
 }
 
 /// The value, as something the optimizer does not see through: no contraction into FMA and, under

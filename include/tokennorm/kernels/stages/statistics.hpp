@@ -242,8 +242,7 @@ struct FallbackStatisticsTask {
   template <class Level>
   TOKENNORM_INLINE void run() const {
     using P = Precise<A>;
-    static_assert(std::numeric_limits<P>::max_exponent > std::numeric_limits<A>::max_exponent,
-                  "tokennorm: norms of double need a long double with a wider range than double.");
+    using std::sqrt;
     moments.center[0] = 0;
     moments.correction[0] = 0;
     moments.rest[0] = 0;
@@ -266,7 +265,7 @@ struct FallbackStatisticsTask {
     }
     moments.mean[0] = static_cast<double>(static_cast<P>(moments.center[0]) + moments.rest[0]);
     const P radicand = variance + static_cast<P>(epsilon);
-    moments.wide_rstd[0] = radicand == 0 ? P(0) : P(1) / std::sqrt(radicand);
+    moments.wide_rstd[0] = radicand == 0 ? P(0) : P(1) / sqrt(radicand);
     moments.precise_rstd[0] = static_cast<double>(moments.wide_rstd[0]);
     moments.rstd[0] = static_cast<A>(moments.wide_rstd[0]);
     moments.fallbacks = 1;
