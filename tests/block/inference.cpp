@@ -143,7 +143,7 @@ TYPED_TEST(Inference, LeavesBlockAndWorkspaceUsableWhereAnExecutorOrASublayerThr
                                   block(x, y, workspace);
                                   EXPECT_TRUE(same_bits(y, expected));
                                 }),
-            9);
+            6);
   EXPECT_TRUE(same_bits(y, expected));
 }
 
