@@ -131,5 +131,21 @@ TYPED_TEST(Inference, HasTheSameBitsUnderEveryExecutor) {
   }
 }
 
+TYPED_TEST(Inference, LeavesBlockAndWorkspaceUsableWhereAnExecutorOrASublayerThrows) {
+  const auto block = TypeParam::template make<double>(13);
+  Workspace<double> workspace;
+  const auto x = random_normal<TokenMatrix<double>>({11, 13}, Seed{3071});
+  const TokenMatrix<double> expected = block(x);
+  TokenMatrix<double> y;
+  const TestExecutor executor{Division::odd_pieces_backwards};
+  EXPECT_GE(throw_at_each_point([&] { block(x, y, workspace, executor); },
+                                [&] {
+                                  block(x, y, workspace);
+                                  EXPECT_TRUE(same_bits(y, expected));
+                                }),
+            6);
+  EXPECT_TRUE(same_bits(y, expected));
+}
+
 }  // namespace
 }  // namespace tokennorm::test

@@ -3,6 +3,7 @@
 // how many others there are, and so that the oracle can run the same sublayer in long double.
 #pragma once
 
+#include "../support/may_throw.hpp"
 #include "../support/oracle.hpp"
 #include "../support/random_tokens.hpp"
 #include "../support/scalars.hpp"
@@ -32,6 +33,7 @@ class Linear {
   /// In x's scalar, which need not be that of the weights.
   template <class T>
   TokenMatrix<T> operator()(const TokenMatrix<T>& x) const {
+    may_throw();
     using A = AccumOf<T>;
     TokenMatrix<T> y(x.rows(), x.cols());
     for (Index t = 0; t < x.rows(); ++t)
@@ -49,6 +51,7 @@ class Linear {
     return (*this)(x);
   }
   Tokens backward(const Tokens& dy) {
+    may_throw();
     weight_gradient_ += x_.transpose().lazyProduct(dy);
     bias_gradient_ += dy.colwise().sum().transpose();
     return dy.lazyProduct(weight_.transpose());

@@ -201,45 +201,105 @@ TYPED_TEST(Training, BackwardUsesAForwardOnce) {
 }
 
 TYPED_TEST(Training, ThereIsNothingToGoBackFromAfterAForwardThatThrew) {
-  this->block_.forward(this->x_);
-  const Tokens dx = this->block_.backward(this->dy_);
-  const Tokens other = 3 * this->x_.colwise().reverse();
-  int calls = 0;
-  for (bool threw = true; threw; ++calls) {  // in each of its steps
-    SCOPED_TRACE(calls);
-    this->block_.forward(this->x_);
-    try {
-      this->block_.forward(other, TestExecutor{Division::whole, calls});
-      threw = false;
-    } catch (const std::runtime_error&) {
-      EXPECT_THROW(this->block_.backward(this->dy_), std::logic_error);
-    }
-  }
-  EXPECT_GE(calls, 2);
-  this->block_.forward(this->x_);
-  EXPECT_THROW(this->block_.forward(Tokens(6, this->channels + 1)), std::invalid_argument);
-  EXPECT_THROW(this->block_.backward(this->dy_), std::logic_error) << "refused for its shape";
-  this->block_.forward(this->x_);
-  EXPECT_TRUE(same_bits(this->block_.backward(this->dy_), dx));
+  const auto x = random_normal<Tokens>({11, 5}, Seed{4031});
+  const auto dy = random_normal<Tokens>({11, 5}, Seed{4032});
+  auto& block = this->block_;
+  const Tokens y = block.forward(x);
+  const Tokens dx = block.backward(dy);
+  const TestExecutor executor{Division::odd_pieces_backwards};
+  TrainingRecord<double> record;
+  Tokens y_again, dx_again;
+  // The forward before it, of the same record, is gone too.
+  block.forward(dy);
+  EXPECT_GE(throw_at_each_point([&] { block.forward(x, executor); },
+                                [&] {
+                                  EXPECT_THROW(block.backward(dy), std::logic_error);
+                                  block.forward(dy);
+                                }),
+            6);
+  EXPECT_TRUE(same_bits(block.backward(dy), dx));
+  block.forward(dy, y_again, record);
+  EXPECT_GE(throw_at_each_point([&] { block.forward(x, y_again, record, executor); },
+                                [&] {
+                                  EXPECT_FALSE(record.has_forward());
+                                  EXPECT_THROW(block.backward(dy, dx_again, record),
+                                               std::logic_error);
+                                  block.forward(dy, y_again, record);
+                                }),
+            6);
+  EXPECT_TRUE(same_bits(y_again, y));
+  block.backward(dy, dx_again, record);
+  EXPECT_TRUE(same_bits(dx_again, dx));
+
+  block.forward(x);
+  EXPECT_THROW(block.forward(Tokens(6, this->channels + 1)), std::invalid_argument);
+  EXPECT_THROW(block.backward(dy), std::logic_error) << "refused for its shape";
 }
 
-TYPED_TEST(Training, ABackwardThatThrewUsedItsForwardUp) {
-  this->block_.forward(this->x_);
-  const Tokens dx = this->block_.backward(this->dy_);
-  int calls = 0;
-  for (bool threw = true; threw; ++calls) {
-    SCOPED_TRACE(calls);
-    this->block_.forward(this->x_);
-    try {
-      this->block_.backward(this->dy_, TestExecutor{Division::whole, calls});
-      threw = false;
-    } catch (const std::runtime_error&) {
-      EXPECT_THROW(this->block_.backward(this->dy_), std::logic_error);
-    }
-  }
-  EXPECT_GE(calls, 2);
-  this->block_.forward(this->x_);
-  EXPECT_TRUE(same_bits(this->block_.backward(this->dy_), dx));
+TYPED_TEST(Training, ABackwardThatThrewUsedItsForwardUpAndAddedAllOfAGradientOrNothing) {
+  const auto x = random_normal<Tokens>({65, 5}, Seed{4041});
+  const auto dy = random_normal<Tokens>({65, 5}, Seed{4042});
+  auto& block = this->block_;
+  block.forward(x);
+  const Tokens dx = block.backward(dy);
+  const Gradients gradients = gradients_of(block);
+  const TestExecutor executor{Division::one_by_one};
+  TrainingRecord<double> record;
+  Tokens y, dx_again;
+  const auto start = [&] {
+    block.zero_gradients();
+    block.forward(x, y, record);
+  };
+  start();
+  EXPECT_GE(throw_at_each_point(
+                [&] { block.backward(dy, dx_again, record, executor); },
+                [&] {
+                  EXPECT_FALSE(record.has_forward());
+                  EXPECT_THROW(block.backward(dy, dx_again, record), std::logic_error);
+                  for (const auto& [name, gradient] : gradients_of(block)) {
+                    EXPECT_TRUE(gradient.isZero(0) || same_bits(gradient, gradients.at(name)))
+                        << name;
+                  }
+                  start();
+                }),
+            4);
+  EXPECT_TRUE(same_bits(dx_again, dx));
+  for (const auto& [name, gradient] : gradients_of(block))
+    EXPECT_TRUE(same_bits(gradient, gradients.at(name))) << name;
+
+  block.forward(x);
+  throw_at_each_point([&] { block.backward(dy, executor); },
+                      [&] {
+                        EXPECT_THROW(block.backward(dy), std::logic_error);
+                        block.forward(x);
+                      });
+}
+
+/// What sublayers remember is of the last forward that reached them, also where that one threw.
+TEST(TrainingOfAStack, AForwardThatThrewIsTheLastOfTheStackAndOfItsBlocks) {
+  const Index c = 5;
+  const auto x = random_normal<Tokens>({6, c}, Seed{4051});
+  const auto dy = random_normal<Tokens>({6, c}, Seed{4052});
+  auto stack = StackOfPreLNPlacement::make<double>(c);
+  auto& first = stack.blocks().front();
+  const TestExecutor executor;
+  first.forward(x);
+  EXPECT_GE(throw_at_each_point([&] { stack.forward(dy, executor); },
+                                [&] {
+                                  EXPECT_THROW(first.backward(dy), std::logic_error);
+                                  first.forward(x);
+                                }),
+            9);
+  stack.forward(x);
+  EXPECT_GE(throw_at_each_point([&] { first.forward(dy, executor); },
+                                [&] {
+                                  EXPECT_THROW(stack.backward(dy), std::logic_error);
+                                  stack.forward(x);
+                                }),
+            5);
+  stack.forward(x);
+  EXPECT_THROW(first.forward(Tokens(6, c + 1)), std::invalid_argument);
+  EXPECT_NO_THROW(stack.backward(dy)) << "a forward that is refused reaches no sublayer";
 }
 
 TYPED_TEST(Training, GradientOfAnotherShapeIsRefused) {

@@ -3,15 +3,12 @@
 // inference and in training, and with it the number of the block.
 #include "../support/exact_bits.hpp"
 #include "../support/random_tokens.hpp"
-#include <tokennorm/adapters/thread_pool.hpp>
 #include <tokennorm/block/stack.hpp>
 
 #include <gtest/gtest.h>
 
-#include <array>
 #include <functional>
 #include <string>
-#include <thread>
 #include <tuple>
 #include <vector>
 
@@ -172,27 +169,6 @@ TEST(With, SublayersThatScaleAnotherPassItOn) {
   const Scaled attention(Attention{}, 0.5);
   EXPECT_TRUE(same_bits(attention(x, session, BlockIndex{3}), x));
   EXPECT_EQ(session.blocks.back(), 3);
-}
-
-TEST(With, ManySessionsGoThroughOneConstStackAtOnce) {
-  const Stack stack(norm, std::vector(3, PreLN(norm, Attention{}, norm, FeedForward{})), norm);
-  std::array<Session, 4> sessions;
-  std::array<Tokens, 4> results;
-  std::vector<std::thread> threads;
-  for (std::size_t i = 0; i < sessions.size(); ++i) {
-    sessions[i].factor = static_cast<float>(i) + 1;
-    threads.emplace_back([&, i] {
-      Workspace<float> workspace;
-      for (int repeat = 0; repeat < 20; ++repeat) {
-        stack(x, results[i], workspace, with(sessions[i]));
-      }
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
-  for (std::size_t i = 0; i < sessions.size(); ++i) {
-    Session alone{sessions[i].factor};
-    EXPECT_TRUE(same_bits(results[i], stack(x, with(alone)))) << i;
-  }
 }
 
 }  // namespace

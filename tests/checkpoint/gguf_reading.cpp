@@ -239,7 +239,7 @@ TEST(Gguf, ReadsArraysThatAreNestedDeeply) {
   EXPECT_EQ(file.matrix<float>("x")(0, 0), 1);
 }
 
-TEST(Gguf, IsReadWhereTheSystemCannotMapFilesToo) {
+TEST(Gguf, IsReadWhereTheSystemHasNoDescriptorsToo) {
   GgufFile made;
   made.text("text", std::string(100'000, 't')).number("number", 7.0);
   made.add("x", {2}, 0, raw(1.0F) + raw(2.0F));

@@ -15,7 +15,11 @@
 #include <string>
 #include <vector>
 
-#ifdef TOKENNORM_HAS_MMAP
+#if __has_include(<sys/mman.h>)
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 namespace tokennorm::test {
 namespace {

@@ -182,9 +182,9 @@ TEST(Safetensors, TensorThatIsNotThereIsAnError) {
     expect_error(call, {"model.safetensors: tensor \"c\"", "not among the 3"});
 }
 
-TEST(Safetensors, CopiesShareTheMapAndOutliveTheFilesName) {
+TEST(Safetensors, CopiesShareTheFileAndOutliveItsName) {
   if (std::is_same_v<detail::RandomAccessFile, detail::StreamedFile>) {
-    GTEST_SKIP() << "files are not mapped here";
+    GTEST_SKIP() << "files are not kept open here";
   }
   const TemporaryFolder folder;
   auto file = Safetensors::open(folder.write("model.safetensors", hand_made_file()));
@@ -193,6 +193,26 @@ TEST(Safetensors, CopiesShareTheMapAndOutliveTheFilesName) {
   std::filesystem::remove(folder / "model.safetensors");
   EXPECT_EQ(copy.matrix<float>("b.bias")(1), -2);
   EXPECT_EQ(moved.matrix<float>("b.bias")(1), -2);
+}
+
+TEST(Safetensors, AFileThatIsCutWhileItIsOpenIsAnError) {
+  const TemporaryFolder folder;
+  const std::string bytes = hand_made_file();
+  const auto path = folder.write("model.safetensors", bytes);
+  const auto file = Safetensors::open(path);
+  const std::string who = path.string() + ": ";
+  const auto expect_cut = [&](std::uint64_t size, const std::string& fault) {
+    std::filesystem::resize_file(path, size);
+    expect_error([&] { file.matrix<float>("a.weight"); }, {who, fault});
+    expect_error([&] { file.matrix<double>("a.weight"); }, {who, fault});
+  };
+  const bool is_streamed = std::is_same_v<detail::RandomAccessFile, detail::StreamedFile>;
+  const std::string had = "; it had " + std::to_string(bytes.size()) + " bytes when it was opened";
+  for (const std::uint64_t size : {bytes.size() - 1, std::size_t{0}}) {
+    expect_cut(size, is_streamed ? "reading it failed" : had);
+  }
+  folder.write("model.safetensors", bytes);
+  EXPECT_EQ(file.matrix<float>("a.weight")(1), -1);
 }
 
 // ---- values
@@ -398,9 +418,24 @@ TEST(ShardedCheckpoint, OpensAsOne) {
   expect_error([&] { file.matrix<float>("b"); }, {"two.safetensors", "tensor \"b\"", "U8"});
 }
 
-// ---- where the system cannot map files
+/// As a cache of downloads has them: each name leads to a file under another name, elsewhere.
+TEST(ShardedCheckpoint, StandsWhereItsNamesStandNotWhereTheirLinksLead) {
+  const TemporaryFolder folder;
+  std::filesystem::create_directory(folder / "blobs");
+  std::filesystem::create_directory(folder / "snapshot");
+  folder.write("blobs/1",
+               file_bytes(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 8));
+  folder.write("blobs/2", R"({"weight_map": {"a": "one.safetensors"}})");
+  std::filesystem::create_symlink("../blobs/1", folder / "snapshot/one.safetensors");
+  std::filesystem::create_symlink("../blobs/2", folder / "snapshot/model.safetensors.index.json");
+  const auto file = Safetensors::open(folder / "snapshot/model.safetensors.index.json");
+  EXPECT_EQ(file.matrix<float>("a").cols(), 2);
+  EXPECT_EQ(file.file_name("a"), (folder / "snapshot/one.safetensors").string());
+}
 
-TEST(StreamedFile, ReadsWhatTheMapReads) {
+// ---- where the system has no descriptors
+
+TEST(StreamedFile, ReadsWhatTheDescriptorReads) {
   const TemporaryFolder folder;
   const std::string bytes = hand_made_file();
   const auto path = folder.write("a", bytes);

@@ -181,7 +181,7 @@ Index file_count(const TemporaryFolder& folder) {
 
 TEST(SafetensorsWriter, ReplacesAFileAndLeavesOneThatIsOpenAlone) {
   if (std::is_same_v<detail::RandomAccessFile, detail::StreamedFile>) {
-    GTEST_SKIP() << "files are not mapped here";
+    GTEST_SKIP() << "files are not kept open here";
   }
   const TemporaryFolder folder;
   SafetensorsWriter first, second;

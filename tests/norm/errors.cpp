@@ -291,6 +291,7 @@ TYPED_TEST(Errors, BackwardAfterAForwardOrBackwardThatFailed) {
   EXPECT_THROW(norm.backward(this->x_, Flaky{}), std::logic_error);
   norm.forward(this->x_, Flaky{});
   EXPECT_THROW(norm.backward(this->x_, Flaky{true}), std::runtime_error);
+  EXPECT_TRUE(norm.gradients().scale.isZero(0)) << "and added nothing";
   EXPECT_THROW(norm.backward(this->x_, Flaky{}), std::logic_error);
   norm.forward(this->x_, Flaky{});
   EXPECT_NO_THROW(norm.backward(this->x_, Flaky{}));

@@ -112,10 +112,12 @@ class BlockCalls {
   auto forward(const X& x, Tail&&... tail) {
     if constexpr (check_training<Param, Param, Context<Tail...>, Read<X>>()) {
       PlainLike<X, Param> y;
-      forward_into(x, y, own_->record, context_of(tail...));
-      own_->forward = new_forward_id();
-      Derived::each_part(derived(),
-                         [&](auto& part) { Internals::last_forward(part) = own_->forward; });
+      forward_into(x, y, own_->record, context_of(tail...), [&] {
+        // Before any sublayer is called: where one throws, others remember this forward already.
+        own_->forward = new_forward_id();
+        Derived::each_part(derived(),
+                           [&](auto& part) { Internals::last_forward(part) = own_->forward; });
+      });
       return y;
     } else {
       return Refused{};
@@ -144,7 +146,7 @@ class BlockCalls {
   requires CallTail<Tail...>
   void forward(const X& x, Y&& y, TrainingRecord<S, U>& record, Tail&&... tail) {
     if constexpr (check_training<S, U, Context<Tail...>, Read<X>, Written<Y>>())
-      forward_into(x, y, record, context_of(tail...));
+      forward_into(x, y, record, context_of(tail...), [] {});
   }
   template <class DY, class DX, class S, class U, class... Tail>
   requires CallTail<Tail...>
@@ -226,7 +228,8 @@ class BlockCalls {
   template <class X, class Y, class S, class U, class C>
   void infer_into(const X& x, Y& y, Workspace<S, U>& workspace, const C& context) const;
   template <class X, class Y, class S, class U, class C>
-  void forward_into(const X& x, Y& y, TrainingRecord<S, U>& record, const C& context);
+  void forward_into(const X& x, Y& y, TrainingRecord<S, U>& record, const C& context,
+                    const auto& begin);
   template <class DY, class DX, class S, class U, class C>
   void backward_into(const DY& dy, DX& dx, TrainingRecord<S, U>& record, const C& context,
                      const auto& is_of_this_forward);
@@ -283,7 +286,7 @@ void BlockCalls<Derived, Param>::infer_into(const X& x, Y& y, Workspace<S, U>& w
 template <class Derived, class Param>
 template <class X, class Y, class S, class U, class C>
 void BlockCalls<Derived, Param>::forward_into(const X& x, Y& y, TrainingRecord<S, U>& record,
-                                              const C& context) {
+                                              const C& context, const auto& begin) {
   auto& saved = Internals::saved(record);
   saved.has_forward = false;  // nothing to go back from where this throws
   const Who who = derived().who();
@@ -303,6 +306,7 @@ void BlockCalls<Derived, Param>::forward_into(const X& x, Y& y, TrainingRecord<S
     derived().train(operand, pass, context);
   };
   output.take();
+  begin();
   if constexpr (takes_rows<Y, S>) {
     train(view_of(y));
   } else {

@@ -56,6 +56,12 @@ struct Workspace {
 /// the same. A copy is one of its own. The stream has Scalar; the sublayers are given, and give,
 /// tokens of SublayerScalar. Parameters and their gradients keep theirs.
 ///
+/// Where a sublayer or an executor throws, the block stays usable, and there is no forward to go
+/// back from any more: one that threw, or was refused, is none, and a backward that threw has used
+/// its own up. That backward has added to some gradients of norms all it had to add, and to others
+/// nothing: zero them, and begin anew. Forwards and backwards of one block take turns: in parallel
+/// they would add to the same gradients.
+///
 ///     TrainingRecord<float> record;
 ///     block.forward(x, y, record);   block.backward(dy, dx, record);
 template <class Scalar, class SublayerScalar = Scalar>

@@ -54,7 +54,7 @@ class FileAside {
   }
   void rename() {
     check(std::fflush(file_) == 0);
-#ifdef TOKENNORM_HAS_MMAP
+#ifdef TOKENNORM_HAS_POSIX_FILES
     check(::fsync(::fileno(file_)) == 0);  // or the name could outlive a crash, and the bytes not
 #endif
     check(std::fclose(std::exchange(file_, nullptr)) == 0);

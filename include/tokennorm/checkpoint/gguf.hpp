@@ -14,12 +14,13 @@
 ///          they are loaded into have scale_offset 0, and another is refused. A norm with 16-bit
 ///          parameters would round γ with the 1; give it float ones
 /// Files    opening reads the header and checks it (gguf_header.hpp says what); a tensor's bytes
-///          are read when it is asked for, from a map of the file where the system can.
-///          "model-00001-of-00003.gguf" opens the other two with it as one checkpoint
+///          are read when it is asked for: a file that was shortened by then is an error. Each
+///          file stays open. "model-00001-of-00003.gguf" opens the other two beside it with it as
+///          one checkpoint
 /// Threads  a Gguf is const once it is open; copies are cheap and share the file
 /// Throws   std::runtime_error that names the file, the tensor and the fault
-/// Not covered: a file that another program shortens or overwrites while it is open; big-endian
-///          files and version 1, which are refused by name
+/// Not covered: a file that another program overwrites while it is open; big-endian files and
+///          version 1, which are refused by name
 /// Source   github.com/ggml-org/ggml, docs/gguf.md
 #pragma once
 

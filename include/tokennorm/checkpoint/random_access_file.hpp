@@ -1,34 +1,33 @@
 // SPDX-License-Identifier: MIT
-/// A file that is read at any place: mapped into memory where the system can (POSIX, with addresses
-/// of 64 bits), so that only the pages that are asked for are read; else through a stream of its
-/// own for each read.
+/// A file that is read at any place, of which only what is asked for is read: through one
+/// descriptor where the system can (POSIX, with 64-bit offsets), else through a stream of its own
+/// for each read.
 ///
 ///     size()               bytes, as they were when the file was opened
 ///     read(begin, to, n)   copies n bytes; the caller has seen that they are inside the file.
 ///                          const and thread-safe
 ///
+/// Nothing is mapped into memory: of a file that another program shortens a map would end the
+/// program by a signal, a read is an error; and copies from a map are not faster.
+///
 /// Throws   std::runtime_error that names the file and what the system says
-/// Not covered: a file that another program shortens while it is mapped. The system then ends the
-/// program with SIGBUS.
 #pragma once
 
 #include "tokennorm/core/checks.hpp"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <stdexcept>
 #include <string>
 #include <system_error>
 #include <type_traits>
-#include <utility>
 
-#if __has_include(<sys/mman.h>) && __has_include(<unistd.h>)
-#define TOKENNORM_HAS_MMAP
+#if __has_include(<unistd.h>) && !defined(_WIN32)
+#define TOKENNORM_HAS_POSIX_FILES
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -88,46 +87,53 @@ class StreamedFile {
   std::uint64_t size_;
 };
 
-#ifdef TOKENNORM_HAS_MMAP
-class MappedFile {
+#ifdef TOKENNORM_HAS_POSIX_FILES
+class DescriptorFile {
  public:
-  explicit MappedFile(const std::filesystem::path& path) : size_(regular_file_size(path)) {
-    if (size_ == 0) return;  // which cannot be mapped
-    const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    if (descriptor < 0) fail_errno(path, "cannot be opened");
+  explicit DescriptorFile(const std::filesystem::path& path)
+      : path_(path), size_(regular_file_size(path)) {
+    descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (descriptor_ < 0) fail_system(path, "cannot be opened", last_error());
     struct stat now;
-    // What is mapped is what was measured, though another file may have the name by now.
-    const bool same =
-        ::fstat(descriptor, &now) == 0 && static_cast<std::uint64_t>(now.st_size) == size_;
-    void* const address =
-        same ? ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, descriptor, 0) : MAP_FAILED;
-    const std::error_code error(errno, std::generic_category());
-    ::close(descriptor);
-    if (!same) fail_with<std::runtime_error>({path.c_str()}, {"changes while it is opened"});
-    if (address == MAP_FAILED) fail_system(path, "cannot be mapped into memory", error);
-    data_ = static_cast<const char*>(address);
+    // What is open is what was measured, though another file may have the name by now.
+    if (::fstat(descriptor_, &now) != 0 || static_cast<std::uint64_t>(now.st_size) != size_) {
+      ::close(descriptor_);
+      fail_with<std::runtime_error>({path.c_str()}, {"changes while it is opened"});
+    }
   }
-  MappedFile(const MappedFile&) = delete;
-  MappedFile& operator=(const MappedFile&) = delete;
-  ~MappedFile() {
-    if (data_ != nullptr) ::munmap(const_cast<char*>(data_), size_);
-  }
+  DescriptorFile(const DescriptorFile&) = delete;
+  DescriptorFile& operator=(const DescriptorFile&) = delete;
+  ~DescriptorFile() { ::close(descriptor_); }
 
   std::uint64_t size() const { return size_; }
   void read(std::uint64_t begin, void* to, std::size_t count) const {
-    if (count > 0) std::memcpy(to, data_ + begin, count);
+    constexpr std::size_t most = 1 << 30;  // systems differ in how much they read at once
+    auto* bytes = static_cast<char*>(to);
+    while (count > 0) {
+      const ssize_t done =
+          ::pread(descriptor_, bytes, std::min(count, most), static_cast<off_t>(begin));
+      if (done < 0 && errno == EINTR) continue;
+      if (done < 0) fail_system(path_, "reading it failed", last_error());
+      if (done == 0) {
+        fail_with<std::runtime_error>({path_.c_str()},
+                                      {"ends at byte ", static_cast<Index>(begin), "; it had ",
+                                       static_cast<Index>(size_), " bytes when it was opened"});
+      }
+      begin += static_cast<std::uint64_t>(done);
+      bytes += done;
+      count -= static_cast<std::size_t>(done);
+    }
   }
 
  private:
-  [[noreturn]] static void fail_errno(const std::filesystem::path& path, const char* fault) {
-    fail_system(path, fault, std::error_code(errno, std::generic_category()));
-  }
+  static std::error_code last_error() { return {errno, std::generic_category()}; }
 
+  std::filesystem::path path_;
   std::uint64_t size_;
-  const char* data_ = nullptr;
+  int descriptor_ = -1;
 };
-// What 32-bit addresses do not hold is not mapped.
-using RandomAccessFile = std::conditional_t<sizeof(void*) >= 8, MappedFile, StreamedFile>;
+// Streams reach beyond 2 GiB where 32-bit offsets do not.
+using RandomAccessFile = std::conditional_t<sizeof(off_t) >= 8, DescriptorFile, StreamedFile>;
 #else
 using RandomAccessFile = StreamedFile;
 #endif

@@ -14,12 +14,13 @@
 /// Values   F64, F32, F16 and BF16 are converted, rounded once to nearest even; one that is finite
 ///          and beyond the scalar that is asked for is an error. Each is written as what it is
 /// Files    opening reads the header and checks it (safetensors_header.hpp says what); a tensor's
-///          bytes are read when it is asked for, from a map of the file where the system can.
-///          "model.safetensors.index.json" opens the shards beside it as one checkpoint
+///          bytes are read when it is asked for: a file that was shortened by then is an error.
+///          Each file stays open. "model.safetensors.index.json" opens the shards that stand
+///          beside it as one checkpoint; links are followed, as caches of downloads have them
 /// Threads  a Safetensors is const once it is open; copies are cheap and share the files
 /// Throws   std::runtime_error that names the file, the tensor and the fault; of a writer that is
 ///          given the same name twice, std::invalid_argument
-/// Not covered: a file that another program shortens or overwrites while it is open
+/// Not covered: a file that another program overwrites while it is open
 /// Needs    the CMake target tokennorm::safetensors, or nlohmann-json
 /// Source   github.com/huggingface/safetensors
 #pragma once

@@ -94,7 +94,7 @@ TokenMatrix<Scalar> read_tensor(const std::string& file, const Bytes& bytes, std
     if constexpr (std::is_same_v<Stored, Scalar>) {
       bytes.read(tensor.begin, static_cast<void*>(result.data()), count * sizeof(Scalar));
     } else {
-      std::array<Stored, 2048> some;  // the file's values need not be aligned
+      std::array<Stored, 65536 / sizeof(Stored)> some;  // the file's need not be aligned
       for (std::size_t first = 0; first < count; first += some.size()) {
         const std::size_t size = std::min(some.size(), count - first);
         bytes.read(tensor.begin + first * sizeof(Stored), static_cast<void*>(some.data()),
