@@ -44,15 +44,21 @@ inline void set_two_values(Random& random, SearchedRow row) {
   }
 }
 
-/// A value for each group of channels, of sizes that are near to one another or not.
-inline void set_groups(Random& random, SearchedRow row) {
+/// A value for each group of channels, of sizes that are near to one another or not. Some may be so
+/// small that their squares are half a unit in the last place of the others', and a sum rounds it
+/// upwards each time.
+inline void set_groups(Random& random, int significant_bits, SearchedRow row) {
   const ChannelGroups groups(random, row.size());
+  const double small = std::exp2(random.uniform(-0.5, 0.5) - 0.5 * significant_bits);
+  const double few = random.uniform() < 0.6 ? 0 : random.uniform();
   const double size = std::exp2(random.uniform()), spread = std::exp2(-24 * random.uniform());
   const double negative = random.uniform() < 0.5 ? 0 : random.uniform();
   const bool in_turn = random.uniform() < 0.5;
   Eigen::VectorXd values(groups.count);
-  for (double& value : values)
+  for (double& value : values) {
     value = size * (1 + spread * random.uniform(-1, 1)) * (random.uniform() < negative ? -1 : 1);
+    if (random.uniform() < few) value *= small;
+  }
   for (Index c = 0; c < row.size(); ++c)
     row(c) = values(groups.of(c)) * (in_turn && c % 2 == 1 ? -1 : 1);
 }
@@ -62,19 +68,20 @@ inline void set_normal(Random& random, SearchedRow row) {
   for (double& value : row) value = random.normal(mean);
 }
 
-inline void set_row(Random& random, SearchedRow row) {
+inline void set_row(Random& random, int significant_bits, SearchedRow row) {
   const double kind = random.uniform();
   if (kind < 0.4) {
     set_two_values(random, row);
   } else if (kind < 0.85) {
-    set_groups(random, row);
+    set_groups(random, significant_bits, row);
   } else {
     set_normal(random, row);
   }
 }
 
 /// An incoming gradient for x: along x̂, which cancels, along the mean, or a row of its own.
-inline void set_gradient(Random& random, const Eigen::RowVectorXd& x, SearchedRow dy) {
+inline void set_gradient(Random& random, int significant_bits, const Eigen::RowVectorXd& x,
+                         SearchedRow dy) {
   const double kind = random.uniform();
   if (kind < 0.3) {
     dy = (x.array() - x.mean()).sign() * std::exp2(random.uniform());
@@ -83,7 +90,7 @@ inline void set_gradient(Random& random, const Eigen::RowVectorXd& x, SearchedRo
   } else if (kind < 0.6) {
     dy.setConstant(std::exp2(random.uniform()));
   } else {
-    set_row(random, dy);
+    set_row(random, significant_bits, dy);
   }
 }
 
@@ -108,11 +115,12 @@ inline void change_row(Random& random, int significant_bits, SearchedRow row) {
   }
 }
 
-/// The worst row that a search has found.
+/// The worst row that a search has found, and among how many.
 template <class Scalar>
 struct FoundRow {
   Eigen::Matrix<Scalar, 1, Eigen::Dynamic> x, dy;
   long double units = -1;
+  Index tried = 0;
 };
 
 /// Climbs from the worst of some fresh rows, again and again, and for the last third of `count`
@@ -124,7 +132,7 @@ FoundRow<Scalar> search_rows(Index channels, Index count, Seed seed, const Judge
   constexpr Index together = 64, fresh_batches = 4, patience = 16;
   constexpr int bits = ScalarFacts<Scalar>::significant_bits;
   Random random(seed);
-  const Index batches = std::max<Index>(count / together, 2);
+  const Index batches = (count + together - 1) / together;
   FoundRow<Scalar> worst, here;
   Index since_better = patience, fresh = 0;
   for (Index batch = 0; batch < batches; ++batch) {
@@ -141,8 +149,8 @@ FoundRow<Scalar> search_rows(Index channels, Index count, Seed seed, const Judge
     Rows x_rows(together, channels), dy_rows(together, channels);
     for (Index t = 0; t < together; ++t) {
       if (is_fresh) {
-        set_row(random, x_rows.row(t));
-        set_gradient(random, x_rows.row(t), dy_rows.row(t));
+        set_row(random, bits, x_rows.row(t));
+        set_gradient(random, bits, x_rows.row(t), dy_rows.row(t));
       } else {
         x_rows.row(t) = here.x.template cast<double>();
         dy_rows.row(t) = here.dy.template cast<double>();
@@ -151,18 +159,21 @@ FoundRow<Scalar> search_rows(Index channels, Index count, Seed seed, const Judge
         if (which > 0.4) change_row(random, bits, dy_rows.row(t));
       }
     }
-    const auto rounded = [](double value) { return finite<Scalar>(static_cast<long double>(value)); };
+    const auto rounded = [](double value) {
+      return finite<Scalar>(static_cast<long double>(value));
+    };
     const Tokens x = x_rows.unaryExpr(rounded), dy = dy_rows.unaryExpr(rounded);
     const std::vector<long double> units = judge(x, dy);
     ++since_better;
     for (Index t = 0; t < together; ++t) {
       const long double of_row = units[static_cast<std::size_t>(t)];
       if (!(of_row > here.units)) continue;
-      here = {x.row(t), dy.row(t), of_row};
+      here = {x.row(t), dy.row(t), of_row, 0};
       if (!is_fresh) since_better = 0;
     }
     if (here.units > worst.units) worst = here;
   }
+  worst.tried = batches * together;
   return worst;
 }
 
