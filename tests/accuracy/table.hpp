@@ -3,12 +3,14 @@
 // contestant.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdio>
 #include <iostream>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace tokennorm::test {
@@ -59,8 +61,7 @@ class AccuracyTable {
     std::vector<std::vector<std::string>> cells = {{norm, "rows", "bound"}};
     for (const std::string& name : contestants_) cells[0].push_back(name);
     for (const Line& line : lines_) {
-      cells.push_back({line.result, line.rows, Worst{line.bound}.text()});
-      cells.back()[2].resize(cells.back()[2].find('.'));  // a whole number
+      cells.push_back({line.result, line.rows, std::to_string(static_cast<int>(line.bound))});
       for (const Worst& worst : line.worst) cells.back().push_back(worst.text());
     }
     std::vector<std::size_t> widths(cells[0].size());
