@@ -40,7 +40,9 @@ struct Tensors {
         factor(at::empty({o.tokens, 1}, dtype())) {}
 
   at::ScalarType dtype() const {
-    return operands.dtype == Dtype::float32 ? at::kFloat : at::kBFloat16;
+    return operands.dtype == Dtype::float32   ? at::kFloat
+           : operands.dtype == Dtype::float64 ? at::kDouble
+                                              : at::kBFloat16;
   }
   static at::Tensor tensor(void* data, at::IntArrayRef shape, at::ScalarType dtype) {
     return data == nullptr ? at::Tensor() : at::from_blob(data, shape, dtype);
@@ -103,7 +105,11 @@ void run(Tensors& tensors) {
   }
 }
 
-const char* name(Operation operation, Dtype) {
+const char* name(Operation operation, Dtype dtype) {
+  const bool is_backward =
+      operation == Operation::layer_norm_backward || operation == Operation::rms_norm_backward;
+  // Statistics and gradients are given as float, in others it wants its own.
+  if (dtype == Dtype::float16 || (is_backward && dtype != Dtype::float32)) return nullptr;
   switch (operation) {
     case Operation::layer_norm:
     case Operation::layer_norm_backward:

@@ -17,7 +17,7 @@ enum class Operation {
   layer_norm_unstored_sum,
 };
 
-enum class Dtype { float32, bfloat16 };
+enum class Dtype { float32, float64, float16, bfloat16 };
 
 /// The operands of one cell: tokens x channels, row-major, of the Dtype. Null where the operation
 /// has none.

@@ -32,14 +32,22 @@ inline constexpr Eigen::Index longest_row = 350;
 inline constexpr Eigen::Index longest_row = 65536;
 #endif
 
+inline std::vector<Eigen::Index> without_long_rows(std::vector<Eigen::Index> counts) {
+  std::erase_if(counts, [](Eigen::Index channels) { return channels > longest_row; });
+  return counts;
+}
+
 inline const std::vector<Eigen::Index>& edge_channels() {
-  static const std::vector<Eigen::Index> counts = [] {
-    std::vector<Eigen::Index> all = {1,   2,   3,   4,   5,   7,    8,    9,    15,   16,
-                                     17,  31,  32,  33,  63,  64,   65,   97,   100,  127,
-                                     128, 129, 255, 333, 768, 1000, 4095, 4096, 4097, 65536};
-    std::erase_if(all, [](Eigen::Index channels) { return channels > longest_row; });
-    return all;
-  }();
+  static const auto counts = without_long_rows(
+      {1,  2,  3,  4,   5,   7,   8,   9,   15,  16,  17,   31,   32,   33,   63,
+       64, 65, 97, 100, 127, 128, 129, 255, 333, 768, 1000, 4095, 4096, 4097, 65536});
+  return counts;
+}
+
+/// Fewer, for what takes longer.
+inline const std::vector<Eigen::Index>& gradient_channels() {
+  static const auto counts =
+      without_long_rows({1, 2, 3, 8, 15, 16, 17, 33, 100, 129, 301, 768, 4097});
   return counts;
 }
 

@@ -10,14 +10,16 @@ namespace tokennorm {
 /// Shapes     x, y (T, C) · γ, β (C) · rstd = 1/√(σ² + ε), σ² biased · what is a vector at compile
 ///            time is one token
 /// Error      |x̂ − exact| ≤ 4·2⁻²⁴·max(1, max|x̂|), per row (2⁻⁵³ for double), for every kind of row
-///            that is known to be hard; 8 where a search makes all roundings agree, in rows of two
-///            values of one size; half and bfloat16: that, rounded once to nearest even, but that a
-///            bfloat16 result from below 2⁻¹²⁶ may be a zero. tests/norm/layer_norm_accuracy.cpp
+///            that is known to be hard; half and bfloat16: that, rounded once to nearest even, but
+///            that a bfloat16 result from below 2⁻¹²⁶ may be a zero.
+///            tests/norm/layer_norm_accuracy.cpp
 ///            |dx − exact| ≤ 8·2⁻²⁴·rstd·max|(o + γ)·dy|·max(1, max|x̂|), per row;
 ///            dγ within 8·2⁻²⁴·Σ|dy|·max(1, max|x̂|), dβ within 8·2⁻²⁴·Σ|dy|, the sums over tokens;
 ///            all where (o + γ)·dy is not subnormal; dγ and dβ of double where the sum of these
 ///            sizes has room in a double. A dx that is finite does not become infinite by rounding,
 ///            but in half. tests/norm/backward_accuracy.cpp
+///            Where a search makes all roundings agree, in rows of few different values, these
+///            units are 8 of x̂, 32 of dx, 16 of dγ. tests/norm/searched_accuracy.cpp
 ///            Where subnormal numbers are flushed (FTZ, DAZ) one counts as zero, in what is read as
 ///            in a result, and the bounds hold for rows that have none; they double in rounding
 ///            upwards or downwards. tests/norm/floating_point_environment.cpp
