@@ -78,7 +78,7 @@ class BackwardAccuracy {
     shift.report(norm + " gradient of the shift");
   }
 
- private:
+  /// How many units a token's dx is wrong by.
   long double dx_units(const ExactMatrix& actual, const BackwardOracle& expected, Index t) const {
     const long double rstd = expected.rstd(t), size = unit_ * expected.dx_size(t);
     const long double step = accumulator_.smallest_subnormal;
@@ -100,6 +100,7 @@ class BackwardAccuracy {
     return units;
   }
 
+ private:
   /// Of a parameter gradient, which is kept in the accumulator's type.
   long double units(const ExactVector& actual, const ExactVector& expected,
                     const ExactVector& size) const {
