@@ -41,10 +41,11 @@ struct ExactNorm {
 void require_forward_bounds(const FuzzedCase& fuzzed, const Precision& precision,
                             const ExactNorm& norm, const ExactMatrix& x, const ExactStep& actual);
 
-/// dx, and where all is finite the gradients of the parameters.
+/// dx, to which dsum was added unless it is empty, and where all is finite the gradients of the
+/// parameters.
 void require_backward_bounds(const FuzzedCase& fuzzed, const Precision& precision,
                              const ExactNorm& norm, const ExactMatrix& x, const ExactMatrix& dy,
-                             const ExactStep& actual);
+                             const ExactStep& actual, const ExactMatrix& dsum = {});
 
 /// The worst of all cases so far, one line for each bound.
 void print_worst_cases();

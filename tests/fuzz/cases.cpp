@@ -1,8 +1,14 @@
 // SPDX-License-Identifier: MIT
 #include "cases.hpp"
 
+#include <iterator>
+
 namespace tokennorm::test {
 
-void run_case(FuzzedCase& fuzzed) { run_norm_case(fuzzed); }
+void run_case(FuzzedCase& fuzzed) {
+  using Run = void (*)(FuzzedCase&);
+  constexpr Run runs[] = {run_norm_case, run_sum_case, run_heads_case};
+  runs[fuzzed.below(std::size(runs))](fuzzed);
+}
 
 }  // namespace tokennorm::test

@@ -10,5 +10,7 @@ namespace tokennorm::test {
 void run_case(FuzzedCase& fuzzed);
 
 void run_norm_case(FuzzedCase& fuzzed);
+void run_sum_case(FuzzedCase& fuzzed);
+void run_heads_case(FuzzedCase& fuzzed);
 
 }  // namespace tokennorm::test

@@ -110,4 +110,80 @@ decltype(auto) with_order(Form form, const F& f) {
   return form == Form::rows ? f(TokenMatrix<Scalar>()) : f(Columns());
 }
 
+/// The results of plain matrices without an executor.
+template <class TypedCase>
+struct Results {
+  using Scalar = typename TypedCase::Scalar;
+  TokenMatrix<Scalar> y, dx;
+  typename TypedCase::Statistics stats;
+  typename TypedCase::Gradients g;
+  typename TypedCase::RowMajor sum;  // of a fused one
+
+  ExactStep exactly() const {
+    return {"",
+            exact(y),
+            exact(dx),
+            exact_vector(stats.mean),
+            exact_vector(stats.rstd),
+            exact_vector(g.scale),
+            exact_vector(g.shift)};
+  }
+};
+
+template <class TypedCase, class Norm, class Tokens>
+void normalize_plainly(const Norm& norm, Form form, const Tokens& x, Results<TypedCase>& results) {
+  with_order<typename TypedCase::Scalar>(form, [&](auto from) {
+    from = x;
+    auto y = from;
+    auto y_map = map_of(y);
+    norm.normalize(map_of(from), y_map, results.stats);
+    results.y = y;
+  });
+}
+
+template <class TypedCase, class Norm, class Tokens>
+void backpropagate_plainly(const Norm& norm, Form form, const Tokens& x, const Tokens& dy,
+                           Results<TypedCase>& results) {
+  with_order<typename TypedCase::Scalar>(form, [&](auto from) {
+    from = x;
+    decltype(from) gradient = dy, dx = from;
+    auto dx_map = map_of(dx);
+    norm.backpropagate(map_of(from), results.stats, map_of(gradient), dx_map, results.g);
+    results.dx = dx;
+  });
+}
+
+/// But that where dy is so large that float does not hold its sums, and what they are taken from is
+/// overwritten, they are taken before, in another order; as are those of a partial norm, whose x̂
+/// may be large. `expected` then becomes what was found, to be judged by the bounds.
+template <class Norm, class Tokens, class Gradients>
+void require_same_gradients(const FuzzedCase& fuzzed, const Norm& norm, const Tokens& x,
+                            const Tokens& dy, bool is_overwritten, const Gradients& actual,
+                            Gradients& expected) {
+  const bool may_be_huge = spec_of(norm.options()).statistics_channels != 0 ||
+                           !exact(x).allFinite() ||
+                           !(exact(dy).cwiseAbs().array() <= 0x1p64L).all();
+  if (is_overwritten && may_be_huge) {
+    expected = actual;
+  } else {
+    require_same(fuzzed, "dgamma", actual.scale, expected.scale);
+    require_same(fuzzed, "dbeta", actual.shift, expected.shift);
+  }
+}
+
+/// Calls f.operator()<Case, Matrix>() with one of the cases and a storage order for the maps.
+template <class... Cases, class F>
+void run_some_case(FuzzedCase& fuzzed, ::testing::Types<Cases...>, const F& f) {
+  const auto run = [&]<class TypedCase>(TypedCase*) {
+    fuzzed.note("norm", CaseName::GetName<TypedCase>(0));
+    if (fuzzed.one_of("maps of columns", {false, true})) {
+      f.template operator()<TypedCase, typename TypedCase::ColMajor>();
+    } else {
+      f.template operator()<TypedCase, typename TypedCase::RowMajor>();
+    }
+  };
+  Index which = fuzzed.below(sizeof...(Cases));
+  ((which-- == 0 ? run(static_cast<Cases*>(nullptr)) : void()), ...);
+}
+
 }  // namespace tokennorm::test

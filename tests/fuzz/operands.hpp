@@ -63,12 +63,6 @@ class Operands {
     return found;
   }
 
-  /// What is read is what is there when all is in its place.
-  template <class Scalar>
-  void fill(const Place<Scalar>& place, const TokenMatrix<Scalar>& values) {
-    place.fill(values);
-  }
-
   /// Makes a call that writes these places: it throws exactly where it has to, and changes no
   /// other byte, and none at all where it throws. Whether it was made.
   template <class Call, class... Written>
@@ -106,7 +100,16 @@ class Operands {
     return !error;
   }
 
-  bool is_shared() const { return is_shared_; }
+  /// Whether a call may write this place beside what it reads: in the same places, or apart.
+  template <class Scalar, class... Reads>
+  bool may_write(const Place<Scalar>& place, const Reads&... reads) const {
+    return !is_shared_ || (!overlaps_itself(place) &&
+                           ((place.is_same_as(reads) || !share_a_byte(place, reads)) && ...));
+  }
+  template <class A, class B>
+  bool are_apart(const Place<A>& a, const Place<B>& b) const {
+    return is_shared_ ? !share_a_byte(a, b) : !a.is_same_as(b) || a.shape.tokens == 0;
+  }
 
  private:
   static constexpr std::size_t memories = 8, shared_size = 1536;
