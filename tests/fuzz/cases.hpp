@@ -12,5 +12,7 @@ void run_case(FuzzedCase& fuzzed);
 void run_norm_case(FuzzedCase& fuzzed);
 void run_sum_case(FuzzedCase& fuzzed);
 void run_heads_case(FuzzedCase& fuzzed);
+void run_wrapper_case(FuzzedCase& fuzzed);
+void run_block_case(FuzzedCase& fuzzed);
 
 }  // namespace tokennorm::test

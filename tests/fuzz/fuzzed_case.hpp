@@ -24,6 +24,8 @@ class FuzzedCase {
   FuzzedCase(std::span<const std::uint8_t> bytes, std::string name)
       : bytes_(bytes), name_(std::move(name)) {}
 
+  const std::string& name() const { return name_; }
+
   std::uint64_t word(int size = 8) {
     std::uint64_t value = 0;
     for (int i = 0; i < size; ++i) {
