@@ -5,6 +5,7 @@
 //   dγ   |error| ≤ 8·u·Σ|dy|·max(1, max|x̂|)                  the sum over tokens
 //   dβ   |error| ≤ 8·u·Σ|dy|
 //
+// A partial RMSNorm, of whose C channels k count: C/k·max(1, max|x̂|) times that for dx.
 // half and bfloat16: dx is the float answer, rounded once. Where γ·dy, rstd or dx leaves the normal
 // range of the accumulator, the last bit of a subnormal number comes on top of each.
 #pragma once
