@@ -1,12 +1,9 @@
 // SPDX-License-Identifier: MIT
-// The documented forward bound, asserted over all hard rows:
-//
-//   |x̂ − exact| ≤ 4·2⁻²⁴·max(1, max|x̂|)   per row; with 2⁻⁵³ where the arithmetic is double
-//
-// half and bfloat16: the float answer, rounded once.
+// Asserts the documented forward bound, that of ../support/error_units.hpp, over all hard rows.
 #pragma once
 
 #include "../support/edge_shapes.hpp"
+#include "../support/error_units.hpp"
 #include "../support/hard_rows.hpp"
 #include "../support/worst_case.hpp"
 #include "norm_kinds.hpp"
@@ -17,21 +14,16 @@
 
 namespace tokennorm::test {
 
-inline constexpr long double forward_units = 4;
-
 /// Judges x̂ of tokens row by row.
 class ForwardAccuracy {
  public:
-  ForwardAccuracy(const Format& format, long double unit) : format_(format), unit_(unit) {}
+  explicit ForwardAccuracy(const ErrorUnits& units) : units_(units) {}
 
   void judge(const std::string* names, double epsilon, const ForwardOracle& expected,
              const ExactMatrix& y, const char* order) {
     for (Index t = 0; t < y.rows(); ++t) {
       const std::string& name = names[t];
-      long double error = 0;
-      for (Index c = 0; c < y.cols(); ++c)
-        error = std::max(error, error_before_rounding(format_, y(t, c), expected.normalized(t, c)));
-      const long double units = error / (unit_ * std::fmax(1.0L, expected.largest(t)));
+      const long double units = units_.normalized(y.row(t), expected, t);
       worst_.see(units, y.cols(), epsilon, name);
       expectations_.expect(units <= forward_units, [&] {
         return std::to_string(units) + " units, C = " + std::to_string(y.cols()) +
@@ -43,8 +35,7 @@ class ForwardAccuracy {
   const WorstCase& worst() const { return worst_; }
 
  private:
-  Format format_;
-  long double unit_;
+  ErrorUnits units_;
   WorstCase worst_;
   ManyExpectations expectations_;
 };
@@ -53,7 +44,7 @@ class ForwardAccuracy {
 template <class Kind, class Scalar>
 void expect_forward_accuracy() {
   using C = Case<Kind, Scalar>;
-  ForwardAccuracy accuracy(format_of<Scalar>(), unit<Scalar>());
+  ForwardAccuracy accuracy(ErrorUnits::of<Scalar>());
   for (const Index channels : edge_channels()) {
     const auto rows = hard_rows<Scalar>(channels);
     const auto names = names_of(rows);

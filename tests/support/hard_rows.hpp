@@ -18,11 +18,15 @@
 
 namespace tokennorm::test {
 
-/// Calls `add(name, value)` for each hard row, value(c) being that of channel c, asked for in
-/// order. Not a template, so that it is compiled once.
+/// What makes a row hard, for tables of one line each.
+enum class RowClass { ordinary, offset, huge, tiny, outlier, constant, pattern };
+
+/// Calls `add_row(row_class, name, value)` for each hard row, value(c) being that of channel c,
+/// asked for in order. Not a template, so that it is compiled once.
 inline void for_each_hard_row(
     const Format& format, Index channels, Seed seed,
-    const std::function<void(const std::string&, const std::function<long double(Index)>&)>& add) {
+    const std::function<void(RowClass, const std::string&,
+                             const std::function<long double(Index)>&)>& add_row) {
   // What makes a row hard, scaled to the range of the type.
   const bool narrow = format.largest_exponent == 15, wide = format.largest_exponent == 1023;
   const long double huge = narrow ? 6e4L : wide ? 1e308L : 1e38L;
@@ -38,13 +42,21 @@ inline void for_each_hard_row(
     return static_cast<long double>(random.uniform(low, high));
   };
 
+  RowClass row_class = RowClass::ordinary;
+  const auto add = [&](const std::string& name, const std::function<long double(Index)>& value) {
+    add_row(row_class, name, value);
+  };
+
   // Ordinary rows, and ordinary rows moved and scaled.
   add("normal", [&](Index) { return gauss(); });
   add("uniform", [&](Index) { return flat(0, 1); });
+  row_class = RowClass::huge;
   add("log-uniform over the whole range",
       [&](Index) { return coin() * std::exp(flat(0, 1) * std::log(huge / tiny)) * tiny; });
+  row_class = RowClass::ordinary;
   add("log-uniform over six decades", [&](Index) { return coin() * std::pow(10.0L, flat(-3, 3)); });
   add("heavy tail", [&](Index) { return coin() * std::pow(flat(0, 1), -0.75L); });
+  row_class = RowClass::offset;
   for (const long double ratio : {1.0L, 10.0L, 1e2L, 1e3L, 1e4L, 1e5L, 1e6L}) {
     const std::string name = "offset, mean/sigma " + std::to_string(std::lround(ratio));
     add(name, [&](Index) { return (narrow ? 1 / ratio : 1) * (ratio + gauss()); });
@@ -53,8 +65,10 @@ inline void for_each_hard_row(
   add("offset 1e6, uniform", [&](Index) { return narrow ? 1 + flat(0, 0.1) : 1e6L + flat(0, 1); });
 
   // The ends of the range.
+  row_class = RowClass::tiny;
   add("all tiny", [&](Index) { return tiny * gauss(); });
   add("tiny with an offset", [&](Index) { return tiny * (1000 + gauss()); });
+  row_class = RowClass::huge;
   add("all large", [&](Index) { return large * gauss(); });
   add("all huge", [&](Index) { return huge * flat(-1, 1); });
   add("huge with an offset", [&](Index) { return huge * (1 + flat(-0.01, 0.01)); });
@@ -63,18 +77,22 @@ inline void for_each_hard_row(
   add("the largest, alternating", [&](Index c) { return c % 2 == 0 ? limit : -limit; });
   add("half the largest, one the other sign",
       [&](Index c) { return c == channels / 2 ? -limit : limit / 2; });
+  row_class = RowClass::tiny;
   add("subnormal", [&](Index) { return subnormal * std::round(flat(-40, 40)); });
   add("around the smallest normal", [&](Index) { return normal * gauss(); });
+  row_class = RowClass::huge;
   add("squares just overflow", [&](Index) { return std::sqrt(limit) * flat(0.9, 1.1) * coin(); });
   add("the sum of squares just overflows", [&](Index) {
     return std::sqrt(limit / static_cast<long double>(channels)) * flat(0.9, 1.1) * coin();
   });
   add("the sum just overflows",
       [&](Index) { return limit / static_cast<long double>(channels) * flat(0.9, 1.2); });
+  row_class = RowClass::tiny;
   add("squares just underflow", [&](Index) { return std::sqrt(normal) * gauss(); });
   add("squares are subnormal", [&](Index) { return std::sqrt(subnormal) * gauss(); });
 
   // One value apart from the rest, anywhere.
+  row_class = RowClass::outlier;
   const std::vector<std::pair<std::string, Index>> places = {
       {"first", 0},
       {"in the first vector", std::min<Index>(3, channels - 1)},
@@ -104,6 +122,7 @@ inline void for_each_hard_row(
   }
 
   // Little or no spread.
+  row_class = RowClass::constant;
   add("zero", [](Index) { return 0.0L; });
   add("negative zero", [](Index) { return -0.0L; });
   add("constant 0.1", [](Index) { return 0.1L; });
@@ -126,6 +145,7 @@ inline void for_each_hard_row(
   }
 
   // Patterns.
+  row_class = RowClass::pattern;
   add("two values", [&](Index) { return coin() * 1.5L; });
   add("two values, large", [&](Index) { return coin() * large; });
   add("alternating about an offset", [](Index c) { return 1000.0L + (c % 2 == 0 ? 1 : -1); });
@@ -139,6 +159,7 @@ inline void for_each_hard_row(
 
 template <class Scalar>
 struct HardRow {
+  RowClass row_class;
   std::string name;
   Eigen::Matrix<Scalar, Eigen::Dynamic, 1> x;
 };
@@ -146,11 +167,13 @@ struct HardRow {
 template <class Scalar>
 [[gnu::noinline]] std::vector<HardRow<Scalar>> hard_rows(Index channels, Seed seed = {1}) {
   std::vector<HardRow<Scalar>> rows;
-  for_each_hard_row(format_of<Scalar>(), channels, seed, [&](const auto& name, const auto& value) {
-    HardRow<Scalar> row{name, Eigen::Matrix<Scalar, Eigen::Dynamic, 1>(channels)};
-    for (Index c = 0; c < channels; ++c) row.x(c) = finite<Scalar>(value(c));
-    rows.push_back(std::move(row));
-  });
+  for_each_hard_row(
+      format_of<Scalar>(), channels, seed,
+      [&](RowClass row_class, const auto& name, const auto& value) {
+        HardRow<Scalar> row{row_class, name, Eigen::Matrix<Scalar, Eigen::Dynamic, 1>(channels)};
+        for (Index c = 0; c < channels; ++c) row.x(c) = finite<Scalar>(value(c));
+        rows.push_back(std::move(row));
+      });
   return rows;
 }
 
