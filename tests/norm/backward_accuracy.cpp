@@ -159,6 +159,60 @@ TEST(GradientAccuracy, SumsOfHugeGradientsAreFiniteWhereTheyShouldBe) {
   expect_gradients_of_huge_dy<RMSKind, Eigen::MatrixXf, double>();
 }
 
+/// What a partial RMSNorm does not count may be much larger than what it counts: dx too, and its
+/// bound with it.
+TEST(GradientAccuracy, PartialNormsAreWithinTheirBound) {
+  using Partial = Case<RMSKind, float>;
+  auto judge = BackwardAccuracy::of<float>();
+  for (const Index channels : {9, 33, 300}) {
+    for (const Index counted : {1, 2, 8}) {
+      auto options = affine_options<RMSKind>(0);
+      options.statistics_channels = counted;
+      const auto norm = random_norm<Partial>(channels, Seed{62}, options);
+      auto x = random_normal<TokenMatrix<float>>({40, channels}, Seed{63});
+      for (Index t = 0; t < 40; ++t)
+        x.row(t).tail(channels - counted) *= std::exp2(static_cast<float>(t / 2));
+      const auto dy = random_normal<TokenMatrix<float>>({40, channels}, Seed{64}, 1);
+      const BackwardOracle expected = backward_oracle_of(norm, exact(x), exact(dy));
+      const std::vector<std::string> names(40, "larger where it is not counted");
+      for (const ExactStep& step : exact_steps_in_both_orders(norm, x, dy))
+        judge.judge(step, expected, 0, "offset", names);
+    }
+  }
+  judge.report("RMSNorm<float>, partial,");
+}
+
+/// And x̂ so large that its sums overflow in float: dx in its place or not.
+template <class Matrix>
+void expect_gradients_of_huge_normalized() {
+  constexpr Index channels = 5;
+  const RMSNorm<float> norm(channels, {.epsilon = 0, .statistics_channels = 1});
+  for (const Index tokens : {2, 16, 40, 300}) {
+    SCOPED_TRACE(tokens);
+    Matrix x = Matrix::Ones(tokens, channels), dy = x, y;
+    x.col(3).setConstant(1e36f);
+    for (Index t = 0; t < tokens; ++t) dy(t, 3) = t % 2 == 0 ? 1e3f : -1e3f;
+    TokenStatistics<float> stats;
+    norm.normalize(x, y, stats);
+    const BackwardOracle expected = backward_oracle_of(norm, exact(x), exact(dy));
+    for (const bool is_in_place : {false, true}) {
+      SCOPED_TRACE(is_in_place);
+      Matrix x_here = x, dx;
+      NormGradients<float> g;
+      norm.backpropagate(x_here, stats, dy, is_in_place ? x_here : dx, g);
+      for (Index c = 0; c < channels; ++c)
+        EXPECT_LE(std::fabs(to_exact(g.scale(c)) - expected.scale(c)),
+                  backward_units * unit<float>() * expected.scale_size(c))
+            << "channel " << c;
+    }
+  }
+}
+
+TEST(GradientAccuracy, SumsOfHugeValuesThatAreNotCountedAreFinite) {
+  expect_gradients_of_huge_normalized<TokenMatrix<float>>();
+  expect_gradients_of_huge_normalized<Eigen::MatrixXf>();
+}
+
 /// Without ε the gradient of a row of two channels is 0, as is that of one channel through an
 /// RMSNorm, however close to one another the values and however large rstd: what is left of it by
 /// rounding is not infinite. (But in half, whose range ends before that of the bound.)

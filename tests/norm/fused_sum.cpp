@@ -7,44 +7,14 @@
 #include "../support/memory_policy.hpp"
 #include "../support/worst_case.hpp"
 #include "norm_kinds.hpp"
+#include "rounded_sum.hpp"
 
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <type_traits>
 
 namespace tokennorm::test {
 namespace {
-
-/// residual + update, added in the accumulator and rounded once to the scalar.
-template <class Matrix>
-Matrix rounded_sum(const Matrix& a, const Matrix& b) {
-  using Scalar = typename Matrix::Scalar;
-  using Accum = AccumOf<Scalar>;
-  Matrix sum = a;
-  for (Index r = 0; r < a.rows(); ++r)
-    for (Index c = 0; c < a.cols(); ++c)
-      sum(r, c) = static_cast<Scalar>(static_cast<Accum>(a(r, c)) + static_cast<Accum>(b(r, c)));
-  return sum;
-}
-
-/// The rounded sum; a bfloat16 one below the normal floats may have become a zero of its sign.
-template <class Matrix>
-::testing::AssertionResult is_rounded_sum(const Matrix& sum, const Matrix& a, const Matrix& b) {
-  using Scalar = typename Matrix::Scalar;
-  Matrix expected = rounded_sum(a, b);
-  if constexpr (std::is_same_v<Scalar, Eigen::bfloat16>) {
-    if (sum.size() == expected.size()) {
-      for (Index i = 0; i < sum.size(); ++i) {
-        const float exact = static_cast<float>(a.data()[i]) + static_cast<float>(b.data()[i]);
-        const Scalar zero(std::copysign(0.0f, exact));
-        if (std::fabs(exact) < 0x1p-126f && same_bits_of(sum.data()[i], zero))
-          expected.data()[i] = zero;
-      }
-    }
-  }
-  return same_bits(sum, expected);
-}
 
 template <class TypedCase>
 class FusedSum : public ::testing::Test {

@@ -144,7 +144,8 @@ struct BackwardOracle {
   ExactVector scale, shift;            ///< dγ, dβ
   ExactVector scale_size, shift_size;  ///< Σ|dy|·max(1, max|x̂|) and Σ|dy|: what they are judged by
   ExactVector rstd, largest;           ///< of each token; max |x̂|
-  ExactVector dx_size;                 ///< rstd·max|γ·dy|·max(1, max|x̂|) of each token
+  ExactVector dx_size;  ///< rstd·max|γ·dy|·max(1, max|x̂|) of each token; where only
+                        ///< k of C channels count, C/k·max(1, max|x̂|) times that
 };
 
 /// With g = (o + γ)·dy and x̂ as above:
@@ -186,6 +187,9 @@ struct BackwardOracle {
     result.rstd(t) = row.rstd;
     result.largest(t) = row.largest;
     result.dx_size(t) = row.rstd * g.cwiseAbs().maxCoeff() * spread;
+    if (counted < channels)  // mean(g·x̂) may be so much more than max|g|
+      result.dx_size(t) *=
+          spread * static_cast<long double>(channels) / static_cast<long double>(counted);
     result.scale_size += dy.row(t).cwiseAbs() * spread;
     result.shift_size += dy.row(t).cwiseAbs();
   }

@@ -13,7 +13,8 @@ namespace tokennorm {
 ///            that is known to be hard; half and bfloat16: that, rounded once to nearest even, but
 ///            that a bfloat16 result from below 2⁻¹²⁶ may be a zero.
 ///            tests/norm/rms_norm_accuracy.cpp
-///            |dx − exact| ≤ 8·2⁻²⁴·rstd·max|(o + γ)·dy|·max(1, max|x̂|), per row;
+///            |dx − exact| ≤ 8·2⁻²⁴·rstd·max|(o + γ)·dy|·max(1, max|x̂|), per row, and where only k
+///            of C channels count (x̂ of the others may be infinite) C/k·max(1, max|x̂|) times that;
 ///            dγ within 8·2⁻²⁴·Σ|dy|·max(1, max|x̂|), dβ within 8·2⁻²⁴·Σ|dy|, the sums over tokens;
 ///            all where (o + γ)·dy is not subnormal; dγ and dβ of double where the sum of these
 ///            sizes has room in a double. A dx that is finite does not become infinite by rounding,

@@ -164,6 +164,23 @@ struct PrepareTask {
     }
     TOKENNORM_UNROLL
     for (int i = 0; i < width; ++i) is_huge = is_huge || largest[i] != 0;
+    if constexpr (!Arguments::Norm::centred) {
+      if (statistics_count(args.norm, args.channels) != args.channels) look_at_normalized();
+    }
+  }
+
+ private:
+  /// Outside the channels that an RMSNorm counts, x̂ may be huge as well.
+  TOKENNORM_INLINE void look_at_normalized() const {
+    using A = typename Arguments::A;
+    for (Index t = first; t < last; ++t) {
+      const auto x = column_of(args.x, t, 1);
+      const A rstd = static_cast<A>(args.norm.rstd[t]);
+      for (Index c = 0; c < args.channels; ++c) {
+        const A normalized = x.template at<A>(c) * rstd;
+        is_huge = is_huge || magnitude_bits(opaque(normalized)) > magnitude_bits(A(0x1p32f));
+      }
+    }
   }
 };
 
