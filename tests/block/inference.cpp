@@ -41,7 +41,8 @@ TYPED_TEST(Inference, EqualsTheEquation) {
 }
 
 TYPED_TEST(Inference, HasTheBitsOfItsPartsRunOneByOne) {
-  for (const Shape shape : {Shape{1, 3}, Shape{2, 16}, Shape{5, 31}, Shape{9, 64}, Shape{3, 129}}) {
+  for (const Shape shape :
+       {Shape{4, 1}, Shape{1, 3}, Shape{2, 16}, Shape{5, 31}, Shape{9, 64}, Shape{3, 129}}) {
     SCOPED_TRACE(shape);
     const auto in_double = TypeParam::template make<double>(shape.channels);
     const auto x = random_normal<TokenMatrix<double>>(shape, Seed{3011}, -1, 3);

@@ -49,7 +49,7 @@ class Training : public ::testing::Test {
 TYPED_TEST_SUITE(Training, AllPlacements, PlacementName);
 
 TYPED_TEST(Training, ForwardIsInference) {
-  for (const Shape shape : {Shape{0, 33}, Shape{1, 33}, Shape{14, 33}}) {
+  for (const Shape shape : {Shape{0, 33}, Shape{3, 1}, Shape{1, 33}, Shape{14, 33}}) {
     SCOPED_TRACE(shape);
     auto block = this->make(shape.channels);
     const auto x = random_normal<Tokens>(shape, Seed{4011});
