@@ -18,7 +18,7 @@
 # What begins with a blank goes on with the text above it. # begins a comment. All changes of a folder are compiled at once,
 # into a copy of its headers and at level AVX2, and one of them is switched on when the tests run,
 # which end where the first one fails. What the list has of kernels is compiled with the kernels,
-# and the tests of norms have to notice it as well. Exits with 1 where a mutation survives that is
+# and may be noticed by the tests of norms and blocks as well. Exits with 1 where a mutation survives that is
 # not called equivalent, and where a text does not stand in its file just once.
 #
 # From the environment: CXX, BUILD_DIR (default build-mutations), JOBS (default: as many as cores),
@@ -27,7 +27,7 @@ set -euo pipefail
 shopt -s inherit_errexit
 root=$(cd "$(dirname "$0")/.." && pwd)
 build=${BUILD_DIR:-$root/build-mutations}
-seconds_per_run=120 # a loop without an end is noticed by then
+seconds_per_run=300 # a loop without an end is noticed by then
 
 list=false
 if [ "${1:-}" = --list ]; then
@@ -37,7 +37,8 @@ fi
 
 # ---- the list
 
-# mutations FOLDER: each in a folder of its own, $build/FOLDER/list/NAME, with a file for each word
+# split_list FOLDER: each mutation in a folder of its own, $build/FOLDER/list/NAME, which has a file
+# for each word
 split_list() {
   rm -rf "$build/$1/list"
   mkdir -p "$build/$1/list"
@@ -149,6 +150,7 @@ compile() {
     switches) source=$build/switches.cpp ;;
     kernels/compiled_*) source=$build/compiled.cpp flags=(-O1 "$(scalar_flag "${name#*_}")") ;;
     kernels/*) flags=(-O1) ;;
+    *accuracy) flags[0]=-O1 ;; # but for these
   esac
   "${compiler[@]}" -std=c++20 -DTOKENNORM_MAX_ISA=1 -DTOKENNORM_COMPILED_MAX_ISA=1 "${flags[@]}" \
     -I"$build/$folder/include" -isystem "$eigen" -c "$source" -o "$build/$1.o"
@@ -166,17 +168,24 @@ in_parallel() {
 }
 
 # programs FOLDER: those that have to notice its mutations
-programs() { if [ "$1" = kernels ]; then echo kernels norm; else echo "$1"; fi; }
-# units PROGRAM: of its folder
-units() { printf "$1/%s " $(cat "$build/$1/list/tests"); }
+programs() { if [ "$1" = kernels ]; then echo kernels norm block; else echo "$1"; fi; }
+# units PROGRAM: the tests of its folder
+units() { tr -s ' ' '\n' <"$build/$1/list/tests" | sed "s|^|$1/|" | tr '\n' ' '; }
 
-mapfile -t needed < <(for mutation in "${chosen[@]}"; do programs "${mutation% *}"; done |
-  tr ' ' '\n' | sort -u)
+needed=()
+for program in "${folders[@]}"; do
+  for mutation in "${chosen[@]}"; do
+    [[ " $(programs "${mutation% *}") " == *" $program "* ]] || continue
+    needed+=("$program")
+    break
+  done
+done
 compiled=("${scalars[@]/#/kernels/compiled_}")
 read -ra tests <<<"$(for program in "${needed[@]}"; do units "$program"; done)"
 in_parallel compile switches "${compiled[@]}" "${tests[@]}"
 for program in "${needed[@]}"; do
-  read -ra objects <<<"$(units "$program") ${compiled[*]} switches"
+  # First the kernels: of a function that stands in several objects the first is linked.
+  read -ra objects <<<"${compiled[*]} switches $(units "$program")"
   objects=("${objects[@]/#/$build/}")
   "${compiler[@]}" "${objects[@]/%/.o}" -lgtest -lgtest_main -lpthread -o "$build/test_$program"
 done
