@@ -65,6 +65,21 @@ TEST(NewPlacement, ResPostLNWithAlphaIsItsEquation) {
   }
 }
 
+TEST(NewPlacement, ParallelWithAlphaIsItsEquation) {
+  const auto norm = random_norm<Case<LayerKind, double>>(channels, {3});
+  const Linear<double> f(channels, {4}), g(channels, {5});
+  using Parallel = ParallelConnection<LayerNorm<double>, Linear<double>, SameNorm, Linear<double>>;
+  for (const double alpha : {1.0, 0.75}) {
+    SCOPED_TRACE(alpha);
+    Residual<Parallel> block("Parallel", Parallel(norm, f, SameNorm{}, g, alpha));
+    const auto equation = [&](const ExactMatrix& x) {
+      const ExactMatrix n = forward_oracle_of(norm, x).y;
+      return ExactMatrix(static_cast<long double>(alpha) * x + f(n) + g(n));
+    };
+    expect_gradient(block, equation, random_normal<Tokens>({4, channels}, Seed{9022}));
+  }
+}
+
 // ---- the kernel, with everything switched on
 // -----------------------------------------------------
 

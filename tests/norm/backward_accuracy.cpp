@@ -213,6 +213,19 @@ TEST(GradientAccuracy, SumsOfHugeValuesThatAreNotCountedAreFinite) {
   expect_gradients_of_huge_normalized<Eigen::MatrixXf>();
 }
 
+/// Their sums are taken in double before dx overwrites them: of more channels than a call has on
+/// its stack.
+TEST(GradientAccuracy, SumsOfHugeGradientsOfManyChannelsThatAreOverwritten) {
+  const LayerNorm<float> norm(5000);
+  const TokenMatrix<float> x = TokenMatrix<float>::Random(4, 5000);
+  TokenMatrix<float> y, dy = TokenMatrix<float>::Constant(4, 5000, 0x1p100f);
+  TokenStatistics<float> stats;
+  NormGradients<float> gradients;
+  norm.normalize(x, y, stats);
+  norm.backpropagate(x, stats, dy, dy, gradients);
+  EXPECT_TRUE((gradients.shift.array() == 0x1p102f).all());
+}
+
 /// Without ε the gradient of a row of two channels is 0, as is that of one channel through an
 /// RMSNorm, however close to one another the values and however large rstd: what is left of it by
 /// rounding is not infinite. (But in half, whose range ends before that of the bound.)

@@ -228,5 +228,26 @@ TYPED_TEST(FusedSum, BackpropagateSumMayOverwriteAnIncomingGradient) {
   }
 }
 
+/// Also the channels that its statistics do not count.
+TEST(FusedSumOfAPartialRMSNorm, HasEveryChannel) {
+  for (const Index channels : {33, 100, 333, 1000})
+    for (const Index counted : {Index{1}, channels / 2, channels - 1}) {
+      SCOPED_TRACE(::testing::Message() << counted << " of " << channels << " channels");
+      const RMSNorm<float> norm(channels, {.statistics_channels = counted});
+      const auto check = [&](const auto& residual, const auto& update) {
+        auto sum = residual, y = residual;
+        sum.setZero();
+        norm.normalize_sum(residual, update, sum, y);
+        const auto expected = rounded_sum(residual, update);
+        EXPECT_TRUE(same_bits(sum, expected));
+        EXPECT_TRUE(same_bits(y, norm(expected)));
+      };
+      const auto residual = random_normal<TokenMatrix<float>>({9, channels}, Seed{171});
+      const auto update = random_normal<TokenMatrix<float>>({9, channels}, Seed{172});
+      check(residual, update);
+      check(Eigen::MatrixXf(residual), Eigen::MatrixXf(update));
+    }
+}
+
 }  // namespace
 }  // namespace tokennorm::test

@@ -28,5 +28,16 @@ TYPED_TEST(LayerNormAccuracy, StatisticsAreAsAccurate) {
   expect_statistics_accuracy<LayerKind, TypeParam>();
 }
 
+/// Of whole numbers, whose sums are exact; float does not hold their mean.
+TEST(LayerNormStatistics, InDoubleAreNotRoundedToFloat) {
+  const LayerNorm<float> norm(4);
+  TokenMatrix<float> x(1, 4), y;
+  x << 0x1p22f, 0x1p22f + 1, 0x1p22f + 3, 0x1p22f + 7;  // σ² = 7.1875
+  TokenStatistics<double> stats;
+  norm.normalize(x, y, stats);
+  EXPECT_EQ(stats.mean(0), 0x1p22 + 2.75);
+  EXPECT_NEAR(stats.rstd(0), 1 / std::sqrt(7.1875 + 1e-5), 1e-15);
+}
+
 }  // namespace
 }  // namespace tokennorm::test
