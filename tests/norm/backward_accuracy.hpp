@@ -54,10 +54,10 @@ class BackwardAccuracy {
       const std::string what = rows[static_cast<std::size_t>(t)] + "\", dy \"" + gradient;
       check(dx, units_.dx(actual.dx.row(t), expected, t, most_), what, actual, epsilon);
     }
-    check(scale, units_.gradient(actual.scale, expected.scale, expected.scale_size), gradient, actual,
-          epsilon);
-    check(shift, units_.gradient(actual.shift, expected.shift, expected.shift_size), gradient, actual,
-          epsilon);
+    check(scale, units_.gradient(actual.scale, expected.scale, expected.scale_size), gradient,
+          actual, epsilon);
+    check(shift, units_.gradient(actual.shift, expected.shift, expected.shift_size), gradient,
+          actual, epsilon);
   }
 
   void report(const std::string& norm) const {

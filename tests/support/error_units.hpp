@@ -21,10 +21,9 @@
 
 namespace tokennorm::test {
 
-inline constexpr long double forward_units = 4;
-/// Of x̂ where a search makes all roundings agree.
-inline constexpr long double searched_units = 8;
-inline constexpr long double backward_units = 8;
+inline constexpr long double forward_units = 4, backward_units = 8;
+/// Where a search makes all roundings agree: of x̂, dx, dγ.
+inline constexpr long double searched_units = 8, searched_dx_units = 32, searched_scale_units = 16;
 
 class ErrorUnits {
  public:
@@ -42,8 +41,7 @@ class ErrorUnits {
   long double normalized(const ExactRow& actual, const ForwardOracle& expected, Index t) const {
     long double error = 0;
     for (Index c = 0; c < actual.size(); ++c)
-      error = std::max(error,
-                       error_before_rounding(format_, actual(c), expected.normalized(t, c)));
+      error = std::max(error, error_before_rounding(format_, actual(c), expected.normalized(t, c)));
     return error / (unit_ * std::fmax(1.0L, expected.largest(t)));
   }
 

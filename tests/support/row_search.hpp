@@ -10,6 +10,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
+#include <functional>
 #include <vector>
 
 namespace tokennorm::test {
@@ -44,15 +46,21 @@ inline void set_two_values(Random& random, SearchedRow row) {
   }
 }
 
-/// A value for each group of channels, of sizes that are near to one another or not.
-inline void set_groups(Random& random, SearchedRow row) {
+/// A value for each group of channels, of sizes that are near to one another or not. Some may be so
+/// small that their squares are half a unit in the last place of the others', and a sum rounds it
+/// upwards each time.
+inline void set_groups(Random& random, int significant_bits, SearchedRow row) {
   const ChannelGroups groups(random, row.size());
+  const double small = std::exp2(random.uniform(-0.5, 0.5) - 0.5 * significant_bits);
+  const double few = random.uniform() < 0.6 ? 0 : random.uniform();
   const double size = std::exp2(random.uniform()), spread = std::exp2(-24 * random.uniform());
   const double negative = random.uniform() < 0.5 ? 0 : random.uniform();
   const bool in_turn = random.uniform() < 0.5;
   Eigen::VectorXd values(groups.count);
-  for (double& value : values)
+  for (double& value : values) {
     value = size * (1 + spread * random.uniform(-1, 1)) * (random.uniform() < negative ? -1 : 1);
+    if (random.uniform() < few) value *= small;
+  }
   for (Index c = 0; c < row.size(); ++c)
     row(c) = values(groups.of(c)) * (in_turn && c % 2 == 1 ? -1 : 1);
 }
@@ -62,19 +70,20 @@ inline void set_normal(Random& random, SearchedRow row) {
   for (double& value : row) value = random.normal(mean);
 }
 
-inline void set_row(Random& random, SearchedRow row) {
+inline void set_row(Random& random, int significant_bits, SearchedRow row) {
   const double kind = random.uniform();
   if (kind < 0.4) {
     set_two_values(random, row);
   } else if (kind < 0.85) {
-    set_groups(random, row);
+    set_groups(random, significant_bits, row);
   } else {
     set_normal(random, row);
   }
 }
 
 /// An incoming gradient for x: along x̂, which cancels, along the mean, or a row of its own.
-inline void set_gradient(Random& random, const Eigen::RowVectorXd& x, SearchedRow dy) {
+inline void set_gradient(Random& random, int significant_bits, const Eigen::RowVectorXd& x,
+                         SearchedRow dy) {
   const double kind = random.uniform();
   if (kind < 0.3) {
     dy = (x.array() - x.mean()).sign() * std::exp2(random.uniform());
@@ -83,7 +92,7 @@ inline void set_gradient(Random& random, const Eigen::RowVectorXd& x, SearchedRo
   } else if (kind < 0.6) {
     dy.setConstant(std::exp2(random.uniform()));
   } else {
-    set_row(random, dy);
+    set_row(random, significant_bits, dy);
   }
 }
 
@@ -108,27 +117,36 @@ inline void change_row(Random& random, int significant_bits, SearchedRow row) {
   }
 }
 
-/// The worst row that a search has found.
-template <class Scalar>
+/// The worst row that a search has found, and among how many.
 struct FoundRow {
-  Eigen::Matrix<Scalar, 1, Eigen::Dynamic> x, dy;
+  Eigen::RowVectorXd x, dy;
   long double units = -1;
+  Index tried = 0;
 };
+
+struct RowSearch {
+  Index channels, count;
+  Seed seed;
+  int significant_bits;
+  long double (*rounded)(long double);  ///< to the scalar of the rows
+};
+
+/// Rows, and their incoming gradients.
+using SearchedRows = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using JudgeRows =
+    std::function<std::vector<long double>(const SearchedRows& x, const SearchedRows& dy)>;
 
 /// Climbs from the worst of some fresh rows, again and again, and for the last third of `count`
 /// rows from the worst of all. `judge(x, dy)` gives the units of error of each row.
-template <class Scalar, class Judge>
-FoundRow<Scalar> search_rows(Index channels, Index count, Seed seed, const Judge& judge) {
-  using Tokens = Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-  using Rows = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+inline FoundRow search_rows(const RowSearch& search, const JudgeRows& judge) {
   constexpr Index together = 64, fresh_batches = 4, patience = 16;
-  constexpr int bits = ScalarFacts<Scalar>::significant_bits;
-  Random random(seed);
-  const Index batches = std::max<Index>(count / together, 2);
-  FoundRow<Scalar> worst, here;
+  const Index batches = (search.count + together - 1) / together;
+  Random random(search.seed);
+  FoundRow worst, here;
   Index since_better = patience, fresh = 0;
+  SearchedRows x(together, search.channels), dy = x;
   for (Index batch = 0; batch < batches; ++batch) {
-    const bool is_last_climb = 3 * batch >= 2 * batches;
+    const bool is_last_climb = 3 * batch >= 2 * batches && batch > 0;
     if (is_last_climb) {
       here = worst;
     } else if (since_better >= patience) {
@@ -138,31 +156,32 @@ FoundRow<Scalar> search_rows(Index channels, Index count, Seed seed, const Judge
     }
     const bool is_fresh = fresh > 0 && !is_last_climb;
     if (is_fresh) --fresh;
-    Rows x_rows(together, channels), dy_rows(together, channels);
     for (Index t = 0; t < together; ++t) {
       if (is_fresh) {
-        set_row(random, x_rows.row(t));
-        set_gradient(random, x_rows.row(t), dy_rows.row(t));
+        set_row(random, search.significant_bits, x.row(t));
+        set_gradient(random, search.significant_bits, x.row(t), dy.row(t));
       } else {
-        x_rows.row(t) = here.x.template cast<double>();
-        dy_rows.row(t) = here.dy.template cast<double>();
+        x.row(t) = here.x;
+        dy.row(t) = here.dy;
         const double which = random.uniform();
-        if (which < 0.6) change_row(random, bits, x_rows.row(t));
-        if (which > 0.4) change_row(random, bits, dy_rows.row(t));
+        if (which < 0.6) change_row(random, search.significant_bits, x.row(t));
+        if (which > 0.4) change_row(random, search.significant_bits, dy.row(t));
       }
     }
-    const auto rounded = [](double value) { return finite<Scalar>(static_cast<long double>(value)); };
-    const Tokens x = x_rows.unaryExpr(rounded), dy = dy_rows.unaryExpr(rounded);
+    for (SearchedRows* rows : {&x, &dy})
+      for (double& value : rows->reshaped())
+        value = static_cast<double>(search.rounded(static_cast<long double>(value)));
     const std::vector<long double> units = judge(x, dy);
     ++since_better;
     for (Index t = 0; t < together; ++t) {
       const long double of_row = units[static_cast<std::size_t>(t)];
       if (!(of_row > here.units)) continue;
-      here = {x.row(t), dy.row(t), of_row};
+      here = {x.row(t), dy.row(t), of_row, 0};
       if (!is_fresh) since_better = 0;
     }
     if (here.units > worst.units) worst = here;
   }
+  worst.tried = batches * together;
   return worst;
 }
 
