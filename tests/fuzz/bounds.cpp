@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "bounds.hpp"
 
-#include "../norm/backward_accuracy.hpp"
-
 #include <algorithm>
 #include <cmath>
 #include <iostream>
@@ -12,9 +10,6 @@
 
 namespace tokennorm::test {
 namespace {
-
-// Of x̂: 8 where a search makes all roundings of a LayerNorm agree, and this is one.
-long double forward_units_of(const NormSpec& spec) { return spec.centre ? 8 : 4; }
 
 struct Worst {
   long double units = 0;
@@ -34,7 +29,6 @@ void see(const FuzzedCase& fuzzed, const Precision& precision, const NormSpec& s
   if (units > worst.units) worst = {units, fuzzed.name()};
 }
 
-/// Requires that an error is at most `bound`, which has `units` units.
 template <class Name>
 void require_within(const FuzzedCase& fuzzed, const char* promise, long double actual,
                     long double expected, long double bound, bool holds, const Name& name) {
@@ -57,7 +51,7 @@ void require_statistics_bounds(const FuzzedCase& fuzzed, const Precision& precis
                                const NormSpec& spec, const ForwardOracle& expected,
                                const ExactStep& actual, Index t) {
   const long double step = precision.accumulator.smallest_subnormal, rstd = expected.rstd(t);
-  const long double relative = forward_units_of(spec) * precision.unit;
+  const long double relative = searched_units * precision.unit;
   if (rstd > precision.accumulator.largest) {
     fuzzed.require(!std::isnan(actual.rstd(t)), "rstd is never NaN");
   } else {
@@ -78,7 +72,6 @@ void require_forward_bounds(const FuzzedCase& fuzzed, const Precision& precision
                             const ExactNorm& norm, const ExactMatrix& x, const ExactStep& actual) {
   const ForwardOracle expected = forward_oracle(norm.spec, x, norm.scale, norm.shift);
   const ExactVector factor = applied_scale(norm.spec, norm.scale, x.cols());
-  const long double most = forward_units_of(norm.spec);
   for (Index t = 0; t < x.rows(); ++t) {
     if (!is_finite(x.row(t))) {
       fuzzed.require(!is_finite(actual.y.row(t)) || norm.spec.statistics_channels != 0,
@@ -100,7 +93,7 @@ void require_forward_bounds(const FuzzedCase& fuzzed, const Precision& precision
           std::fabs(factor(c)) * precision.unit * std::fmax(1.0L, expected.largest(t));
       const long double roundings = precision.unit * (2 * product + std::fabs(wanted)) +
                                     2 * precision.accumulator.smallest_subnormal;
-      const long double bound = 1.001L * (most * size + roundings);
+      const long double bound = 1.001L * (searched_units * size + roundings);
       require_within(fuzzed, "y is within its bound", actual.y(t, c), wanted, bound,
                      rounds_from(precision.stored, actual.y(t, c), wanted, bound),
                      [&] { return at("y", t, c); });
@@ -119,14 +112,12 @@ void require_backward_bounds(const FuzzedCase& fuzzed, const Precision& precisio
   if (dsum.size() > 0) {  // is one more rounding
     expected.dx += dsum;
     for (Index t = 0; t < x.rows(); ++t)
-      expected.dx_size(t) += expected.dx.row(t).cwiseAbs().maxCoeff() / backward_units;
+      expected.dx_size(t) += expected.dx.row(t).cwiseAbs().maxCoeff() / searched_dx_units;
   }
-  const BackwardAccuracy accuracy(precision.stored, precision.accumulator, precision.unit,
-                                  backward_units);
   for (Index t = 0; t < x.rows(); ++t) {
     if (!is_finite(x.row(t)) || !is_finite(expected.dx.row(t))) continue;
-    const long double units = accuracy.dx_units(actual.dx.row(t), expected, t);
-    fuzzed.require(units <= backward_units, "dx is within its bound", [&] {
+    const long double units = precision.units.dx(actual.dx.row(t), expected, t, searched_dx_units);
+    fuzzed.require(units <= searched_dx_units, "dx is within its bound", [&] {
       std::ostringstream found;
       found << "token " << t << " is wrong by " << units << " units; rstd " << expected.rstd(t)
             << ", size " << expected.dx_size(t) << "\n  x "
@@ -140,16 +131,19 @@ void require_backward_bounds(const FuzzedCase& fuzzed, const Precision& precisio
   }
   if (!is_finite(x) || !is_finite(dy)) return;
   const auto require_gradient = [&](const char* what, const ExactVector& gradient,
-                                    const ExactVector& wanted, const ExactVector& sizes) {
+                                    const ExactVector& wanted, const ExactVector& sizes,
+                                    long double units) {
+    const long double size = units * precision.unit;  // of the bound, in parts of `sizes`
     for (Index c = 0; c < gradient.size(); ++c) {
-      // A sum of double may overflow; a term may be subnormal.
-      if (sizes(c) * (1 + 8 * precision.unit) > precision.accumulator.largest &&
-          (precision.accumulator.significant_bits > 24 ||
-           std::fabs(wanted(c)) + 8 * precision.unit * sizes(c) > precision.accumulator.largest))
-        continue;
-      const long double bound =
-          backward_units * precision.unit * sizes(c) +
-          static_cast<long double>(2 + x.rows()) * precision.accumulator.smallest_subnormal;
+      // A sum of double may overflow, as may one whose bound is beyond the range.
+      const bool may_overflow =
+          precision.accumulator.significant_bits > 24
+              ? sizes(c) * (1 + size) > precision.accumulator.largest
+              : std::fabs(wanted(c)) + size * sizes(c) > precision.accumulator.largest;
+      if (may_overflow) continue;
+      // A term may be subnormal.
+      const long double bound = size * sizes(c) + static_cast<long double>(2 + x.rows()) *
+                                                      precision.accumulator.smallest_subnormal;
       require_within(fuzzed, "a gradient of a parameter is within its bound", gradient(c),
                      wanted(c), bound, std::fabs(gradient(c) - wanted(c)) <= bound,
                      [&] { return at(what, 0, c); });
@@ -158,8 +152,9 @@ void require_backward_bounds(const FuzzedCase& fuzzed, const Precision& precisio
             std::fabs(gradient(c) - wanted(c)) / (precision.unit * sizes(c)));
     }
   };
-  require_gradient("dgamma", actual.scale, expected.scale, expected.scale_size);
-  require_gradient("dbeta", actual.shift, expected.shift, expected.shift_size);
+  require_gradient("dgamma", actual.scale, expected.scale, expected.scale_size,
+                   searched_scale_units);
+  require_gradient("dbeta", actual.shift, expected.shift, expected.shift_size, backward_units);
 }
 
 void print_worst_cases() {

@@ -13,8 +13,7 @@ namespace tokennorm {
 ///            that is known to be hard; half and bfloat16: that, rounded once to nearest even, but
 ///            that a bfloat16 result from below 2⁻¹²⁶ may be a zero.
 ///            tests/norm/rms_norm_accuracy.cpp
-///            |dx − exact| ≤ 8·2⁻²⁴·rstd·max|(o + γ)·dy|·max(1, max|x̂|), per row, and where only k
-///            of C channels count (x̂ of the others may be infinite) C/k·max(1, max|x̂|) times that;
+///            |dx − exact| ≤ 8·2⁻²⁴·rstd·max|(o + γ)·dy|·max(1, max|x̂|), per row;
 ///            dγ within 8·2⁻²⁴·Σ|dy|·max(1, max|x̂|), dβ within 8·2⁻²⁴·Σ|dy|, the sums over tokens;
 ///            all where (o + γ)·dy is not subnormal; dγ and dβ of double where the sum of these
 ///            sizes has room in a double. A dx that is finite does not become infinite by rounding,
@@ -29,6 +28,9 @@ namespace tokennorm {
 /// Source     Zhang, Sennrich 2019, arXiv:1910.07467, eq. 4
 ///
 /// The members are those of LayerNorm; stats.mean stays empty.
+///
+/// Where only k of C channels count, the others may be much larger: x̂ of one may be infinite, and
+/// the bound of dx is C/k·max(1, max|x̂|) times that above.
 template <class Param = float, int Channels = Eigen::Dynamic>
 class RMSNorm : public detail::Norm<detail::RMSNormKind, Param, Channels> {
   using Base = detail::Norm<detail::RMSNormKind, Param, Channels>;
