@@ -51,13 +51,6 @@ inline const std::vector<Eigen::Index>& gradient_channels() {
   return counts;
 }
 
-/// Fewer, for what takes longer.
-inline const std::vector<Eigen::Index>& gradient_channels() {
-  static const std::vector<Eigen::Index> counts = {1,  2,   3,   8,   15,  16,  17,
-                                                   33, 100, 129, 301, 768, 4097};
-  return counts;
-}
-
 inline const std::vector<Eigen::Index>& edge_token_counts() {
   static const std::vector<Eigen::Index> counts = {1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 33};
   return counts;
