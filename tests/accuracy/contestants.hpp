@@ -54,50 +54,56 @@ constexpr bench::Dtype dtype_of() {
   if constexpr (std::is_same_v<Scalar, Eigen::bfloat16>) return bench::Dtype::bfloat16;
 }
 
-/// The tokens that all are given, and what is known about them.
-template <class TypedCase>
+/// What all are given, in long double; and the exact statistics.
 struct Problem {
-  const typename TypedCase::Norm& norm;
-  typename TypedCase::RowMajor x, dy;
+  bool backward;
+  double epsilon;
+  ExactVector scale, shift;  ///< empty: the norm has none
+  ExactMatrix x, dy;         ///< dy of a backward
   ForwardOracle forward;
 };
 
-/// A forward, or with `backward` a backward, of a peer. It is given the exact statistics, rounded
-/// once; a parameter that the norm lacks is 1 or 0. Nothing where it has no such operation.
+template <class Matrix>
+[[gnu::noinline]] Matrix from_exact(const ExactMatrix& values) {
+  using Scalar = typename Matrix::Scalar;
+  return values.unaryExpr([](long double value) { return finite<Scalar>(value); });
+}
+
+/// A forward or a backward of a peer. It is given the exact statistics, rounded once; a parameter
+/// that the norm lacks is 1 or 0. Nothing where it has no such operation.
 template <class TypedCase>
 [[gnu::noinline]] std::optional<ExactStep> peer_step(const bench::Peer& peer,
-                                                     const Problem<TypedCase>& problem,
-                                                     bool backward) {
-  using Scalar = typename TypedCase::Scalar;
+                                                     const Problem& problem) {
+  using Tokens = typename TypedCase::RowMajor;
+  using Vector = typename TypedCase::Vector;
   using bench::Operation;
   constexpr bool centred = TypedCase::Kind::centred;
-  const Operation operation =
-      backward ? (centred ? Operation::layer_norm_backward : Operation::rms_norm_backward)
-               : (centred ? Operation::layer_norm : Operation::rms_norm);
-  const Index tokens = problem.x.rows(), channels = problem.x.cols();
-  // A mean over one channel is none to oneDNN.
-  if (channels == 1 || peer.name(operation, dtype_of<Scalar>()) == nullptr) return {};
-
-  const auto& norm = problem.norm;
-  auto x = problem.x, dy = problem.dy, result = problem.x;
-  typename TypedCase::Vector scale = norm.scale(), shift = norm.shift();
-  if (scale.size() == 0) scale = TypedCase::Vector::Ones(channels);
-  if (shift.size() == 0) shift = TypedCase::Vector::Zero(channels);
-  Eigen::VectorXf mean = problem.forward.mean.template cast<float>();
-  Eigen::VectorXf rstd = problem.forward.rstd.template cast<float>();
-  Eigen::VectorXf scale_gradient = Eigen::VectorXf::Zero(channels);
-  Eigen::VectorXf shift_gradient = Eigen::VectorXf::Zero(channels);
   bench::Operands operands{};
-  operands.operation = operation;
-  operands.dtype = dtype_of<Scalar>();
-  operands.tokens = tokens;
-  operands.channels = channels;
-  operands.epsilon = norm.options().epsilon;
+  operands.operation =
+      problem.backward ? (centred ? Operation::layer_norm_backward : Operation::rms_norm_backward)
+                       : (centred ? Operation::layer_norm : Operation::rms_norm);
+  operands.dtype = dtype_of<typename TypedCase::Scalar>();
+  operands.tokens = problem.x.rows();
+  operands.channels = problem.x.cols();
+  operands.epsilon = problem.epsilon;
+  // A mean over one channel is none to oneDNN.
+  if (operands.channels == 1 || peer.name(operands.operation, operands.dtype) == nullptr) return {};
+
+  auto x = from_exact<Tokens>(problem.x), result = x;
+  Tokens dy;
+  Vector scale = Vector::Ones(x.cols()), shift = Vector::Zero(x.cols());
+  if (problem.scale.size() > 0) scale = from_exact<Vector>(problem.scale);
+  if (problem.shift.size() > 0) shift = from_exact<Vector>(problem.shift);
+  Eigen::VectorXf mean = problem.forward.mean.cast<float>();
+  Eigen::VectorXf rstd = problem.forward.rstd.cast<float>();
+  Eigen::VectorXf scale_gradient = Eigen::VectorXf::Zero(x.cols());
+  Eigen::VectorXf shift_gradient = Eigen::VectorXf::Zero(x.cols());
   operands.x = x.data();
   operands.y = result.data();
   operands.scale = scale.data();
   operands.shift = shift.data();
-  if (backward) {
+  if (problem.backward) {
+    dy = from_exact<Tokens>(problem.dy);
     operands.dy = dy.data();
     operands.mean = mean.data();
     operands.rstd = rstd.data();
@@ -107,7 +113,7 @@ template <class TypedCase>
   peer.prepare(operands)->call();
 
   ExactStep step;
-  (backward ? step.dx : step.y) = exact(result);
+  (problem.backward ? step.dx : step.y) = exact(result);
   step.scale = exact_vector(scale_gradient);
   step.shift = exact_vector(shift_gradient);
   return step;
@@ -116,18 +122,28 @@ template <class TypedCase>
 /// The same of any contestant: tokennorm in both storage orders.
 template <class TypedCase>
 [[gnu::noinline]] std::vector<ExactStep> steps_of(const Contestant& contestant,
-                                                  const Problem<TypedCase>& problem,
-                                                  bool backward) {
+                                                  const Problem& problem) {
+  using Vector = typename TypedCase::Vector;
   std::vector<ExactStep> steps;
   if (contestant.peer != nullptr) {
-    if (auto step = peer_step(*contestant.peer, problem, backward)) steps.push_back(*step);
+    if (auto step = peer_step<TypedCase>(*contestant.peer, problem)) steps.push_back(*step);
     return steps;
   }
   limit_isa(contestant.level);
-  if (backward) return exact_steps_in_both_orders(problem.norm, problem.x, problem.dy);
+  auto options = plain_options<typename TypedCase::Kind>(problem.epsilon);
+  options.scale = problem.scale.size() > 0;
+  options.shift = problem.shift.size() > 0;
+  typename TypedCase::Norm norm(problem.x.cols(), options);
+  if (options.scale) norm.scale() = from_exact<Vector>(problem.scale);
+  if (options.shift) norm.shift() = from_exact<Vector>(problem.shift);
+  const auto x = from_exact<typename TypedCase::RowMajor>(problem.x);
+  if (problem.backward) {
+    return exact_steps_in_both_orders(norm, x,
+                                      from_exact<typename TypedCase::RowMajor>(problem.dy));
+  }
   steps.resize(2);
-  steps[0].y = exact(problem.norm(problem.x));
-  steps[1].y = exact(problem.norm(typename TypedCase::ColMajor(problem.x)));
+  steps[0].y = exact(norm(x));
+  steps[1].y = exact(norm(typename TypedCase::ColMajor(x)));
   return steps;
 }
 

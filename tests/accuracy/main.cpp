@@ -18,12 +18,13 @@ bool print_table(const Plan& plan) {
   std::vector<std::string> names;
   for (const Contestant& one : all) names.push_back(one.name);
   AccuracyTable table(names);
-  const Index tried[] = {Measurement<Case<Kind, float>>(plan, all, table).run(),
-                         Measurement<Case<Kind, double>>(plan, all, table).run(),
-                         Measurement<Case<Kind, Eigen::half>>(plan, all, table).run(),
-                         Measurement<Case<Kind, Eigen::bfloat16>>(plan, all, table).run()};
+  Index tried = 0;
+  for (const Subject& one :
+       {subject<Case<Kind, float>>(), subject<Case<Kind, double>>(),
+        subject<Case<Kind, Eigen::half>>(), subject<Case<Kind, Eigen::bfloat16>>()})
+    tried = Measurement(one, plan, all, table).run();
   table.print(std::cout, Kind::name);
-  std::cout << "\nSearched: " << tried[0] << " rows of each scalar, seed " << plan.seed << ".\n\n";
+  std::cout << "\nSearched: " << tried << " rows of each scalar, seed " << plan.seed << ".\n\n";
 
   bool holds = true;
   for (const Line& line : table.lines()) {

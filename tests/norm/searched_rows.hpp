@@ -7,6 +7,7 @@
 #include "exact_step.hpp"
 #include "norm_kinds.hpp"
 
+#include <functional>
 #include <vector>
 
 namespace tokennorm::test {
@@ -35,45 +36,61 @@ inline long double bound_where_searched(Searched what) {
   return 0;
 }
 
-/// The norm that is searched: without γ, or with γ = 1 where its gradient is wanted.
-template <class TypedCase>
-typename TypedCase::Norm searched_norm(Searched what, Index channels) {
-  auto options = plain_options<typename TypedCase::Kind>(0);
-  options.scale = what == Searched::scale_gradient;
-  return typename TypedCase::Norm(channels, options);
-}
+/// A training step on exact tokens, and their incoming gradient.
+using StepOf = std::function<ExactStep(const SearchedRows& x, const SearchedRows& dy)>;
 
-/// The worst of `count` rows. That of dγ is of equal tokens.
-template <class TypedCase>
-[[gnu::noinline]] FoundRow<typename TypedCase::Scalar> search_worst(Searched what, Index channels,
-                                                                    Index count, Seed seed) {
-  using Scalar = typename TypedCase::Scalar;
-  using Tokens = typename TypedCase::RowMajor;
-  const auto norm = searched_norm<TypedCase>(what, channels);
-  const NormSpec spec = spec_of(norm.options());
-  const ErrorUnits units = ErrorUnits::of<Scalar>();
-  return search_rows<Scalar>(channels, count, seed, [&](const Tokens& x, const Tokens& dy) {
+/// The worst of so many rows. That of dγ is of equal tokens.
+[[gnu::noinline]] inline FoundRow search_worst(Searched what, const NormSpec& spec,
+                                               const ErrorUnits& units, const RowSearch& search,
+                                               const StepOf& step_of) {
+  return search_rows(search, [&](const SearchedRows& x, const SearchedRows& dy) {
     std::vector<long double> of_rows;
-    if (what == Searched::normalized) {
-      const ForwardOracle expected = forward_oracle(spec, exact(x));
-      const ExactMatrix y = exact(norm(x));
-      for (Index t = 0; t < x.rows(); ++t)
-        of_rows.push_back(units.normalized(y.row(t), expected, t));
-    } else if (what == Searched::dx) {
-      const BackwardOracle expected = backward_oracle(spec, exact(x), exact(dy));
-      const ExactStep step = exact_step<Tokens>(norm, x, dy);
-      for (Index t = 0; t < x.rows(); ++t) of_rows.push_back(units.dx(step.dx.row(t), expected, t));
-    } else {
+    if (what == Searched::scale_gradient) {
       for (Index t = 0; t < x.rows(); ++t) {
         const BackwardOracle one = backward_oracle(spec, exact(x.row(t)), exact(dy.row(t)));
-        const ExactStep step = exact_step<Tokens>(norm, x.row(t).replicate(equal_tokens, 1),
-                                                  dy.row(t).replicate(equal_tokens, 1));
+        const ExactStep step =
+            step_of(x.row(t).replicate(equal_tokens, 1), dy.row(t).replicate(equal_tokens, 1));
         of_rows.push_back(
             units.gradient(step.scale, equal_tokens * one.scale, equal_tokens * one.scale_size));
       }
+      return of_rows;
+    }
+    const ExactStep step = step_of(x, dy);
+    if (what == Searched::normalized) {
+      const ForwardOracle expected = forward_oracle(spec, exact(x));
+      for (Index t = 0; t < x.rows(); ++t)
+        of_rows.push_back(units.normalized(step.y.row(t), expected, t));
+    } else {
+      const BackwardOracle expected = backward_oracle(spec, exact(x), exact(dy));
+      for (Index t = 0; t < x.rows(); ++t) of_rows.push_back(units.dx(step.dx.row(t), expected, t));
     }
     return of_rows;
   });
+}
+
+/// `value` as it is after it was a Scalar.
+template <class Scalar>
+long double rounded_by(long double value) {
+  return to_exact(finite<Scalar>(value));
+}
+
+/// Of a norm without ε and γ, or with γ = 1 where its gradient is wanted.
+template <class TypedCase>
+[[gnu::noinline]] FoundRow search_worst(Searched what, Index channels, Index count, Seed seed) {
+  using Scalar = typename TypedCase::Scalar;
+  auto options = plain_options<typename TypedCase::Kind>(0);
+  options.scale = what == Searched::scale_gradient;
+  const typename TypedCase::Norm norm(channels, options);
+  const RowSearch search{channels, count, seed, ScalarFacts<Scalar>::significant_bits,
+                         rounded_by<Scalar>};
+  return search_worst(what, spec_of(options), ErrorUnits::of<Scalar>(), search,
+                      [&](const SearchedRows& x, const SearchedRows& dy) {
+                        const auto round = [](double value) {
+                          return finite<Scalar>(static_cast<long double>(value));
+                        };
+                        return exact_step<typename TypedCase::RowMajor>(norm, x.unaryExpr(round),
+                                                                        dy.unaryExpr(round));
+                      });
 }
 
 }  // namespace tokennorm::test

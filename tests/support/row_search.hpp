@@ -10,6 +10,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
+#include <functional>
 #include <vector>
 
 namespace tokennorm::test {
@@ -116,27 +118,35 @@ inline void change_row(Random& random, int significant_bits, SearchedRow row) {
 }
 
 /// The worst row that a search has found, and among how many.
-template <class Scalar>
 struct FoundRow {
-  Eigen::Matrix<Scalar, 1, Eigen::Dynamic> x, dy;
+  Eigen::RowVectorXd x, dy;
   long double units = -1;
   Index tried = 0;
 };
 
+struct RowSearch {
+  Index channels, count;
+  Seed seed;
+  int significant_bits;
+  long double (*rounded)(long double);  ///< to the scalar of the rows
+};
+
+/// Rows, and their incoming gradients.
+using SearchedRows = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using JudgeRows =
+    std::function<std::vector<long double>(const SearchedRows& x, const SearchedRows& dy)>;
+
 /// Climbs from the worst of some fresh rows, again and again, and for the last third of `count`
 /// rows from the worst of all. `judge(x, dy)` gives the units of error of each row.
-template <class Scalar, class Judge>
-FoundRow<Scalar> search_rows(Index channels, Index count, Seed seed, const Judge& judge) {
-  using Tokens = Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-  using Rows = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+inline FoundRow search_rows(const RowSearch& search, const JudgeRows& judge) {
   constexpr Index together = 64, fresh_batches = 4, patience = 16;
-  constexpr int bits = ScalarFacts<Scalar>::significant_bits;
-  Random random(seed);
-  const Index batches = (count + together - 1) / together;
-  FoundRow<Scalar> worst, here;
+  const Index batches = (search.count + together - 1) / together;
+  Random random(search.seed);
+  FoundRow worst, here;
   Index since_better = patience, fresh = 0;
+  SearchedRows x(together, search.channels), dy = x;
   for (Index batch = 0; batch < batches; ++batch) {
-    const bool is_last_climb = 3 * batch >= 2 * batches;
+    const bool is_last_climb = 3 * batch >= 2 * batches && batch > 0;
     if (is_last_climb) {
       here = worst;
     } else if (since_better >= patience) {
@@ -146,23 +156,21 @@ FoundRow<Scalar> search_rows(Index channels, Index count, Seed seed, const Judge
     }
     const bool is_fresh = fresh > 0 && !is_last_climb;
     if (is_fresh) --fresh;
-    Rows x_rows(together, channels), dy_rows(together, channels);
     for (Index t = 0; t < together; ++t) {
       if (is_fresh) {
-        set_row(random, bits, x_rows.row(t));
-        set_gradient(random, bits, x_rows.row(t), dy_rows.row(t));
+        set_row(random, search.significant_bits, x.row(t));
+        set_gradient(random, search.significant_bits, x.row(t), dy.row(t));
       } else {
-        x_rows.row(t) = here.x.template cast<double>();
-        dy_rows.row(t) = here.dy.template cast<double>();
+        x.row(t) = here.x;
+        dy.row(t) = here.dy;
         const double which = random.uniform();
-        if (which < 0.6) change_row(random, bits, x_rows.row(t));
-        if (which > 0.4) change_row(random, bits, dy_rows.row(t));
+        if (which < 0.6) change_row(random, search.significant_bits, x.row(t));
+        if (which > 0.4) change_row(random, search.significant_bits, dy.row(t));
       }
     }
-    const auto rounded = [](double value) {
-      return finite<Scalar>(static_cast<long double>(value));
-    };
-    const Tokens x = x_rows.unaryExpr(rounded), dy = dy_rows.unaryExpr(rounded);
+    for (SearchedRows* rows : {&x, &dy})
+      for (double& value : rows->reshaped())
+        value = static_cast<double>(search.rounded(static_cast<long double>(value)));
     const std::vector<long double> units = judge(x, dy);
     ++since_better;
     for (Index t = 0; t < together; ++t) {
