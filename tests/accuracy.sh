@@ -16,6 +16,11 @@ set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 build=${BUILD_DIR:-$root/build-accuracy}
 
+die() {
+  echo "tests/accuracy.sh: $1; see --help" >&2
+  exit 2
+}
+
 rows=1000000
 seed=1
 peers=ON
@@ -30,17 +35,14 @@ while [ $# -gt 0 ]; do
       shift
       ;;
     --rows | --seed)
-      [ $# -ge 2 ] || {
-        echo "tests/accuracy.sh: $1 needs a value; see --help" >&2
-        exit 2
-      }
-      [ "$1" = --rows ] && rows=$2 || seed=$2
+      [ $# -ge 2 ] || die "$1 needs a value"
+      case $1 in
+        --rows) rows=$2 ;;
+        --seed) seed=$2 ;;
+      esac
       shift 2
       ;;
-    *)
-      echo "tests/accuracy.sh: unknown option $1; see --help" >&2
-      exit 2
-      ;;
+    *) die "unknown option $1" ;;
   esac
 done
 
