@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The bounds that hold where a search makes all roundings agree; tests/accuracy.sh searches longer.
-#include "searched_rows.hpp"
-
 #include "../support/worst_case.hpp"
+#include "searched_rows.hpp"
 
 #include <gtest/gtest.h>
 
