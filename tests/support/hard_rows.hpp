@@ -159,7 +159,6 @@ inline void for_each_hard_row(
 
 template <class Scalar>
 struct HardRow {
-  RowClass row_class;
   std::string name;
   Eigen::Matrix<Scalar, Eigen::Dynamic, 1> x;
 };
@@ -167,13 +166,12 @@ struct HardRow {
 template <class Scalar>
 [[gnu::noinline]] std::vector<HardRow<Scalar>> hard_rows(Index channels, Seed seed = {1}) {
   std::vector<HardRow<Scalar>> rows;
-  for_each_hard_row(
-      format_of<Scalar>(), channels, seed,
-      [&](RowClass row_class, const auto& name, const auto& value) {
-        HardRow<Scalar> row{row_class, name, Eigen::Matrix<Scalar, Eigen::Dynamic, 1>(channels)};
-        for (Index c = 0; c < channels; ++c) row.x(c) = finite<Scalar>(value(c));
-        rows.push_back(std::move(row));
-      });
+  for_each_hard_row(format_of<Scalar>(), channels, seed,
+                    [&](RowClass, const auto& name, const auto& value) {
+                      HardRow<Scalar> row{name, Eigen::Matrix<Scalar, Eigen::Dynamic, 1>(channels)};
+                      for (Index c = 0; c < channels; ++c) row.x(c) = finite<Scalar>(value(c));
+                      rows.push_back(std::move(row));
+                    });
   return rows;
 }
 
