@@ -7,8 +7,9 @@
 /// calls f(begin, end) over disjoint ranges that cover [0, count), none shorter than grain if it
 /// can be, and returns when all of them are done. Those on threads are in adapters/.
 ///
-/// All checks are made before parallel_for, on the caller's thread; f does not throw. Results have
-/// the same bits for every executor.
+/// All checks are made before parallel_for, on the caller's thread; f does not throw. An executor
+/// may, once no f runs any more: what f refers to ends with the call. Results have the same bits
+/// for every executor.
 #pragma once
 
 #include "tokennorm/core/scalar.hpp"
