@@ -34,7 +34,6 @@ all_platforms() {
   platform aarch64-clang norms clang++-19 --target=aarch64-linux-gnu -O1 -DKERNELS=ON
   platform i686-sse norms i686-linux-gnu-g++ -O1 -msse2 -mfpmath=sse -DKERNELS=ON
   platform i686-files files i686-linux-gnu-g++ -O1 -msse2 -mfpmath=sse -D_FILE_OFFSET_BITS=64
-  platform i686-x87 accuracy i686-linux-gnu-g++ -O1 -DKERNELS=ON
   platform armhf norms arm-linux-gnueabihf-g++ -O1 -DKERNELS=ON
   platform s390x norms s390x-linux-gnu-g++ -O1 -DKERNELS=ON
 }
