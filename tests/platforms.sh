@@ -131,11 +131,11 @@ configure() {
     "-DCMAKE_CXX_FLAGS=$cxx_flags" "$@"
 }
 
-# "7 programs, 180 tests", as CTest and the programs say.
+# "7 program(s), 180 tests", as CTest and the programs say.
 count_tests() {
   awk '/tests passed, 0 tests failed out of/ { programs = $NF }
     /\[  PASSED  \]/ { tests += $(NF - 1) }
-    END { print programs " programs" (tests ? ", " tests " tests" : "") }' "$build/$name/log"
+    END { print programs " program(s)" (tests ? ", " tests " tests" : "") }' "$build/$name/log"
 }
 
 lists=false
