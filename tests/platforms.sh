@@ -34,7 +34,6 @@ all_platforms() {
   platform aarch64-clang norms clang++-19 --target=aarch64-linux-gnu -O1 -DKERNELS=ON
   platform i686-sse norms i686-linux-gnu-g++ -O1 -msse2 -mfpmath=sse -DKERNELS=ON
   platform i686-files files i686-linux-gnu-g++ -O1 -msse2 -mfpmath=sse -D_FILE_OFFSET_BITS=64
-  platform i686-x87 accuracy i686-linux-gnu-g++ -O1 -DKERNELS=ON
   platform armhf norms arm-linux-gnueabihf-g++ -O1 -DKERNELS=ON
   platform s390x norms s390x-linux-gnu-g++ -O1 -DKERNELS=ON
 }
@@ -132,11 +131,11 @@ configure() {
     "-DCMAKE_CXX_FLAGS=$cxx_flags" "$@"
 }
 
-# "7 programs, 180 tests", as CTest and the programs say.
+# "7 program(s), 180 tests", as CTest and the programs say.
 count_tests() {
   awk '/tests passed, 0 tests failed out of/ { programs = $NF }
     /\[  PASSED  \]/ { tests += $(NF - 1) }
-    END { print programs " programs" (tests ? ", " tests " tests" : "") }' "$build/$name/log"
+    END { print programs " program(s)" (tests ? ", " tests " tests" : "") }' "$build/$name/log"
 }
 
 lists=false

@@ -44,14 +44,15 @@ TEST(WideDouble, OperationsAreRightToTwoDoubles) {
     // Of about the same size, or the opposite but for a few bits.
     const double b = round % 2 == 0 ? a * random_double(random, 60)
                                     : -a * (1 + 0x1p-50 * static_cast<double>(random() % 1000));
-    const Wide wide_a = a, wide_b = b;
+    const auto wide_a = static_cast<Wide>(a), wide_b = static_cast<Wide>(b);
     SCOPED_TRACE(::testing::Message() << std::hexfloat << a << ", " << b);
     const WideDouble x = a, y = b;
-    expect_near(x + y, wide_a + wide_b, std::max(std::fabs(a), std::fabs(b)), "sum");
+    expect_near(x + y, wide_a + wide_b, static_cast<Wide>(std::max(std::fabs(a), std::fabs(b))),
+                "sum");
     expect_near(x * y, wide_a * wide_b, wide_a * wide_b, "product");
     expect_near(x / y, wide_a / wide_b, wide_a / wide_b, "quotient");
     const WideDouble root = sqrt(fabs(x));
-    expect_near(root * root, std::fabs(a), a, "square of the root");
+    expect_near(root * root, wide_a < 0 ? -wide_a : wide_a, wide_a, "square of the root");
     EXPECT_EQ(x < y, a < b);
     EXPECT_EQ(static_cast<float>(x), static_cast<float>(a));
   }

@@ -83,6 +83,7 @@ TYPED_TEST(NumericEdges, ConstantRowGivesTheShiftToWithinTheBound) {
 TYPED_TEST(NumericEdges, FiniteRowNeverGivesNaN) {
   ManyExpectations expectations;
   for (const Index channels : {1, 2, 3, 4, 7, 8, 16, 17, 33, 64, 100, 129, 333, 768, 4097}) {
+    if (channels > longest_row) continue;
     const auto rows = hard_rows<typename TypeParam::Scalar>(channels, Seed{704});
     const auto x = stacked<typename TypeParam::RowMajor>(rows);
     const auto dy = random_normal<typename TypeParam::RowMajor>({x.rows(), channels}, Seed{706});

@@ -27,7 +27,7 @@ inline const std::vector<Eigen::Index>& few_channels() {
 
 /// Where the machine is emulated, the tests' long double is software on software: no long rows.
 #if defined(TOKENNORM_EMULATED)
-inline constexpr Eigen::Index longest_row = 350;
+inline constexpr Eigen::Index longest_row = 150;
 #else
 inline constexpr Eigen::Index longest_row = 65536;
 #endif

@@ -347,7 +347,7 @@ TOKENNORM_INLINE void square_root(Double4& v) { v = __builtin_elementwise_sqrt(v
 TOKENNORM_INLINE void finish_streaming() {}
 #endif
 
-#if defined(__aarch64__)
+#if defined(__aarch64__)  // c ← a·b + c, as above
 TOKENNORM_INLINE void fuse(const Float4& a, const Float4& b, Float4& c) {
   asm("fmla %0.4s, %1.4s, %2.4s" : "+w"(c) : "w"(a), "w"(b));
 }
