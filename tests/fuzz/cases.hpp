@@ -10,6 +10,7 @@ namespace tokennorm::test {
 void run_case(FuzzedCase& fuzzed);
 
 void run_norm_case(FuzzedCase& fuzzed);
+void run_mixed_case(FuzzedCase& fuzzed);
 void run_sum_case(FuzzedCase& fuzzed);
 void run_heads_case(FuzzedCase& fuzzed);
 void run_wrapper_case(FuzzedCase& fuzzed);

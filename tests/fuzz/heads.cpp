@@ -15,8 +15,8 @@ TokenMatrix<Scalar> reshaped(const TokenMatrix<Scalar>& tokens, Index channels) 
   return Eigen::Map<const TokenMatrix<Scalar>>(tokens.data(), tokens.size() / channels, channels);
 }
 
-template <class TypedCase, class Matrix>
-void run_case_in_order(FuzzedCase& fuzzed) {
+template <class TypedCase>
+void run_case_of(FuzzedCase& fuzzed) {
   using Scalar = typename TypedCase::Scalar;
   Operands operands(fuzzed);
   const Shape head = operands.shape();
@@ -27,14 +27,12 @@ void run_case_in_order(FuzzedCase& fuzzed) {
   const Surroundings surroundings(fuzzed);
   const TestExecutor executor = drawn_executor(fuzzed);
   const Range range = fuzzed.one_in(4) ? Range::all : Range::finite;
-  const auto heads_of = [&](const auto& place) {
-    return heads(place.template as<Matrix>(), head.channels);
-  };
+  const auto heads_of = [&](const auto& place) { return heads(rows_of(place), head.channels); };
   const auto x = operands.template input<Scalar>("x", shape);
   x.fill(drawn_tokens<Scalar>(fuzzed, "values of x", shape, range));
   const TokenMatrix<Scalar> x_values = x.values();
   const auto y = operands.template output<Scalar>("y", shape, {x});
-  const Form forward = form_of<Matrix>(x, y);
+  const Form forward = form_of(x, y);
   Results<TypedCase> expected;
   normalize_plainly(norm, forward, reshaped<Scalar>(x_values, head.channels), expected);
   typename TypedCase::Statistics stats;
@@ -62,7 +60,7 @@ void run_case_in_order(FuzzedCase& fuzzed) {
   const auto dy_values = reshaped<Scalar>(dy.values(), head.channels);
   const auto dx = operands.template output<Scalar>("dx", shape, {dy, x});
   normalize_plainly(norm, forward, x_again, expected);
-  backpropagate_plainly(norm, form_of<Matrix>(x, dy, dx), x_again, dy_values, expected);
+  backpropagate_plainly(norm, form_of(x, dy, dx), x_again, dy_values, expected);
   typename TypedCase::Gradients g;
   if (operands.make(
           "norm.backpropagate(heads(x), stats, heads(dy), heads(dx), gradients)",
@@ -81,9 +79,7 @@ void run_case_in_order(FuzzedCase& fuzzed) {
 }  // namespace
 
 void run_heads_case(FuzzedCase& fuzzed) {
-  run_some_case(fuzzed, FusedCases(), [&]<class TypedCase, class Matrix>() {
-    run_case_in_order<TypedCase, Matrix>(fuzzed);
-  });
+  run_some_case(fuzzed, FusedCases(), [&]<class TypedCase>() { run_case_of<TypedCase>(fuzzed); });
 }
 
 }  // namespace tokennorm::test

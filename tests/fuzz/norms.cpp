@@ -26,8 +26,8 @@ void require_token_alone(FuzzedCase& fuzzed, const Norm& norm, Form forward, For
   require_same(fuzzed, "dx of a token alone", all.dx.row(t), alone.dx);
 }
 
-template <class TypedCase, class Matrix>
-void run_case_in_order(FuzzedCase& fuzzed) {
+template <class TypedCase>
+void run_case_of(FuzzedCase& fuzzed) {
   using Scalar = typename TypedCase::Scalar;
   Operands operands(fuzzed);
   const Shape shape = operands.shape();
@@ -40,20 +40,20 @@ void run_case_in_order(FuzzedCase& fuzzed) {
   x.fill(drawn_tokens<Scalar>(fuzzed, "values of x", shape, range));
   const TokenMatrix<Scalar> x_values = x.values();
   const auto y = operands.template output<Scalar>("y", shape, {x});
-  const Form forward = form_of<Matrix>(x, y);
+  const Form forward = form_of(x, y);
   Results<TypedCase> expected;
   normalize_plainly(norm, forward, x_values, expected);
   const bool is_y_allowed = operands.may_write(y, x);
   typename TypedCase::Statistics stats;
-  auto y_map = y.template as<Matrix>();
+  auto y_map = rows_of(y);
   if (fuzzed.one_in(2)) {
     if (operands.make(
-            "norm(x, y)", is_y_allowed, [&] { norm(x.template as<Matrix>(), y_map, executor); }, y))
+            "norm(x, y)", is_y_allowed, [&] { norm(rows_of(x), y_map, executor); }, y))
       require_same(fuzzed, "y", y.values(), expected.y);
   } else {
     if (operands.make(
             "norm.normalize(x, y, stats)", is_y_allowed,
-            [&] { norm.normalize(x.template as<Matrix>(), y_map, stats, executor); }, y)) {
+            [&] { norm.normalize(rows_of(x), y_map, stats, executor); }, y)) {
       require_same(fuzzed, "y", y.values(), expected.y);
       require_same(fuzzed, "rstd", stats.rstd, expected.stats.rstd);
       require_same(fuzzed, "mean", stats.mean, expected.stats.mean);
@@ -68,17 +68,14 @@ void run_case_in_order(FuzzedCase& fuzzed) {
   dy.fill(drawn_tokens<Scalar>(fuzzed, "values of dy", shape, range));
   const TokenMatrix<Scalar> dy_values = dy.values(), x_again = x.values();
   const auto dx = operands.template output<Scalar>("dx", shape, {dy, x});
-  const Form backward = form_of<Matrix>(x, dy, dx);
+  const Form backward = form_of(x, dy, dx);
   normalize_plainly(norm, forward, x_again, expected);
   backpropagate_plainly(norm, backward, x_again, dy_values, expected);
   typename TypedCase::Gradients g;
-  auto dx_map = dx.template as<Matrix>();
+  auto dx_map = rows_of(dx);
   if (operands.make(
           "norm.backpropagate(x, stats, dy, dx, gradients)", operands.may_write(dx, x, dy),
-          [&] {
-            norm.backpropagate(x.template as<Matrix>(), expected.stats, dy.template as<Matrix>(),
-                               dx_map, g, executor);
-          },
+          [&] { norm.backpropagate(rows_of(x), expected.stats, rows_of(dy), dx_map, g, executor); },
           dx)) {
     require_same(fuzzed, "dx", dx.values(), expected.dx);
     require_same_gradients(fuzzed, norm, x_again, dy_values, dx.is_same_as(x) || dx.is_same_as(dy),
@@ -99,9 +96,7 @@ void run_case_in_order(FuzzedCase& fuzzed) {
 }  // namespace
 
 void run_norm_case(FuzzedCase& fuzzed) {
-  run_some_case(fuzzed, AllCases(), [&]<class TypedCase, class Matrix>() {
-    run_case_in_order<TypedCase, Matrix>(fuzzed);
-  });
+  run_some_case(fuzzed, AllCases(), [&]<class TypedCase>() { run_case_of<TypedCase>(fuzzed); });
 }
 
 }  // namespace tokennorm::test

@@ -13,14 +13,11 @@ template <class TypedCase, class Norm, class Tokens>
 Results<TypedCase> add_plainly(const FuzzedCase& fuzzed, const Norm& norm, Form form,
                                const Tokens& residual, const Tokens& update) {
   Results<TypedCase> results, apart;
-  with_order<typename TypedCase::Scalar>(form, [&](auto h) {
-    h = residual;
-    decltype(h) u = update, sum = h, y = h;
-    auto sum_map = map_of(sum), y_map = map_of(y);
-    norm.normalize_sum(map_of(h), map_of(u), sum_map, y_map, results.stats);
-    results.sum = sum;
-    results.y = y;
-  });
+  Plain h(form, residual), u(form, update), to_sum(form, residual), to_y(form, residual);
+  auto sum = rows_of(to_sum.place()), y = rows_of(to_y.place());
+  norm.normalize_sum(rows_of(h.place()), rows_of(u.place()), sum, y, results.stats);
+  results.sum = sum;
+  results.y = y;
   for (Index i = 0; i < residual.size(); ++i)
     fuzzed.require(is_rounded_sum_of(results.sum.data()[i], residual.data()[i], update.data()[i]),
                    "a sum is rounded once");
@@ -34,18 +31,15 @@ Results<TypedCase> add_plainly(const FuzzedCase& fuzzed, const Norm& norm, Form 
 template <class TypedCase, class Norm, class Tokens>
 void backpropagate_sum_plainly(const Norm& norm, Form form, const Tokens& sum, const Tokens& dy,
                                const Tokens& dsum, Results<TypedCase>& results) {
-  with_order<typename TypedCase::Scalar>(form, [&](auto x) {
-    x = sum;
-    decltype(x) gradient = dy, skipped = dsum, dx = x;
-    auto dx_map = map_of(dx);
-    norm.backpropagate_sum(map_of(x), results.stats, map_of(gradient), map_of(skipped), dx_map,
-                           results.g);
-    results.dx = dx;
-  });
+  Plain x(form, sum), gradient(form, dy), skipped(form, dsum), to(form, sum);
+  auto dx = rows_of(to.place());
+  norm.backpropagate_sum(rows_of(x.place()), results.stats, rows_of(gradient.place()),
+                         rows_of(skipped.place()), dx, results.g);
+  results.dx = dx;
 }
 
-template <class TypedCase, class Matrix>
-void run_case_in_order(FuzzedCase& fuzzed) {
+template <class TypedCase>
+void run_case_of(FuzzedCase& fuzzed) {
   using Scalar = typename TypedCase::Scalar;
   Operands operands(fuzzed);
   const Shape shape = operands.shape();
@@ -63,15 +57,14 @@ void run_case_in_order(FuzzedCase& fuzzed) {
   const auto y = operands.template output<Scalar>("y", shape, {update, residual});
   const bool is_stored = fuzzed.one_of("sum is stored", {true, false});
   const bool has_stats = fuzzed.one_of("statistics", {true, false});
-  const Form form =
-      is_stored ? form_of<Matrix>(residual, update, sum, y) : form_of<Matrix>(residual, update, y);
+  const Form form = is_stored ? form_of(residual, update, sum, y) : form_of(residual, update, y);
   auto expected = add_plainly<TypedCase>(fuzzed, norm, form, h_values, u_values);
   const bool is_allowed =
       operands.may_write(y, residual, update) &&
       (!is_stored || (operands.may_write(sum, residual, update) && operands.are_apart(sum, y)));
   typename TypedCase::Statistics stats;
-  const auto h_map = residual.template as<Matrix>(), u_map = update.template as<Matrix>();
-  auto sum_map = sum.template as<Matrix>(), y_map = y.template as<Matrix>();
+  const auto h_map = rows_of(residual), u_map = rows_of(update);
+  auto sum_map = rows_of(sum), y_map = rows_of(y);
   const bool is_made =
       is_stored ? operands.make(
                       "norm.normalize_sum(residual, update, sum, y)", is_allowed,
@@ -108,18 +101,17 @@ void run_case_in_order(FuzzedCase& fuzzed) {
   const TokenMatrix<Scalar> x_values = sum.values(), dy_values = dy.values(),
                             dsum_values = dsum.values();
   const auto dx = operands.template output<Scalar>("dx", shape, {dsum, dy, sum});
-  const Form backward = form_of<Matrix>(sum, dy, dsum, dx);
+  const Form backward = form_of(sum, dy, dsum, dx);
   normalize_plainly(norm, form, x_values, expected);
   backpropagate_sum_plainly(norm, backward, x_values, dy_values, dsum_values, expected);
   typename TypedCase::Gradients g;
-  auto dx_map = dx.template as<Matrix>();
+  auto dx_map = rows_of(dx);
   if (operands.make(
           "norm.backpropagate_sum(sum, stats, dy, dsum, dx, gradients)",
           operands.may_write(dx, sum, dy, dsum),
           [&] {
-            norm.backpropagate_sum(sum.template as<Matrix>(), expected.stats,
-                                   dy.template as<Matrix>(), dsum.template as<Matrix>(), dx_map, g,
-                                   executor);
+            norm.backpropagate_sum(rows_of(sum), expected.stats, rows_of(dy), rows_of(dsum), dx_map,
+                                   g, executor);
           },
           dx)) {
     require_same(fuzzed, "dx", dx.values(), expected.dx);
@@ -134,9 +126,7 @@ void run_case_in_order(FuzzedCase& fuzzed) {
 }  // namespace
 
 void run_sum_case(FuzzedCase& fuzzed) {
-  run_some_case(fuzzed, FusedCases(), [&]<class TypedCase, class Matrix>() {
-    run_case_in_order<TypedCase, Matrix>(fuzzed);
-  });
+  run_some_case(fuzzed, FusedCases(), [&]<class TypedCase>() { run_case_of<TypedCase>(fuzzed); });
 }
 
 }  // namespace tokennorm::test

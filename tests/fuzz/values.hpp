@@ -86,9 +86,10 @@ void draw_row(Index kind, Random& random, Range range, auto&& row) {
       const Seed seed{static_cast<std::uint64_t>(random.below(1 << 30))};
       each(normal);
       Index i = 0;
-      for_each_hard_row(format, row.size(), seed, [&](const std::string&, const auto& value) {
-        if (i++ == which) each(value);
-      });
+      for_each_hard_row(format, row.size(), seed,
+                        [&](RowClass, const std::string&, const auto& value) {
+                          if (i++ == which) each(value);
+                        });
     }
   }
 }

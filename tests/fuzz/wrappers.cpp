@@ -63,8 +63,12 @@ void run_case_in_order(FuzzedCase& fuzzed) {
 }  // namespace
 
 void run_wrapper_case(FuzzedCase& fuzzed) {
-  run_some_case(fuzzed, FusedCases(), [&]<class TypedCase, class Matrix>() {
-    run_case_in_order<TypedCase, Matrix>(fuzzed);
+  run_some_case(fuzzed, FusedCases(), [&]<class TypedCase>() {
+    if (fuzzed.one_of("columns", {false, true})) {
+      run_case_in_order<TypedCase, typename TypedCase::ColMajor>(fuzzed);
+    } else {
+      run_case_in_order<TypedCase, typename TypedCase::RowMajor>(fuzzed);
+    }
   });
 }
 
