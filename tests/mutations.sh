@@ -15,14 +15,17 @@
 #   + TEXT                    what is there instead; of statements it may be left out
 #   equivalent REASON         why no test can notice; it is run all the same
 #
-# What begins with a blank goes on with the text above it. # begins a comment. All changes of a folder are compiled at once,
-# into a copy of its headers and at level AVX2, and one of them is switched on when the tests run,
-# which end where the first one fails. What the list has of kernels is compiled with the kernels,
-# and may be noticed by the tests of norms and blocks as well. Exits with 1 where a mutation survives that is
-# not called equivalent, and where a text does not stand in its file just once.
+# What begins with a blank goes on with the text above it; # begins a comment.
 #
-# From the environment: CXX, BUILD_DIR (default build-mutations), JOBS (default: as many as cores),
-# EIGEN, the directory with Eigen/Core, for one that pkg-config does not know.
+# All changes of a folder are compiled at once, into a copy of the headers and for AVX2, each behind
+# a switch. One after the other is switched on while the tests run, which end where the first one
+# fails. Those of kernels are in the compiled kernels, and may be noticed by the tests of norms and
+# blocks too. Exits with 1 where one survives that is not called equivalent, and before anything is
+# built where a text does not stand in its file just once.
+#
+# From the environment: CXX (Clang takes two thirds of GCC's time), BUILD_DIR (default
+# build-mutations), JOBS (default: as many as cores), EIGEN, the directory with Eigen/Core, for one
+# that pkg-config does not know.
 set -euo pipefail
 shopt -s inherit_errexit
 root=$(cd "$(dirname "$0")/.." && pwd)

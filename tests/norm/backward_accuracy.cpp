@@ -213,17 +213,17 @@ TEST(GradientAccuracy, SumsOfHugeValuesThatAreNotCountedAreFinite) {
   expect_gradients_of_huge_normalized<Eigen::MatrixXf>();
 }
 
-/// Their sums are taken in double before dx overwrites them: of more channels than a call has on
-/// its stack.
+/// Their sums, which float does not hold, are taken in double before dx overwrites them: of more
+/// channels than a call has room for on its stack.
 TEST(GradientAccuracy, SumsOfHugeGradientsOfManyChannelsThatAreOverwritten) {
   const LayerNorm<float> norm(5000);
   const TokenMatrix<float> x = TokenMatrix<float>::Random(4, 5000);
-  TokenMatrix<float> y, dy = TokenMatrix<float>::Constant(4, 5000, 0x1p100f);
+  TokenMatrix<float> y, dy = TokenMatrix<float>::Constant(4, 5000, 0x1p126f);
   TokenStatistics<float> stats;
-  NormGradients<float> gradients;
+  NormGradients<double> gradients;
   norm.normalize(x, y, stats);
   norm.backpropagate(x, stats, dy, dy, gradients);
-  EXPECT_TRUE((gradients.shift.array() == 0x1p102f).all());
+  EXPECT_TRUE((gradients.shift.array() == 0x1p128).all());
 }
 
 /// Without ε the gradient of a row of two channels is 0, as is that of one channel through an

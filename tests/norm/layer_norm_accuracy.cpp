@@ -20,6 +20,31 @@ TYPED_TEST(LayerNormAccuracy, HardRowsAreWithinFourUnits) {
   expect_forward_accuracy<LayerKind, TypeParam>();
 }
 
+/// The first values, whose mean is the pivot, are zero and the others equal: the square of their
+/// deviation is rounded alike in all lanes, and most of it cancels in the variance.
+template <class Scalar>
+void expect_accuracy_far_from_the_pivot() {
+  constexpr Index channels = 640, zeros = 32;
+  const LayerNorm<Scalar> norm(channels, plain_options<LayerKind>(0));
+  TokenMatrix<Scalar> x = TokenMatrix<Scalar>::Zero(400, channels);
+  Random random(Seed{7});
+  for (Index t = 0; t < x.rows(); ++t)
+    x.row(t).tail(channels - zeros).setConstant(static_cast<Scalar>(random.uniform(1, 2)));
+  const auto y = norm(x);
+  const ForwardOracle expected = forward_oracle(spec_of(norm.options()), exact(x));
+  for (Index t = 0; t < x.rows(); ++t) {
+    const long double size = unit<Scalar>() * std::fmax(1.0L, expected.largest(t));
+    for (const Index c : {Index{0}, channels - 1})
+      EXPECT_LE(units_of_error(to_exact(y(t, c)), expected.normalized(t, c), size), forward_units)
+          << x(t, channels - 1);
+  }
+}
+
+TEST(LayerNormPivots, RowsFarFromThemAreWithinFourUnits) {
+  expect_accuracy_far_from_the_pivot<float>();
+  if constexpr (judges_double) expect_accuracy_far_from_the_pivot<double>();
+}
+
 TYPED_TEST(LayerNormAccuracy, ScaleAndShiftAddOneRoundingEach) {
   expect_affine_accuracy<LayerKind, TypeParam>();
 }
