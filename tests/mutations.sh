@@ -65,7 +65,11 @@ mutate() {
     use strict;
     my ($list, $include) = @ARGV;
     my (%texts, %names, %switched);
-    sub said { my $text = `cat $_[0] 2>/dev/null`; chomp $text; return $text }
+    sub said {
+      open my $file, "<", $_[0] or return "";
+      local $/;
+      return <$file> =~ s/\n$//r;
+    }
     for my $at (sort glob "$list/*/in") {
       my ($name) = $at =~ m{([^/]*)/in$};
       my $file = "$include/tokennorm/" . said($at);
@@ -87,7 +91,7 @@ mutate() {
     }' "$build/$1/list" "$build/$1/include"
 }
 # names FOLDER: those of its mutations
-names() { (cd "$build/$1/list" && ls -d -- */ | tr -d /); }
+names() { (cd "$build/$1/list" && printf '%s\n' */ | tr -d /); }
 # said FOLDER NAME WORD: what is said of a mutation, or nothing
 said() { [ ! -f "$build/$1/list/$2/$3" ] || cat "$build/$1/list/$2/$3"; }
 

@@ -226,6 +226,33 @@ TEST(GradientAccuracy, SumsOfHugeGradientsOfManyChannelsThatAreOverwritten) {
   EXPECT_TRUE((gradients.shift.array() == 0x1p128).all());
 }
 
+/// dx of rows that are redone in the wider type.
+template <class Kind>
+void expect_dx_of_tiny_rows(typename Kind::Options options) {
+  const Index channels = 40, tokens = 5;
+  options.epsilon = 0;
+  const auto norm = random_norm<Case<Kind, float>>(channels, Seed{81}, options);
+  const TokenMatrix<float> x =
+      random_normal<TokenMatrix<float>>({tokens, channels}, Seed{82}) * 1e-30f;
+  const auto dy = random_normal<TokenMatrix<float>>({tokens, channels}, Seed{83});
+  TokenMatrix<float> y, dx;
+  TokenStatistics<float> stats;
+  NormGradients<float> gradients;
+  norm.normalize(x, y, stats);
+  norm.backpropagate(x, stats, dy, dx, gradients);
+  const BackwardOracle expected = backward_oracle_of(norm, exact(x), exact(dy));
+  for (Index t = 0; t < tokens; ++t)
+    for (Index c = 0; c < channels; ++c)
+      EXPECT_LE(units_of_error(to_exact(dx(t, c)), expected.dx(t, c),
+                               unit<float>() * expected.dx_size(t)),
+                backward_units);
+}
+
+TEST(GradientAccuracy, TinyRowsOfAScaleOffsetAndOfAPartialRMSNorm) {
+  expect_dx_of_tiny_rows<LayerKind>({.scale_offset = 1});
+  expect_dx_of_tiny_rows<RMSKind>({.scale_offset = 1, .statistics_channels = 13});
+}
+
 /// Without ε the gradient of a row of two channels is 0, as is that of one channel through an
 /// RMSNorm, however close to one another the values and however large rstd: what is left of it by
 /// rounding is not infinite. (But in half, whose range ends before that of the bound.)

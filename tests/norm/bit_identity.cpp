@@ -146,6 +146,17 @@ TYPED_TEST(BitIdentity, NegativeZeros) {
   }
 }
 
+// A shift that is switched off is a zero, which is added wherever the channel stands.
+TEST(NormWithoutShift, GivesNoNegativeZero) {
+  for (const Index channels : {1, 7, 64, 530}) {
+    RMSNorm<float> norm(channels);
+    norm.scale().setConstant(-0.0f);
+    const auto x = random_normal<TokenMatrix<float>>({7, channels}, Seed{604}, 1);
+    const TokenMatrix<float> zero = TokenMatrix<float>::Zero(7, channels);
+    EXPECT_TRUE(same_bits(norm(x), zero)) << channels;
+  }
+}
+
 TYPED_TEST(BitIdentity, TokenAloneEqualsTokenInAnyBatch) {
   for (const Index channels :
        {1, 3, 7, 8, 16, 17, 33, 64, 100, 129, 333, 448, 449, 768, 1024, 1639}) {
