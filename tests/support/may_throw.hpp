@@ -10,12 +10,10 @@
 
 namespace tokennorm::test {
 
-namespace detail {
 inline thread_local int points_until_one_throws = std::numeric_limits<int>::max();
-}
 
 inline void may_throw() {
-  if (detail::points_until_one_throws-- == 0) throw std::runtime_error("out of luck");
+  if (points_until_one_throws-- == 0) throw std::runtime_error("out of luck");
 }
 
 /// call(), which throws at its first point, then at its second, …, with after() behind each that
@@ -25,13 +23,13 @@ int throw_at_each_point(const Call& call, const After& after) {
   for (int point = 0;; ++point) {
     SCOPED_TRACE(point);
     bool threw = false;
-    detail::points_until_one_throws = point;
+    points_until_one_throws = point;
     try {
       call();
     } catch (const std::runtime_error&) {
       threw = true;
     }
-    detail::points_until_one_throws = std::numeric_limits<int>::max();
+    points_until_one_throws = std::numeric_limits<int>::max();
     if (!threw) return point;
     after();
   }
