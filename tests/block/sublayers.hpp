@@ -52,8 +52,10 @@ class Linear {
   }
   Tokens backward(const Tokens& dy) {
     may_throw();
-    weight_gradient_ += x_.transpose().lazyProduct(dy);
-    bias_gradient_ += dy.colwise().sum().transpose();
+    if (dy.rows() > 0) {  // or Eigen would count from a null pointer
+      weight_gradient_ += x_.transpose().lazyProduct(dy);
+      bias_gradient_ += dy.colwise().sum().transpose();
+    }
     return dy.lazyProduct(weight_.transpose());
   }
   template <class Visitor>
