@@ -21,7 +21,7 @@ install_packages g++ libeigen3-dev pkg-config binutils gnu-time=time
 export CCACHE_DISABLE=1
 gnu_time=$(type -P time || type -P gtime)
 
-eigen=${EIGEN:-$(pkg-config --cflags-only-I eigen3 | sed 's/^-I//; s/ .*//')}
+eigen=$(eigen_directory)
 units=$root/bench/compile_time
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT

@@ -22,10 +22,8 @@
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 build=${BUILD_DIR:-$root/build-bench}
+. "$root/cmake/prepare.sh"
 
-usage() {
-  sed -n '2,/^set -eu$/{/^set -eu$/d;s/^# \{0,1\}//;p;}' "$0"
-}
 die() {
   echo "bench/run.sh: $1; see --help" >&2
   exit 2
@@ -64,7 +62,6 @@ while [ $# -gt 0 ]; do
   esac
 done
 
-. "$root/cmake/prepare.sh"
 install_packages g++ cmake ninja=ninja-build ccache libeigen3-dev libbenchmark-dev \
   nlohmann-json3-dev libcli11-dev
 [ $peers = OFF ] || install_packages libdnnl-dev libtorch-dev

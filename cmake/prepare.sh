@@ -1,5 +1,16 @@
-# Sourced by the scripts that build everything: what a fresh machine needs before CMake.
+# Sourced by the scripts that build everything: what a fresh machine needs before CMake, and what
+# several of them do.
 # shellcheck shell=sh
+
+# The text above a script's first command.
+usage() {
+  sed -n '2,/^set -eu$/{/^set -eu$/d;s/^# \{0,1\}//;p;}' "$0"
+}
+
+# The directory with Eigen/Core: $EIGEN, or what pkg-config knows.
+eigen_directory() {
+  echo "${EIGEN:-$(pkg-config --cflags-only-I eigen3 | sed 's/^-I//; s/ .*//')}"
+}
 
 # install_packages NAME... installs the Debian packages that are missing, as root or with sudo;
 # COMMAND=NAME asks for NAME only where there is no such command. Where it cannot install, it names

@@ -15,6 +15,7 @@
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 build=${BUILD_DIR:-$root/build-accuracy}
+. "$root/cmake/prepare.sh"
 
 die() {
   echo "tests/accuracy.sh: $1; see --help" >&2
@@ -27,7 +28,7 @@ peers=ON
 while [ $# -gt 0 ]; do
   case $1 in
     --help | -h)
-      sed -n '2,/^set -eu$/{/^set -eu$/d;s/^# \{0,1\}//;p;}' "$0"
+      usage
       exit
       ;;
     --no-peers)
@@ -46,7 +47,6 @@ while [ $# -gt 0 ]; do
   esac
 done
 
-. "$root/cmake/prepare.sh"
 install_packages g++ cmake ninja=ninja-build ccache libeigen3-dev libgtest-dev libcli11-dev
 [ $peers = OFF ] || install_packages libdnnl-dev libtorch-dev
 use_fast_tools

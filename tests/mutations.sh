@@ -119,7 +119,7 @@ fi
 install_packages g++ libeigen3-dev libgtest-dev nlohmann-json3-dev pkg-config ccache
 use_fast_tools
 jobs=${JOBS:-$CMAKE_BUILD_PARALLEL_LEVEL}
-eigen=${EIGEN:-$(pkg-config --cflags-only-I eigen3 | sed 's/^-I//; s/ .*//')}
+eigen=$(eigen_directory)
 export CCACHE_BASEDIR=$root CCACHE_NOHASHDIR=1
 read -ra compiler <<<"${CMAKE_CXX_COMPILER_LAUNCHER:-} ${CXX:-g++}"
 

@@ -93,13 +93,7 @@ struct Mixed {
       require_same(fuzzed, "y of a token alone", expected.y.row(t), alone.y);
       require_same(fuzzed, "dx of a token alone", expected.dx.row(t), alone.dx);
     }
-    const ExactStep step{"",
-                         exact(expected.y),
-                         exact(expected.dx),
-                         exact_vector(expected.stats.mean),
-                         exact_vector(expected.stats.rstd),
-                         exact_vector(expected.g.scale),
-                         exact_vector(expected.g.shift)};
+    const ExactStep step = exact_results(expected.y, expected.dx, expected.stats, expected.g);
     const ExactNorm exact_norm = ExactNorm::of(norm);
     require_forward_bounds(fuzzed, Precision::of<Y>(), exact_norm, exact(x_again), step);
     require_backward_bounds(fuzzed, Precision::of<X>(), exact_norm, exact(x_again),

@@ -133,15 +133,7 @@ struct Results {
   typename TypedCase::Gradients g;
   typename TypedCase::RowMajor sum;  // of a fused one
 
-  ExactStep exactly() const {
-    return {"",
-            exact(y),
-            exact(dx),
-            exact_vector(stats.mean),
-            exact_vector(stats.rstd),
-            exact_vector(g.scale),
-            exact_vector(g.shift)};
-  }
+  ExactStep exactly() const { return exact_results(y, dx, stats, g); }
 };
 
 template <class TypedCase, class Norm, class Tokens>

@@ -16,6 +16,18 @@ struct ExactStep {
   ExactVector mean, rstd, scale, shift;  ///< of the tokens; the gradients of the channels
 };
 
+template <class Y, class DX, class Statistics, class Gradients>
+ExactStep exact_results(const Y& y, const DX& dx, const Statistics& stats, const Gradients& g,
+                        const std::string& order = "") {
+  return {order,
+          exact(y),
+          exact(dx),
+          exact_vector(stats.mean),
+          exact_vector(stats.rstd),
+          exact_vector(g.scale),
+          exact_vector(g.shift)};
+}
+
 struct AsEver {};
 
 /// An Environment, made of the arguments, lives during the calls and not in what follows: by it the
@@ -32,13 +44,7 @@ template <class Matrix, class Environment = AsEver, class Norm, class... Argumen
     norm.normalize(x, y, stats);
     norm.backpropagate(x, stats, dy, dx, g);
   }
-  return {Matrix::IsRowMajor ? "row-major" : "column-major",
-          exact(y),
-          exact(dx),
-          exact_vector(stats.mean),
-          exact_vector(stats.rstd),
-          exact_vector(g.scale),
-          exact_vector(g.shift)};
+  return exact_results(y, dx, stats, g, Matrix::IsRowMajor ? "row-major" : "column-major");
 }
 
 template <class Norm, class Scalar>

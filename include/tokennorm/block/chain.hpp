@@ -111,6 +111,8 @@ class Chain : public BlockCalls<
   /// f(connection) for each connection.
   void each(const auto& f) { connections_.each(f); }
   void each(const auto& f) const { connections_.each(f); }
+  /// f(branch, scaling) for each Scaled, LayerScale and DropPath around a sublayer.
+  void each_scaling_of_a_branch(const auto& f) const;
   /// f(norm, NormPlace) for each norm; self is const or not. `block` is the chain's number in a
   /// stack.
   static void each_norm(auto& self, const auto& f, Index block = -1) {
@@ -385,32 +387,32 @@ void Chain<Connections...>::zero_gradients() {
 }
 
 template <class... Connections>
-void Chain<Connections...>::check_parts(Who who) const {
+void Chain<Connections...>::each_scaling_of_a_branch(const auto& f) const {
   each([&](const auto& connection) {
     connection.branches.each([&](const auto& branch) {
-      each_scaling(branch.f, [&](const auto& scaling) {
-        if constexpr (is_layer_scale<std::remove_cvref_t<decltype(scaling)>>) {
-          const Index channels = scaling.layer_scale().size();
-          if (channels != who.channels) [[unlikely]] {
-            fail(who, {role_of(branch), "'s layer_scale has ", channels, " values; expected ",
-                       who.channels});
-          }
-        }
-      });
+      each_scaling(branch.f, [&](const auto& scaling) { f(branch, scaling); });
     });
   });
 }
 
 template <class... Connections>
+void Chain<Connections...>::check_parts(Who who) const {
+  each_scaling_of_a_branch([&](const auto& branch, const auto& scaling) {
+    if constexpr (is_layer_scale<std::remove_cvref_t<decltype(scaling)>>) {
+      const Index channels = scaling.layer_scale().size();
+      if (channels != who.channels) [[unlikely]] {
+        fail(who, {role_of(branch), "'s layer_scale has ", channels, " values; expected ",
+                   who.channels});
+      }
+    }
+  });
+}
+
+template <class... Connections>
 void Chain<Connections...>::check_trained_tokens(Index tokens) const {
-  each([&](const auto& connection) {
-    connection.branches.each([&](const auto& branch) {
-      each_scaling(branch.f, [&](const auto& scaling) {
-        if constexpr (is_drop_path<std::remove_cvref_t<decltype(scaling)>>) {
-          scaling.check_tokens(tokens);
-        }
-      });
-    });
+  each_scaling_of_a_branch([&](const auto&, const auto& scaling) {
+    if constexpr (is_drop_path<std::remove_cvref_t<decltype(scaling)>>)
+      scaling.check_tokens(tokens);
   });
 }
 
