@@ -30,7 +30,7 @@ set -euo pipefail
 shopt -s inherit_errexit
 root=$(cd "$(dirname "$0")/.." && pwd)
 build=${BUILD_DIR:-$root/build-mutations}
-seconds_per_run=300 # a loop without an end is noticed by then
+seconds_per_run=120 # a loop without an end is noticed by then
 
 list=false
 if [ "${1:-}" = --list ]; then
