@@ -24,5 +24,6 @@
 #include "tokennorm/norm/any_norm.hpp"
 #include "tokennorm/norm/heads.hpp"
 #include "tokennorm/norm/layer_norm.hpp"
+#include "tokennorm/norm/partial_statistics.hpp"
 #include "tokennorm/norm/rms_norm.hpp"
 #include "tokennorm/version.hpp"

@@ -100,6 +100,14 @@ class AnyNorm {
     with_kind([&](const auto& norm) { norm.backpropagate_sum(std::forward<Args>(args)...); });
   }
   template <class... Args>
+  void partial_statistics(Args&&... args) const {
+    with_kind([&](const auto& norm) { norm.partial_statistics(std::forward<Args>(args)...); });
+  }
+  template <class... Args>
+  void apply(Args&&... args) const {
+    with_kind([&](const auto& norm) { norm.apply(std::forward<Args>(args)...); });
+  }
+  template <class... Args>
   auto forward(Args&&... args) {
     return with_kind([&](auto& norm) { return norm.forward(std::forward<Args>(args)...); });
   }

@@ -20,6 +20,11 @@
 #include <string>
 #include <utility>
 
+namespace tokennorm {
+template <class Scalar>
+struct PartialStatistics;
+}
+
 namespace tokennorm::detail {
 
 template <class Tokens>
@@ -95,6 +100,12 @@ class Norm {
   template <class X, class S, class DY, class DX, class G, Executor E = const Serial&>
   void backpropagate(Heads<X> x, const TokenStatistics<S>& stats, Heads<DY> dy, Heads<DX> dx,
                      NormGradients<G>& gradients, E&& executor = serial) const;
+
+  // Statistics as data; see partial_statistics.hpp.
+  template <class X, class S, Executor E = const Serial&>
+  void partial_statistics(const X& x, PartialStatistics<S>& partial, E&& executor = serial) const;
+  template <class X, class S, class Y, Executor E = const Serial&>
+  void apply(const X& x, const PartialStatistics<S>& partial, Y&& y, E&& executor = serial) const;
 
   // Fused residual.
   template <class R, class U, class Sum, class Y, class S, Executor E = const Serial&>

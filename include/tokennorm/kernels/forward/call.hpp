@@ -39,6 +39,13 @@ struct Forward {
   TOKENNORM_INLINE Index counted() const { return statistics_count(norm, channels); }
 };
 
+/// The rows of x as a place to be normalized in: they are not written to.
+template <class Call>
+TOKENNORM_INLINE Operand<typename Call::Normalized> rows_of_x(const Call& call) {
+  static_assert(Call::may_be_plain);
+  return {const_cast<typename Call::Normalized*>(call.x.data), call.x.token_stride, 1};
+}
+
 /// A copy that no store can change, and of which no load waits for a store.
 template <class Call>
 TOKENNORM_INLINE Call copy_of(const Call& call) {

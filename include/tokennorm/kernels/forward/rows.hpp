@@ -25,13 +25,7 @@ TOKENNORM_INLINE void RowTask<Call>::run() const {
   Statistics<A, 1> moments;
   if (statistics == nullptr) [[likely]] {
     SumsOfRows<A, 1> sums;
-    if (!Level::is_for_speed || call.channels <= narrow_channels<A>) {
-      stages.take_narrow_pivots(row, sums.pivots);
-      stages.take_narrow_sums(row, sums);
-    } else if constexpr (Level::is_for_speed) {
-      Idle idle;
-      stages.take_sums(row, {}, sums, idle);
-    }
+    stages.take_sums_alone(row, sums);
     stages.finish_sums(sums, row, moments);
   } else {
     moments.copy(0, *statistics, 0);
@@ -183,8 +177,7 @@ void normalize_rows(const Call& call, Index begin, Index end) noexcept {
   using S = typename Call::Normalized;
   Operand<S> normalized = in_registers(call.sum);
   if (!call.makes_sums()) {  // x, which is not written to
-    if constexpr (Call::may_be_plain)
-      normalized = in_registers(Operand<S>(const_cast<S*>(call.x.data), call.x.token_stride, 1));
+    if constexpr (Call::may_be_plain) normalized = in_registers(rows_of_x(call));
   } else if constexpr (Call::may_sum_in_y) {
     if (call.sum.data == nullptr) normalized = in_registers(call.y);
   }

@@ -75,6 +75,17 @@ struct RowStages {
     if constexpr (Call::centred) first_means<Level>(rows(t), call.channels, pivots);
   }
 
+  /// All sums of a row that is worked on alone.
+  TOKENNORM_INLINE void take_sums_alone(Index t, SumsOfRows<A, 1>& sums) const {
+    if (!Level::is_for_speed || call.channels <= narrow_channels<A>) {
+      take_narrow_pivots(t, sums.pivots);
+      take_narrow_sums(t, sums);
+    } else if constexpr (Level::is_for_speed) {
+      Idle idle;
+      take_sums(t, {}, sums, idle);
+    }
+  }
+
   TOKENNORM_INLINE void finish_sums(const SumsOfRows<A, N>& sums, Index t,
                                     Statistics<A, N>& moments) const {
     sums.template finish<Level, Call::centred>(rows(t), call.counted(), call.norm.epsilon, moments);

@@ -22,10 +22,12 @@ class WideDouble {
   template <class Number>
   requires std::is_arithmetic_v<Number> WideDouble(Number number)
       : WideDouble(scaled({static_cast<double>(number), 0}, 0)) {}
+  explicit WideDouble(const DoubleDouble& number) : WideDouble(scaled(number, 0)) {}
   template <class Number>
   requires std::is_arithmetic_v<Number>
-  explicit operator Number() const {
-    return static_cast<Number>(std::ldexp(digits_.high, exponent_));
+  explicit operator Number() const {  // with the digits and the range that a long double has
+    const auto digits = static_cast<long double>(digits_.high) + digits_.low;
+    return static_cast<Number>(std::ldexp(digits, exponent_));
   }
 
   [[gnu::noinline]] friend WideDouble operator+(const WideDouble& a, const WideDouble& b) {
@@ -111,6 +113,6 @@ class WideDouble {
 TOKENNORM_END_KERNELS
 
 template <>
-struct std::numeric_limits<tokennorm::kernels::WideDouble> {
+struct std::numeric_limits<tokennorm::kernels::WideDouble> : std::numeric_limits<double> {
   static tokennorm::kernels::WideDouble epsilon() { return 0x1p-102; }
 };

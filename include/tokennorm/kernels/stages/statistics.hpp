@@ -230,8 +230,52 @@ constexpr BitsOf<A> magnitude_bits(A a) {
   return std::bit_cast<BitsOf<A>>(a) & std::numeric_limits<BitsOf<A>>::max();
 }
 
-/// Mean, then variance, in the wider type, in which no finite row overflows or underflows; in
-/// blocks, so that the rounding of the sums does not grow with C.
+/// The mean in the arithmetic type. Where that of the largest numbers was rounded upwards, it is
+/// beyond them.
+template <class A, class P>
+TOKENNORM_INLINE A narrowed(const P& mean) {
+  constexpr auto largest = magnitude_bits(std::numeric_limits<A>::max());
+  const A result = static_cast<A>(mean);
+  const A part = static_cast<A>(mean * static_cast<P>(0x1p-10));  // infinite only if it is
+  const bool has_overflowed =
+      magnitude_bits(opaque(result)) > largest && magnitude_bits(opaque(part)) <= largest;
+  return has_overflowed ? std::copysign(std::numeric_limits<A>::max(), result) : result;
+}
+
+/// The mean of a row, in two parts, and its variance, in a type in which no finite row overflows or
+/// underflows. (RMSNorm: the mean is 0, the variance the mean square.)
+template <class A, class P>
+struct WideMoments {
+  A center = 0;
+  P rest = 0, variance = 0;
+
+  TOKENNORM_INLINE P deviation(A x) const {
+    return guarded(guarded(static_cast<P>(x) - static_cast<P>(center)) - rest);
+  }
+
+  /// In blocks, so that the rounding of the sums does not grow with n.
+  template <bool Centred, class Source>
+  TOKENNORM_INLINE void take(const Source& source, Index n) {
+    // The mean about zero, the mean about that: what rounding left of it, and the variance.
+    for (int pass = Centred ? 0 : 2; pass < 3; ++pass) {
+      P sum = 0, block = 0;
+      for (Index c = 0; c < n; ++c) {
+        const P d = deviation(source.template at<A>(c));
+        block += pass == 2 ? d * d : d;
+        if (c % 64 == 63) {
+          sum += block;
+          block = 0;
+        }
+      }
+      const P result = (sum + block) / static_cast<P>(n);
+      if (pass == 0) center = narrowed<A>(result);
+      if (pass == 1) rest = result;
+      if (pass == 2) variance = result;
+    }
+  }
+};
+
+/// The statistics of a row in the wider type.
 template <bool Centred, class A, class Source>
 struct FallbackStatisticsTask {
   Source source;
@@ -243,45 +287,17 @@ struct FallbackStatisticsTask {
   TOKENNORM_INLINE void run() const {
     using P = Precise<A>;
     using std::sqrt;
-    moments.center[0] = 0;
+    WideMoments<A, P> wide;
+    wide.template take<Centred>(source, n);
+    moments.center[0] = wide.center;
     moments.correction[0] = 0;
-    moments.rest[0] = 0;
-    P variance = 0;
-    // The mean about zero, the mean about that: what rounding left of it, and the variance.
-    for (int pass = Centred ? 0 : 2; pass < 3; ++pass) {
-      P sum = 0, block = 0;
-      for (Index c = 0; c < n; ++c) {
-        const P d = deviation(source.template at<A>(c), moments, 0);
-        block += pass == 2 ? d * d : d;
-        if (c % 64 == 63) {
-          sum += block;
-          block = 0;
-        }
-      }
-      const P result = (sum + block) / static_cast<P>(n);
-      if (pass == 0) moments.center[0] = narrowed(result);
-      if (pass == 1) moments.rest[0] = result;
-      if (pass == 2) variance = result;
-    }
-    moments.mean[0] = static_cast<double>(static_cast<P>(moments.center[0]) + moments.rest[0]);
-    const P radicand = variance + static_cast<P>(epsilon);
+    moments.rest[0] = wide.rest;
+    moments.mean[0] = static_cast<double>(static_cast<P>(wide.center) + wide.rest);
+    const P radicand = wide.variance + static_cast<P>(epsilon);
     moments.wide_rstd[0] = radicand == 0 ? P(0) : P(1) / sqrt(radicand);
     moments.precise_rstd[0] = static_cast<double>(moments.wide_rstd[0]);
     moments.rstd[0] = static_cast<A>(moments.wide_rstd[0]);
     moments.fallbacks = 1;
-  }
-
- private:
-  /// The mean in the arithmetic type. Where that of the largest numbers was rounded upwards, it is
-  /// beyond them.
-  TOKENNORM_INLINE static A narrowed(Precise<A> mean) {
-    constexpr auto largest = magnitude_bits(std::numeric_limits<A>::max());
-    const A result = static_cast<A>(mean);
-    const A part =
-        static_cast<A>(mean * static_cast<Precise<A>>(0x1p-10));  // infinite only if it is
-    const bool has_overflowed =
-        magnitude_bits(opaque(result)) > largest && magnitude_bits(opaque(part)) <= largest;
-    return has_overflowed ? std::copysign(std::numeric_limits<A>::max(), result) : result;
   }
 };
 

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: MIT
+/// Norms of tokens whose channels are divided, over machines say, with statistics as data:
+///
+///     left.partial_statistics(x.leftCols(384), statistics);   // left, right: of 384 channels each
+///     right.partial_statistics(x.rightCols(384), others);
+///     merge(statistics, others);                              // of all 768
+///     left.apply(x.leftCols(384), statistics, y.leftCols(384));
+///     right.apply(x.rightCols(384), statistics, y.rightCols(384));
+///
+///     of a part    n,  μ = Σx/n,  M₂ = Σ(x − μ)²                 (RMSNorm: M₂ = Σx²)
+///     of two       δ = μb − μa,  n = na + nb,  μ = μa + δ·nb/n,  M₂ = M₂a + M₂b + δ²·na·nb/n
+///     results      y = (x − μ)/√(M₂/n + ε)·(o + γ) + β
+///
+/// Shapes     x, y (T, C) of any strides, C the channels of the part · statistics (T) · γ, β (C)
+/// Error      that of the norm (LayerNorm), whatever the division of the channels; `merge` adds a
+///            few roundings of the type of the moments. tests/norm/partial_statistics.cpp
+/// Results    the same bits for a token in any batch and under any executor, for the same division
+///            merged in the same order
+/// Memory     allocates statistics that have another size, and a row for operands whose channels
+/// are
+///            not contiguous
+/// Aliasing   y may be x; any other overlap is refused
+/// Throws     std::invalid_argument, before anything is written, on a shape mismatch, a refused
+///            overlap, and statistics of other tokens or of the other kind of norm
+/// Source     Chan, Golub, LeVeque 1983, "Algorithms for Computing the Sample Variance", eq. 2.1
+#pragma once
+
+#include "tokennorm/kernels/forward/moments.hpp"
+#include "tokennorm/norm/norm_calls.hpp"
+
+#include <Eigen/Core>
+
+#include <cstddef>
+#include <type_traits>
+#include <vector>
+
+namespace tokennorm {
+
+/// What is known of some channels of each token, merged or not: how many there are, and their mean
+/// and M₂, both (T). Scalar is that of the arithmetic, float or double. An RMSNorm's leave mean
+/// empty, and its M₂ is Σx².
+template <class Scalar>
+struct PartialStatistics {
+  using Number = kernels::Moment<Scalar>;  // double; for double two of them with an exponent
+
+  Index count = 0;
+  Eigen::Matrix<Number, Eigen::Dynamic, 1> mean;
+  Eigen::Matrix<Number, Eigen::Dynamic, 1> m2;
+};
+
+namespace detail {
+
+/// Moments of the token, wherever they are.
+template <class S>
+kernels::Moments<S> moments_of(const PartialStatistics<S>& partial, Index token) {
+  if (partial.mean.size() == 0) return {0, partial.m2[token]};
+  return {partial.mean[token], partial.m2[token]};
+}
+template <class S>
+void set_moments(PartialStatistics<S>& partial, Index token, const kernels::Moments<S>& moments) {
+  if (partial.mean.size() != 0) partial.mean[token] = moments.mean;
+  partial.m2[token] = moments.m2;
+}
+
+/// Fails unless there are statistics of so many tokens, with means or without.
+template <class S>
+void check_partial(Who who, const char* name, const PartialStatistics<S>& partial, Index tokens,
+                   bool has_means) {
+  if (partial.m2.size() != tokens) {
+    fail(who, {name, " is of ", partial.m2.size(), " tokens; expected ", tokens});
+  }
+  if (partial.mean.size() != (has_means ? tokens : 0)) {
+    fail(who, {name, " has ", partial.mean.size(), " means; expected ", has_means ? tokens : 0,
+               has_means ? ", as of a LayerNorm" : ", as of an RMSNorm"});
+  }
+}
+
+template <class S, class... Operands>
+constexpr bool check_partial_scalar() {
+  constexpr bool fits =
+      (NativeScalar<Operands> && ...) && std::is_same_v<S, Accumulator<Operands...>>;
+  static_assert(fits,
+                "tokennorm: partial statistics are of the scalar of the arithmetic: "
+                "PartialStatistics<double> where x or y is double, PartialStatistics<float> where "
+                "they are float, half or bfloat16; of any other scalar there are none.");
+  return fits;
+}
+
+/// A norm of rows, alone.
+template <class Call, class X>
+Call row_call(const TokenView<X>& view, const typename Call::Norm& norm,
+              const kernels::Operand<X>& x, const kernels::Operand<typename Call::Output>& y) {
+  return {view.tokens, view.channels, x, {}, 1, {}, norm, y};
+}
+
+/// Tokens of which a kernel takes one row after the other: in place, or gathered from channels that
+/// stand apart.
+template <class T>
+class RowByRow {
+ public:
+  explicit RowByRow(const TokenView<T>& view) : view_(view) {
+    if (!is_in_place()) row_.resize(static_cast<std::size_t>(view.channels));
+  }
+  kernels::Operand<T> operand() {
+    return is_in_place() ? kernels::Operand<T>(view_) : kernels::Operand<T>(row_.data(), 0, 1);
+  }
+  void read(Index token) {
+    if (is_in_place()) return;
+    for (Index c = 0; c < view_.channels; ++c) row_[static_cast<std::size_t>(c)] = at(token, c);
+  }
+  void write(Index token) const {
+    if (is_in_place()) return;
+    for (Index c = 0; c < view_.channels; ++c) at(token, c) = row_[static_cast<std::size_t>(c)];
+  }
+
+ private:
+  bool is_in_place() const { return view_.channel_stride == 1; }
+  T& at(Index token, Index c) const {
+    return view_.row(token)[std::ptrdiff_t{c} * view_.channel_stride];
+  }
+
+  TokenView<T> view_;
+  std::vector<std::remove_const_t<T>> row_;
+};
+
+template <class Kind, class Param, int Channels>
+template <class X, class S, Executor E>
+void Norm<Kind, Param, Channels>::partial_statistics(const X& x, PartialStatistics<S>& partial,
+                                                     E&& executor) const {
+  if constexpr (check_operands<Channels, Read<X>>() && check_partial_scalar<S, ScalarOf<X>>()) {
+    using X0 = ScalarOf<X>;
+    using Call = kernels::Forward<centred, S, X0, X0, X0, X0, Param, S>;
+    const auto& operand = addressable(x);
+    const auto in = as_const(view_of(operand));
+    check_input("x", in);
+    partial.count = statistics_channels() == 0 ? channels() : statistics_channels();
+    partial.mean.resize(centred ? in.tokens : 0);
+    partial.m2.resize(in.tokens);
+    TokenStatistics<S>* const none = nullptr;
+    executor.parallel_for(in.tokens, token_grain(channels()), [&](Index begin, Index end) {
+      RowByRow rows(in);
+      const auto call = row_call<Call>(in, arguments<S>(none), rows.operand(), {});
+      const auto normalized = kernels::rows_of_x(call);
+      for (Index t = begin; t < end; ++t) {
+        kernels::Moments<S> moments;
+        rows.read(t);
+        kernels::dispatch(kernels::MomentsTask<Call>{call, normalized, t, moments});
+        set_moments(partial, t, moments);
+      }
+    });
+  }
+}
+
+template <class Kind, class Param, int Channels>
+template <class X, class S, class Y, Executor E>
+void Norm<Kind, Param, Channels>::apply(const X& x, const PartialStatistics<S>& partial, Y&& y,
+                                        E&& executor) const {
+  if constexpr (check_operands<Channels, Read<X>, Written<Y>>() &&
+                check_partial_scalar<S, ScalarOf<X>, ScalarOf<Y>>()) {
+    using X0 = ScalarOf<X>;
+    using Call = kernels::Forward<centred, S, X0, X0, X0, ScalarOf<Y>, Param, S>;
+    const auto& operand = addressable(x);
+    const auto in = as_const(view_of(operand));
+    check_input("x", in);
+    check_partial(who(), "partial", partial, in.tokens, centred);
+    const Output output(who(), "y", y, in.tokens, channels());
+    output.check_apart("x", in);
+    output.check_apart("partial.mean", view_of(partial.mean), false);
+    output.check_apart("partial.m2", view_of(partial.m2), false);
+    check_output(output.view());
+    const auto out = output.take();
+    TokenStatistics<S>* const none = nullptr;
+    executor.parallel_for(in.tokens, token_grain(channels()), [&](Index begin, Index end) {
+      RowByRow from(in);
+      RowByRow to(out);
+      const auto call = row_call<Call>(in, arguments<S>(none), from.operand(), to.operand());
+      const auto normalized = kernels::rows_of_x(call);
+      for (Index t = begin; t < end; ++t) {
+        const auto statistics = kernels::statistics_of<centred, S>(moments_of(partial, t),
+                                                                   partial.count, options_.epsilon);
+        from.read(t);
+        kernels::dispatch(kernels::RowTask<Call>{call, normalized, t, &statistics});
+        to.write(t);
+      }
+    });
+  }
+}
+
+}  // namespace detail
+
+/// Statistics of some channels become those of these and of others of the same tokens. What has no
+/// channels yet takes the others'.
+///
+/// Throws   std::invalid_argument on statistics of other tokens, or of the other kind of norm
+template <class Scalar>
+void merge(PartialStatistics<Scalar>& statistics, const PartialStatistics<Scalar>& others) {
+  if (others.count == 0) return;
+  if (statistics.count == 0) {
+    statistics = others;
+    return;
+  }
+  detail::check_partial({"merge"}, "the second argument", others, statistics.m2.size(),
+                        statistics.mean.size() != 0);
+  for (Index t = 0; t < statistics.m2.size(); ++t) {
+    auto moments = detail::moments_of(statistics, t);
+    kernels::merge(moments, statistics.count, detail::moments_of(others, t), others.count);
+    detail::set_moments(statistics, t, moments);
+  }
+  statistics.count += others.count;
+}
+
+}  // namespace tokennorm
