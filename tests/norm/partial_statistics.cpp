@@ -2,6 +2,8 @@
 // Norms of divided channels: the bound of the norm itself, over all hard rows and any division.
 #include "../support/exact_bits.hpp"
 #include "../support/message_of.hpp"
+#include "backward_accuracy.hpp"
+#include "exact_step.hpp"
 #include "forward_accuracy.hpp"
 #include <tokennorm/norm/partial_statistics.hpp>
 
@@ -99,6 +101,60 @@ TYPED_TEST(Partial, HardRowsAreWithinFourUnits) {
     }
   }
   accuracy.worst().report("divided " + CaseName::GetName<TypeParam>(0));
+}
+
+/// A backward whose channels are divided.
+template <class TypedCase>
+ExactStep divided_backward(const typename TypedCase::Norm& norm,
+                           const typename TypedCase::RowMajor& x,
+                           const typename TypedCase::RowMajor& dy,
+                           const std::vector<Index>& division) {
+  using Accum = typename TypedCase::Accum;
+  const auto parts = parts_of(norm, division);
+  const auto merged = merged_statistics<Accum>(parts, x);
+  PartialGradientSums<Accum> sums;
+  for_each_part(parts, [&](const auto& part, Index first, Index count) {
+    PartialGradientSums<Accum> of_part;
+    part.partial_gradient_sums(x.middleCols(first, count), merged, dy.middleCols(first, count),
+                               of_part);
+    merge(sums, of_part);
+  });
+  typename TypedCase::RowMajor dx(x.rows(), x.cols());
+  NormGradients<Accum> all;
+  all.scale.setZero(x.cols());
+  all.shift.setZero(x.cols());
+  for_each_part(parts, [&](const auto& part, Index first, Index count) {
+    typename TypedCase::Gradients of_part;
+    part.backpropagate(x.middleCols(first, count), merged, dy.middleCols(first, count), sums,
+                       dx.middleCols(first, count), of_part);
+    all.scale.segment(first, count) = of_part.scale;
+    all.shift.segment(first, count) = of_part.shift;
+  });
+  return exact_results(dx, dx, typename TypedCase::Statistics(), all, "divided");
+}
+
+TYPED_TEST(Partial, GradientsOfHardRowsAreWithinEightUnits) {
+  using Tokens = typename TypeParam::RowMajor;
+  auto judge = BackwardAccuracy::of<typename TypeParam::Scalar>();
+  for (const Index channels : {1, 3, 16, 100, 768}) {
+    const auto rows = hard_rows<typename TypeParam::Scalar>(channels);
+    const auto x = stacked<Tokens>(rows);
+    const ExactMatrix exact_x = exact(x);
+    for (const double epsilon : {0.0, 1e-5}) {
+      const auto norm = random_norm<TypeParam>(channels, Seed{5},
+                                               affine_options<typename TypeParam::Kind>(epsilon));
+      for (const auto& [name, dy] : incoming_gradients<Tokens>(spec_of(norm.options()), exact_x)) {
+        if (channels > 100 && name != "offset" && name != "equal to the output") continue;
+        const BackwardOracle expected = backward_oracle_of(norm, exact_x, exact(dy));
+        for (const auto& division : divisions(channels)) {
+          SCOPED_TRACE(::testing::PrintToString(division));
+          judge.judge(divided_backward<TypeParam>(norm, x, dy, division), expected, epsilon, name,
+                      names_of(rows));
+        }
+      }
+    }
+  }
+  judge.report("divided " + CaseName::GetName<TypeParam>(0));
 }
 
 struct Backwards {

@@ -108,6 +108,10 @@ class AnyNorm {
     with_kind([&](const auto& norm) { norm.apply(std::forward<Args>(args)...); });
   }
   template <class... Args>
+  void partial_gradient_sums(Args&&... args) const {
+    with_kind([&](const auto& norm) { norm.partial_gradient_sums(std::forward<Args>(args)...); });
+  }
+  template <class... Args>
   auto forward(Args&&... args) {
     return with_kind([&](auto& norm) { return norm.forward(std::forward<Args>(args)...); });
   }

@@ -25,7 +25,8 @@ class BackwardPass {
   BackwardPass(typename Call::Kernel kernel, const typename Call::Norm& norm,
                const decltype(Call::x)& x, const decltype(Call::dy)& dy,
                const decltype(Call::dy)& dy_addend, const decltype(Call::dsum)& dsum,
-               const decltype(Call::dx)& dx, G* scale, G* shift, kernels::KeptSums<A>* kept)
+               const decltype(Call::dx)& dx, G* scale, G* shift, kernels::KeptSums<A>* kept,
+               const kernels::DividedTokens<A>* divided = nullptr)
       : kernel_(kernel),
         sums_(
             x.tokens, x.channels, scale, shift,
@@ -40,7 +41,8 @@ class BackwardPass {
               norm,
               sums_.scale(),
               sums_.shift(),
-              sums_.progress()} {}
+              sums_.progress(),
+              divided} {}
 
   void run(Index begin, Index end) const { kernel_(call_, begin, end); }
 

@@ -23,7 +23,9 @@
 namespace tokennorm {
 template <class Scalar>
 struct PartialStatistics;
-}
+template <class Scalar>
+struct PartialGradientSums;
+}  // namespace tokennorm
 
 namespace tokennorm::detail {
 
@@ -106,6 +108,23 @@ class Norm {
   void partial_statistics(const X& x, PartialStatistics<S>& partial, E&& executor = serial) const;
   template <class X, class S, class Y, Executor E = const Serial&>
   void apply(const X& x, const PartialStatistics<S>& partial, Y&& y, E&& executor = serial) const;
+  template <class X, class S, class DY, Executor E = const Serial&>
+  void partial_gradient_sums(const X& x, const PartialStatistics<S>& partial, const DY& dy,
+                             PartialGradientSums<S>& sums, E&& executor = serial) const;
+  template <class X, class S, class DY, class DX, class G, Executor E = const Serial&>
+  void backpropagate(const X& x, const PartialStatistics<S>& partial, const DY& dy,
+                     const PartialGradientSums<S>& sums, DX&& dx, NormGradients<G>& gradients,
+                     E&& executor = serial) const {
+    if constexpr (check_operands<Channels, Read<X>, Read<DY>, Written<DX>>())
+      divided_call("x", x, partial, dy, sums, Absent{}, dx, gradients, executor);
+  }
+  template <class Sum, class S, class DY, class DSum, class DX, class G, Executor E = const Serial&>
+  void backpropagate_sum(const Sum& sum, const PartialStatistics<S>& partial, const DY& dy,
+                         const PartialGradientSums<S>& sums, const DSum& dsum, DX&& dx,
+                         NormGradients<G>& gradients, E&& executor = serial) const {
+    if constexpr (check_operands<Channels, Read<Sum>, Read<DY>, Read<DSum>, Written<DX>>())
+      divided_call("sum", sum, partial, dy, sums, dsum, dx, gradients, executor);
+  }
 
   // Fused residual.
   template <class R, class U, class Sum, class Y, class S, Executor E = const Serial&>
@@ -229,7 +248,12 @@ class Norm {
                 E& executor) const;
   template <class X, class S, class DY, class DSum, class DX, class G, class E>
   void backward_call(const char* x_name, const X& x, const TokenStatistics<S>& stats, const DY& dy,
-                     const DSum& dsum, DX& dx, NormGradients<G>& gradients, E& executor) const;
+                     const DSum& dsum, DX& dx, NormGradients<G>& gradients, E& executor,
+                     const kernels::DividedTokens<S>* divided = nullptr) const;
+  template <class X, class S, class DY, class DSum, class DX, class G, class E>
+  void divided_call(const char* x_name, const X& x, const PartialStatistics<S>& partial,
+                    const DY& dy, const PartialGradientSums<S>& sums, const DSum& dsum, DX& dx,
+                    NormGradients<G>& gradients, E& executor) const;
 
   Index parameter_size(bool is_on) const { return is_on ? channels() : 0; }
   [[noreturn, gnu::cold, gnu::noinline]] void fail_parameters() const {

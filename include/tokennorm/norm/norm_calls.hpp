@@ -176,12 +176,20 @@ void Norm<Kind, Param, Channels>::sum_call(const R& residual, const U& update, S
 
 // ---- backward -----------------------------------------------------------------------------------
 
+/// Of the scalar of the arithmetic; there are none of another.
+template <class A, class S>
+const kernels::DividedTokens<A>* divided_of(const kernels::DividedTokens<S>* divided) {
+  if constexpr (std::is_same_v<A, S>) return divided;
+  return nullptr;
+}
+
 template <class Kind, class Param, int Channels>
 template <class X, class S, class DY, class DSum, class DX, class G, class E>
 void Norm<Kind, Param, Channels>::backward_call(const char* x_name, const X& x,
                                                 const TokenStatistics<S>& stats, const DY& dy,
                                                 const DSum& dsum, DX& dx,
-                                                NormGradients<G>& gradients, E& executor) const {
+                                                NormGradients<G>& gradients, E& executor,
+                                                const kernels::DividedTokens<S>* divided) const {
   constexpr bool has_dsum = is_present<DSum>;
   const auto& x_operand = addressable(x);
   const auto& dy_operand = addressable(dy);
@@ -243,7 +251,8 @@ void Norm<Kind, Param, Channels>::backward_call(const char* x_name, const X& x,
     }();
     BackwardPass<Call, G> pass(kernel, saved_arguments<A>(stats), in, out_gradient, {}, skip,
                                result, options_.scale ? gradients.scale.data() : nullptr,
-                               options_.shift ? gradients.shift.data() : nullptr, nullptr);
+                               options_.shift ? gradients.shift.data() : nullptr, nullptr,
+                               divided_of<A>(divided));
     for_chunks(in.tokens, channels(), executor,
                [&](Index begin, Index end) { pass.run(begin, end); });
     pass.finish();

@@ -7,24 +7,32 @@
 ///     left.apply(x.leftCols(384), statistics, y.leftCols(384));
 ///     right.apply(x.rightCols(384), statistics, y.rightCols(384));
 ///
+///     left.partial_gradient_sums(x.leftCols(384), statistics, dy.leftCols(384), sums);
+///     right.partial_gradient_sums(x.rightCols(384), statistics, dy.rightCols(384), other_sums);
+///     merge(sums, other_sums);
+///     left.backpropagate(x.leftCols(384), statistics, dy.leftCols(384), sums, dx.leftCols(384),
+///                        gradients_of_left);          // backpropagate_sum(…, sums, dsum, dx, …)
+///
 ///     of a part    n,  μ = Σx/n,  M₂ = Σ(x − μ)²                 (RMSNorm: M₂ = Σx²)
 ///     of two       δ = μb − μa,  n = na + nb,  μ = μa + δ·nb/n,  M₂ = M₂a + M₂b + δ²·na·nb/n
 ///     results      y = (x − μ)/√(M₂/n + ε)·(o + γ) + β
+///     backward     Σ g and Σ g·x̂, g = (o + γ)·dy, which merge by addition
 ///
-/// Shapes     x, y (T, C) of any strides, C the channels of the part · statistics (T) · γ, β (C)
+/// Shapes     x, y (T, C) of any strides, C the channels of the part · statistics, sums (T) · γ, β
+///            (C)
 /// Error      that of the norm (LayerNorm), whatever the division of the channels; `merge` adds a
 ///            few roundings of the type of the moments. tests/norm/partial_statistics.cpp
 /// Results    the same bits for a token in any batch and under any executor, for the same division
 ///            merged in the same order
-/// Memory     allocates statistics that have another size, and a row for operands whose channels
-/// are
-///            not contiguous
-/// Aliasing   y may be x; any other overlap is refused
+/// Memory     allocates statistics that have another size, and what it needs for a backward or for
+///            operands whose channels are not contiguous
+/// Aliasing   y may be x, dx may be x, dy or dsum; any other overlap is refused
 /// Throws     std::invalid_argument, before anything is written, on a shape mismatch, a refused
 ///            overlap, and statistics of other tokens or of the other kind of norm
 /// Source     Chan, Golub, LeVeque 1983, "Algorithms for Computing the Sample Variance", eq. 2.1
 #pragma once
 
+#include "tokennorm/kernels/backward/divided.hpp"
 #include "tokennorm/kernels/forward/moments.hpp"
 #include "tokennorm/norm/norm_calls.hpp"
 
@@ -46,6 +54,16 @@ struct PartialStatistics {
   Index count = 0;
   Eigen::Matrix<Number, Eigen::Dynamic, 1> mean;
   Eigen::Matrix<Number, Eigen::Dynamic, 1> m2;
+};
+
+/// Of some channels of each token, merged or not: Σ g and Σ g·x̂, both (T), g = (o + γ)·dy. Each
+/// merges as a number; what x̂ is there is told in kernels/backward/divided.hpp.
+template <class Scalar>
+struct PartialGradientSums {
+  using Number = kernels::PreciseSum<Scalar>;  // double; for double two of them
+
+  Eigen::Matrix<Number, Eigen::Dynamic, 1> g;
+  Eigen::Matrix<Number, Eigen::Dynamic, 1> gx;
 };
 
 namespace detail {
@@ -186,6 +204,118 @@ void Norm<Kind, Param, Channels>::apply(const X& x, const PartialStatistics<S>& 
   }
 }
 
+/// Of each token: what the kernels are to know of all its channels.
+template <bool Centred, class S>
+class DividedStatistics {
+ public:
+  DividedStatistics(const PartialStatistics<S>& partial, double epsilon)
+      : channels_(partial.count) {
+    const Index tokens = partial.m2.size();
+    rounded_.rstd.resize(tokens);
+    rounded_.mean.resize(Centred ? tokens : 0);
+    tokens_.reserve(static_cast<std::size_t>(tokens));
+    for (Index t = 0; t < tokens; ++t) {
+      const auto& token = tokens_.emplace_back(
+          kernels::statistics_of<Centred, S>(moments_of(partial, t), partial.count, epsilon));
+      rounded_.rstd[t] = token.rstd[0];
+      if (Centred) rounded_.mean[t] = token.center[0];
+    }
+  }
+
+  const TokenStatistics<S>& rounded() const { return rounded_; }
+  const kernels::Statistics<S, 1>& operator[](Index token) const {
+    return tokens_[static_cast<std::size_t>(token)];
+  }
+
+  /// With the sums of all channels, which live here.
+  kernels::DividedTokens<S> with(const PartialGradientSums<S>& sums) {
+    constexpr Index room = 16;  // for lanes after the last
+    const Index tokens = sums.g.size();
+    const auto copy = [&](auto& to, const auto& from) {
+      to.resize(tokens + room);
+      for (Index t = 0; t < tokens + room; ++t) to[t] = t < tokens ? from(t) : Sum{};
+      return to.data();
+    };
+    const auto sum_of_normalized = [&](Index t) {
+      const auto& token = (*this)[t];
+      Sum sum{};
+      if (Centred && token.fallbacks == 0)
+        set(sum, -static_cast<double>(token.correction[0]) * static_cast<double>(channels_));
+      return sum;
+    };
+    return {channels_, tokens_.data(), copy(x_, sum_of_normalized),
+            copy(g_, [&](Index t) { return sums.g[t]; }),
+            copy(gx_, [&](Index t) { return sums.gx[t]; })};
+  }
+
+ private:
+  using Sum = kernels::PreciseSum<S>;
+  static void set(double& sum, double value) { sum = value; }
+  static void set(kernels::DoubleDouble& sum, double value) { sum = {value, 0}; }
+
+  Index channels_;
+  TokenStatistics<S> rounded_;
+  std::vector<kernels::Statistics<S, 1>> tokens_;
+  Eigen::Matrix<Sum, Eigen::Dynamic, 1> x_, g_, gx_;
+};
+
+template <class Kind, class Param, int Channels>
+template <class X, class S, class DY, Executor E>
+void Norm<Kind, Param, Channels>::partial_gradient_sums(const X& x,
+                                                        const PartialStatistics<S>& partial,
+                                                        const DY& dy, PartialGradientSums<S>& sums,
+                                                        E&& executor) const {
+  if constexpr (check_operands<Channels, Read<X>, Read<DY>>() &&
+                check_partial_scalar<S, ScalarOf<X>, ScalarOf<DY>>()) {
+    const auto& x_operand = addressable(x);
+    const auto& dy_operand = addressable(dy);
+    const auto in = as_const(view_of(x_operand));
+    const auto gradient = as_const(view_of(dy_operand));
+    check_input("x", in);
+    check_shape(who(), "dy", gradient, in.tokens, channels());
+    check_partial(who(), "partial", partial, in.tokens, centred);
+    const DividedStatistics<centred, S> statistics(partial, options_.epsilon);
+    const auto norm = saved_arguments<S>(statistics.rounded());
+    sums.g.resize(in.tokens);
+    sums.gx.resize(in.tokens);
+    executor.parallel_for(in.tokens, token_grain(channels()), [&](Index begin, Index end) {
+      RowByRow x_rows(in);
+      RowByRow dy_rows(gradient);
+      using Task = kernels::PartialSumsTask<std::remove_const_t<decltype(norm)>, S, ScalarOf<X>,
+                                            ScalarOf<DY>>;
+      for (Index t = begin; t < end; ++t) {
+        kernels::PartialSums<S> of_token;
+        x_rows.read(t);
+        dy_rows.read(t);
+        kernels::dispatch(Task{norm, channels(), kernels::row_of(x_rows.operand(), t),
+                               kernels::row_of(dy_rows.operand(), t), statistics[t], of_token});
+        sums.g[t] = of_token.g;
+        sums.gx[t] = of_token.gx;
+      }
+    });
+  }
+}
+
+template <class Kind, class Param, int Channels>
+template <class X, class S, class DY, class DSum, class DX, class G, class E>
+void Norm<Kind, Param, Channels>::divided_call(const char* x_name, const X& x,
+                                               const PartialStatistics<S>& partial, const DY& dy,
+                                               const PartialGradientSums<S>& sums, const DSum& dsum,
+                                               DX& dx, NormGradients<G>& gradients,
+                                               E& executor) const {
+  if constexpr (check_partial_scalar<S, ScalarOf<X>, ScalarOf<DY>, ScalarOf<DX>>()) {
+    check_input(x_name, view_of(addressable(x)));
+    const Index tokens = view_of(addressable(x)).tokens;
+    check_partial(who(), "partial", partial, tokens, centred);
+    if (sums.g.size() != tokens || sums.gx.size() != tokens) {
+      fail(who(), {"sums are of ", sums.g.size(), " tokens; expected ", tokens});
+    }
+    DividedStatistics<centred, S> statistics(partial, options_.epsilon);
+    const kernels::DividedTokens<S> divided = statistics.with(sums);
+    backward_call(x_name, x, statistics.rounded(), dy, dsum, dx, gradients, executor, &divided);
+  }
+}
+
 }  // namespace detail
 
 /// Statistics of some channels become those of these and of others of the same tokens. What has no
@@ -207,6 +337,26 @@ void merge(PartialStatistics<Scalar>& statistics, const PartialStatistics<Scalar
     detail::set_moments(statistics, t, moments);
   }
   statistics.count += others.count;
+}
+
+/// Sums of some channels become those of these and of others of the same tokens. Where there are
+/// none yet, the others'.
+///
+/// Throws   std::invalid_argument on sums of other tokens
+template <class Scalar>
+void merge(PartialGradientSums<Scalar>& sums, const PartialGradientSums<Scalar>& others) {
+  if (sums.g.size() == 0) {
+    sums = others;
+    return;
+  }
+  if (others.g.size() != sums.g.size()) {
+    detail::fail({"merge"}, {"the second argument is of ", others.g.size(), " tokens; expected ",
+                             sums.g.size()});
+  }
+  for (Index t = 0; t < sums.g.size(); ++t) {
+    sums.g[t] = sums.g[t] + others.g[t];
+    sums.gx[t] = sums.gx[t] + others.gx[t];
+  }
 }
 
 }  // namespace tokennorm

@@ -24,6 +24,17 @@
 
 TOKENNORM_BEGIN_KERNELS
 
+/// Tokens whose other channels are elsewhere: what is known of all of them.
+template <class A>
+struct DividedTokens {
+  Index channels = 0;  // that are counted
+  const Statistics<A, 1>* statistics = nullptr;
+  // As `finish` takes them: of x̂' = (x − mean)·rstd, g, g·x̂'; with room for lanes after the last.
+  const PreciseSum<A>* sums_x = nullptr;
+  const PreciseSum<A>* sums_g = nullptr;
+  const PreciseSum<A>* sums_gx = nullptr;
+};
+
 /// A call. DSum is DX where there is no dsum, so that such calls share the kernel of those that
 /// have one.
 template <bool Centred, class Arithmetic, class X, class DY, class DX, class Param, class Statistic,
@@ -45,6 +56,7 @@ struct Backward {
   ChannelSums<A> scale_sums;  // Σ dy·x̂, chunks × channels, if wanted
   ChannelSums<A> shift_sums;  // Σ dy
   SumsProgress* progress;
+  const DividedTokens<A>* divided = nullptr;  // null: x has all channels of its tokens
 
   bool has_dsum() const { return dsum.data != nullptr; }
   bool has_addend() const { return dy_addend.data != nullptr; }

@@ -16,6 +16,19 @@ TOKENNORM_BEGIN_KERNELS
 
 namespace backward {
 
+/// The statistics of a token in the wider type.
+template <class Arguments, class Source, class A>
+TOKENNORM_INLINE void take_statistics(const Arguments& args, Index token, const Source& x,
+                                      Statistics<A, 1>& moments) {
+  if (args.divided != nullptr) {
+    moments = args.divided->statistics[token];
+    return;
+  }
+  const Index n = statistics_count(args.norm, args.channels);
+  Baseline::call(FallbackStatisticsTask<Arguments::Norm::centred, A, Source>{
+      x, n, args.norm.epsilon, moments});
+}
+
 /// A token, its statistics included.
 template <class Arguments>
 struct FallbackTask {
@@ -35,9 +48,7 @@ struct FallbackTask {
     const auto gradient = args.gradient();
     const auto dx = column_of(args.dx, token, 1);
     Statistics<A, 1> moments;
-    FallbackStatisticsTask<Norm::centred, A, std::remove_const_t<decltype(x)>>{
-        x, n, args.norm.epsilon, moments}
-        .template run<Level>();
+    take_statistics(args, token, x, moments);
     const P rstd = moments.wide_rstd[0];
     P mean_g = 0, mean_gx = 0, size_g = 0, size_gx = 0;
     for (Index c = 0; c < args.channels; ++c) {
@@ -52,6 +63,7 @@ struct FallbackTask {
     mean_gx /= count;
     size_g /= count;
     size_gx /= count;
+    if (args.divided != nullptr) take_means(mean_g, mean_gx);
     // What the roundings of the sums and of x̂ are at most, in parts of what is added up.
     const P rounding = static_cast<P>(args.channels + 64) * std::numeric_limits<P>::epsilon();
     for (Index c = 0; c < args.channels; ++c) {
@@ -83,6 +95,25 @@ struct FallbackTask {
     return is_beyond && may_be_finite ? std::copysign(largest, narrow) : narrow;
   }
 
+  /// The means over all channels of a divided token.
+  TOKENNORM_INLINE void take_means(Precise<A>& mean_g, Precise<A>& mean_gx) const {
+    const DividedTokens<A>& all = *args.divided;
+    const auto mean = [&](const PreciseSum<A>* sums) {
+      using P = Precise<A>;
+      const P count = static_cast<P>(all.channels);
+      if constexpr (std::is_same_v<A, float>) {
+        return sums[token] / count;
+      } else {
+        return (static_cast<P>(sums[token].high) + static_cast<P>(sums[token].low)) / count;
+      }
+    };
+    mean_gx = mean(all.sums_gx);
+    if constexpr (Arguments::Norm::centred) {
+      mean_g = mean(all.sums_g);
+      mean_gx = mean_gx - mean(all.sums_x) * mean_g;
+    }
+  }
+
   TOKENNORM_INLINE Precise<A> at(const auto& view, Index c) const {
     return static_cast<Precise<A>>(column_of(view, token, 1).template at<A>(c));
   }
@@ -99,7 +130,6 @@ struct FallbackTask {
 template <class Arguments>
 void take_precise_sums(const Arguments& args, Index first, Index last, double* scale_total,
                        double* shift_total, bool is_added) noexcept {
-  const Index n = statistics_count(args.norm, args.channels);
   if (!is_added) {
     for (double* const total : {scale_total, shift_total}) {
       if (total != nullptr) std::fill_n(total, args.channels, 0.0);
@@ -108,10 +138,8 @@ void take_precise_sums(const Arguments& args, Index first, Index last, double* s
   for (Index t = first; t < last; ++t) {
     const auto x = column_of(args.x, t, 1);
     const auto dy = column_of(args.gradient(), t, 1);
-    using Token = std::remove_const_t<decltype(x)>;
     Statistics<float, 1> moments;
-    Baseline::call(FallbackStatisticsTask<Arguments::Norm::centred, float, Token>{
-        x, n, args.norm.epsilon, moments});
+    take_statistics(args, t, x, moments);
     for (Index c = 0; c < args.channels; ++c) {
       const auto out = static_cast<double>(dy.template at<float>(c));
       const double normalized =

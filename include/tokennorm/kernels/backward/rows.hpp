@@ -47,8 +47,8 @@ struct Order {
         streams ||
         (!is_long && ((is_far && row >= kib / 2) || (manages && row % line != 0 && row >= kib)));
     // In the first cache at once: x and dy of two rows, dx, the scale and two sums.
-    pipelined =
-        !manages && !alone && !is_partial && row >= shortest_pipelined && 8 * row <= first_cache;
+    pipelined = !manages && !alone && args.divided == nullptr && !is_partial &&
+                row >= shortest_pipelined && 8 * row <= first_cache;
     apart = manages && (alone || is_long);
     in_fours = !alone && !pipelined;
     if (!Baseline::is_for_speed && isa() == Isa::baseline)

@@ -81,13 +81,11 @@ template <bool Centred, class A>
   result.mean[0] = static_cast<double>(moments.mean);
   result.precise_rstd[0] = static_cast<double>(rstd);
   result.rstd[0] = static_cast<A>(rstd);
-  if (is_between(Limits<A>::smallest, static_cast<double>(radicand), Limits<A>::largest)) {
-    result.correction[0] = static_cast<A>(-rest * rstd);
-  } else {
-    result.rest[0] = static_cast<Precise<A>>(rest);
-    result.wide_rstd[0] = static_cast<Precise<A>>(rstd);
-    result.fallbacks = 1;
-  }
+  result.correction[0] = static_cast<A>(-rest * rstd);
+  result.rest[0] = static_cast<Precise<A>>(rest);
+  result.wide_rstd[0] = static_cast<Precise<A>>(rstd);
+  result.fallbacks =
+      !is_between(Limits<A>::smallest, static_cast<double>(radicand), Limits<A>::largest);
   return result;
 }
 
