@@ -23,6 +23,8 @@ endfunction()
 find_package(OpenMP QUIET COMPONENTS CXX)
 find_package(Threads QUIET)
 find_package(nlohmann_json 3.8 CONFIG QUIET)
+set(MPI_CXX_SKIP_MPICXX ON) # the bindings for C++ of old, which MPI has given up
+find_package(MPI 3 QUIET COMPONENTS CXX)
 add_component(openmp OpenMP::OpenMP_CXX adapters/openmp.hpp)
 add_component(thread_pool Threads::Threads adapters/thread_pool.hpp)
 add_component(safetensors nlohmann_json::nlohmann_json
@@ -32,3 +34,6 @@ add_component(safetensors nlohmann_json::nlohmann_json
   checkpoint/safetensors.hpp
   checkpoint/safetensors_header.hpp
   checkpoint/shard_index.hpp)
+add_component(mpi MPI::MPI_CXX
+  adapters/mpi.hpp
+  adapters/mpi_messages.hpp)

@@ -39,6 +39,14 @@ struct Internals {
     return norm.template saved_arguments<A>(stats);
   }
 
+  /// What is known of the channels here becomes what is known of all: of a norm whose channels are
+  /// divided.
+  static void merge_parts(const auto& norm, auto& partial) { norm.merge_parts(partial); }
+  template <class Norm>
+  static constexpr bool is_divided = requires(const Norm& norm) {
+    norm.divided_over();
+  };
+
   // ---- of a block
 
   /// f(connection) for each connection.

@@ -104,6 +104,10 @@ class AnyNorm {
     with_kind([&](const auto& norm) { norm.partial_statistics(std::forward<Args>(args)...); });
   }
   template <class... Args>
+  void partial_statistics_sum(Args&&... args) const {
+    with_kind([&](const auto& norm) { norm.partial_statistics_sum(std::forward<Args>(args)...); });
+  }
+  template <class... Args>
   void apply(Args&&... args) const {
     with_kind([&](const auto& norm) { norm.apply(std::forward<Args>(args)...); });
   }

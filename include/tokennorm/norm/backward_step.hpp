@@ -119,7 +119,8 @@ class BackwardStepRun {
     TokenView<const S> addend{};
     if (readers.reads_stream && readers.dn[0].data != nullptr) {
       if constexpr (std::is_same_v<S, U> && NativeScalar<A>) {
-        if (step.out && alpha == 1 && dh.data != nullptr) addend = as_const(readers.dn[0]);
+        if (step.out && !step.out.is_divided() && alpha == 1 && dh.data != nullptr)
+          addend = as_const(readers.dn[0]);
       }
       adds_ = addend.data == nullptr;
       if (adds_) is_done();
@@ -152,7 +153,7 @@ class BackwardStepRun {
 
   /// Chunks [begin, end): one after the other, where there is more than one thing to do.
   void run(Index begin, Index end) const {
-    if (operations_ < 2) return run_chunks(begin, end);
+    if (operations_ < 2 || is_divided()) return run_chunks(begin, end);
     for (Index chunk = begin; chunk < end; ++chunk) run_chunks(chunk, chunk + 1);
   }
   void finish() {
@@ -163,6 +164,13 @@ class BackwardStepRun {
     for (auto& post : post_) post.finish();
   }
   int operations() const { return operations_; }
+  /// Whether a norm's channels are divided, so that all chunks are run at once.
+  bool is_divided() const {
+    bool is_any = step_.readers.last.is_divided() || step_.out.is_divided();
+    for (const auto& pre : step_.readers.pre) is_any = is_any || pre.is_divided();
+    for (const auto& update : step_.updates) is_any = is_any || update.post.is_divided();
+    return is_any;
+  }
 
  private:
   using Update = UpdateGradient<S, U, Param>;
@@ -234,6 +242,10 @@ void run_backward_step(const BackwardStep<S, U, Param>& step, E& executor) {
   BackwardStepRun<S, U, Param> run(step);
   if (run.operations() == 0) return;
   const auto run_chunks = [&](Index begin, Index end) { run.run(begin, end); };
+  if (run.is_divided()) {
+    run.run(0, kernels::chunk_count(step.dsum.tokens));
+    return run.finish();
+  }
   if constexpr (NativeScalar<typename BackwardStep<S, U, Param>::A>) {
     for_chunks(step.dsum.tokens, step.dsum.channels, executor, run_chunks);
   } else {

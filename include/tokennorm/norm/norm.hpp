@@ -106,6 +106,9 @@ class Norm {
   // Statistics as data; see partial_statistics.hpp.
   template <class X, class S, Executor E = const Serial&>
   void partial_statistics(const X& x, PartialStatistics<S>& partial, E&& executor = serial) const;
+  template <class R, class U, class Sum, class S, Executor E = const Serial&>
+  void partial_statistics_sum(const R& residual, const U& update, Sum&& sum,
+                              PartialStatistics<S>& partial, E&& executor = serial) const;
   template <class X, class S, class Y, Executor E = const Serial&>
   void apply(const X& x, const PartialStatistics<S>& partial, Y&& y, E&& executor = serial) const;
   template <class X, class S, class DY, Executor E = const Serial&>
@@ -333,6 +336,11 @@ class Norm {
     } else {
       return options_.statistics_channels;
     }
+  }
+
+  /// Those that the statistics are taken of.
+  Index counted_channels() const {
+    return statistics_channels() == 0 ? channels() : statistics_channels();
   }
 
   Index channels_;

@@ -7,6 +7,8 @@
 ///     left.apply(x.leftCols(384), statistics, y.leftCols(384));
 ///     right.apply(x.rightCols(384), statistics, y.rightCols(384));
 ///
+///     left.partial_statistics_sum(residual, update, sum, statistics);   // of residual + update
+///
 ///     left.partial_gradient_sums(x.leftCols(384), statistics, dy.leftCols(384), sums);
 ///     right.partial_gradient_sums(x.rightCols(384), statistics, dy.rightCols(384), other_sums);
 ///     merge(sums, other_sums);
@@ -111,6 +113,48 @@ Call row_call(const TokenView<X>& view, const typename Call::Norm& norm,
   return {view.tokens, view.channels, x, {}, 1, {}, norm, y};
 }
 
+template <class S>
+void size_partial(PartialStatistics<S>& partial, Index tokens, Index count, bool has_means) {
+  partial.count = count;
+  partial.mean.resize(has_means ? tokens : 0);
+  partial.m2.resize(tokens);
+}
+
+/// The moments of a row of a call, whose sum is stored on the way; and its results.
+template <class Call, class S>
+void take_moments(const Call& call, const kernels::Operand<typename Call::Normalized>& normalized,
+                  Index token, PartialStatistics<S>& partial) {
+  kernels::Moments<S> moments;
+  kernels::dispatch(kernels::MomentsTask<Call>{call, normalized, token, moments});
+  set_moments(partial, token, moments);
+}
+template <class Call, class S>
+void apply_moments(const Call& call, const kernels::Operand<typename Call::Normalized>& normalized,
+                   Index token, const PartialStatistics<S>& partial) {
+  const auto statistics = kernels::statistics_of<Call::centred, S>(
+      moments_of(partial, token), partial.count, call.norm.epsilon);
+  kernels::dispatch(kernels::RowTask<Call>{call, normalized, token, &statistics});
+}
+
+/// A call over tokens whose channels are divided; `merge_parts()` makes the statistics those of all
+/// channels. A sum that is not wanted is made in memory of its own.
+template <class Call, class S, class MergeParts>
+void run_divided(const Call& call, PartialStatistics<S>& partial, const MergeParts& merge_parts) {
+  using T = typename Call::Normalized;
+  TokenMatrix<T> own;
+  kernels::Operand<T> normalized = call.sum;
+  if (!call.makes_sums()) {
+    normalized = kernels::rows_of_x(call);
+  } else if (normalized.data == nullptr) {
+    own.resize(call.tokens, call.channels);
+    normalized = view_of(own);
+  }
+  size_partial(partial, call.tokens, call.counted(), Call::centred);
+  for (Index t = 0; t < call.tokens; ++t) take_moments(call, normalized, t, partial);
+  merge_parts();
+  for (Index t = 0; t < call.tokens; ++t) apply_moments(call, normalized, t, partial);
+}
+
 /// Tokens of which a kernel takes one row after the other: in place, or gathered from channels that
 /// stand apart.
 template <class T>
@@ -151,19 +195,53 @@ void Norm<Kind, Param, Channels>::partial_statistics(const X& x, PartialStatisti
     const auto& operand = addressable(x);
     const auto in = as_const(view_of(operand));
     check_input("x", in);
-    partial.count = statistics_channels() == 0 ? channels() : statistics_channels();
-    partial.mean.resize(centred ? in.tokens : 0);
-    partial.m2.resize(in.tokens);
+    size_partial(partial, in.tokens, counted_channels(), centred);
     TokenStatistics<S>* const none = nullptr;
     executor.parallel_for(in.tokens, token_grain(channels()), [&](Index begin, Index end) {
       RowByRow rows(in);
       const auto call = row_call<Call>(in, arguments<S>(none), rows.operand(), {});
       const auto normalized = kernels::rows_of_x(call);
       for (Index t = begin; t < end; ++t) {
-        kernels::Moments<S> moments;
         rows.read(t);
-        kernels::dispatch(kernels::MomentsTask<Call>{call, normalized, t, moments});
-        set_moments(partial, t, moments);
+        take_moments(call, normalized, t, partial);
+      }
+    });
+  }
+}
+
+template <class Kind, class Param, int Channels>
+template <class R, class U, class Sum, class S, Executor E>
+void Norm<Kind, Param, Channels>::partial_statistics_sum(const R& residual, const U& update,
+                                                         Sum&& sum, PartialStatistics<S>& partial,
+                                                         E&& executor) const {
+  if constexpr (check_operands<Channels, Read<R>, Read<U>, Written<Sum>>() &&
+                check_partial_scalar<S, ScalarOf<R>, ScalarOf<U>, ScalarOf<Sum>>()) {
+    using Stored = ScalarOf<Sum>;
+    using Call = kernels::Forward<centred, S, ScalarOf<U>, ScalarOf<R>, Stored, Stored, Param, S>;
+    const auto& residual_operand = addressable(residual);
+    const auto& update_operand = addressable(update);
+    const auto h = as_const(view_of(residual_operand));
+    const auto u = as_const(view_of(update_operand));
+    check_input("residual", h);
+    check_shape(who(), "update", u, h.tokens, h.channels);
+    const Output output(who(), "sum", sum, h.tokens, channels());
+    output.check_apart("residual", h);
+    output.check_apart("update", u);
+    check_output(output.view());
+    const auto out = output.take();
+    size_partial(partial, h.tokens, counted_channels(), centred);
+    TokenStatistics<S>* const none = nullptr;
+    executor.parallel_for(h.tokens, token_grain(channels()), [&](Index begin, Index end) {
+      RowByRow residuals(h);
+      RowByRow updates(u);
+      RowByRow sums(out);
+      const Call call{h.tokens, channels(),     updates.operand(),  residuals.operand(),
+                      1,        sums.operand(), arguments<S>(none), {}};
+      for (Index t = begin; t < end; ++t) {
+        residuals.read(t);
+        updates.read(t);
+        take_moments(call, call.sum, t, partial);
+        sums.write(t);
       }
     });
   }
@@ -259,6 +337,28 @@ class DividedStatistics {
   Eigen::Matrix<Sum, Eigen::Dynamic, 1> x_, g_, gx_;
 };
 
+/// Σ g and Σ g·x̂ of the channels here.
+template <class Norm, class Statistics, class X, class DY, class S, class E>
+void take_gradient_sums(const Norm& norm, const Statistics& statistics, const TokenView<X>& x,
+                        const TokenView<DY>& dy, PartialGradientSums<S>& sums, E& executor) {
+  using Task = kernels::PartialSumsTask<Norm, S, std::remove_const_t<X>, std::remove_const_t<DY>>;
+  sums.g.resize(x.tokens);
+  sums.gx.resize(x.tokens);
+  executor.parallel_for(x.tokens, token_grain(x.channels), [&](Index begin, Index end) {
+    RowByRow x_rows(x);
+    RowByRow dy_rows(dy);
+    for (Index t = begin; t < end; ++t) {
+      kernels::PartialSums<S> of_token;
+      x_rows.read(t);
+      dy_rows.read(t);
+      kernels::dispatch(Task{norm, x.channels, kernels::row_of(x_rows.operand(), t),
+                             kernels::row_of(dy_rows.operand(), t), statistics[t], of_token});
+      sums.g[t] = of_token.g;
+      sums.gx[t] = of_token.gx;
+    }
+  });
+}
+
 template <class Kind, class Param, int Channels>
 template <class X, class S, class DY, Executor E>
 void Norm<Kind, Param, Channels>::partial_gradient_sums(const X& x,
@@ -275,24 +375,8 @@ void Norm<Kind, Param, Channels>::partial_gradient_sums(const X& x,
     check_shape(who(), "dy", gradient, in.tokens, channels());
     check_partial(who(), "partial", partial, in.tokens, centred);
     const DividedStatistics<centred, S> statistics(partial, options_.epsilon);
-    const auto norm = saved_arguments<S>(statistics.rounded());
-    sums.g.resize(in.tokens);
-    sums.gx.resize(in.tokens);
-    executor.parallel_for(in.tokens, token_grain(channels()), [&](Index begin, Index end) {
-      RowByRow x_rows(in);
-      RowByRow dy_rows(gradient);
-      using Task = kernels::PartialSumsTask<std::remove_const_t<decltype(norm)>, S, ScalarOf<X>,
-                                            ScalarOf<DY>>;
-      for (Index t = begin; t < end; ++t) {
-        kernels::PartialSums<S> of_token;
-        x_rows.read(t);
-        dy_rows.read(t);
-        kernels::dispatch(Task{norm, channels(), kernels::row_of(x_rows.operand(), t),
-                               kernels::row_of(dy_rows.operand(), t), statistics[t], of_token});
-        sums.g[t] = of_token.g;
-        sums.gx[t] = of_token.gx;
-      }
-    });
+    take_gradient_sums(saved_arguments<S>(statistics.rounded()), statistics, in, gradient, sums,
+                       executor);
   }
 }
 

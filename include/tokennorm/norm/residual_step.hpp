@@ -50,6 +50,10 @@ struct StepReaders {
 
   StepReaders() {}  // pre stays as it is
   bool has_norms() const { return count > 0 || last; }
+  bool is_divided() const {
+    return last.is_divided() || (count > 0 && pre[0].is_divided()) ||
+           (count > 1 && pre[1].is_divided());
+  }
 };
 
 template <class S, class U>
@@ -83,6 +87,14 @@ struct ResidualStep {
   /// Whether the sum needs a place, to be made in or to be read again.
   bool needs_sum() const {
     return update_count > 0 && !(is_fused() && update_count == 1 && (out || readers.last));
+  }
+  /// Whether a norm's channels are divided, so that all rows are worked on at once.
+  bool is_divided() const {
+    bool is_any = out.is_divided() || readers.is_divided();
+    for (int i = 0; i < update_count; ++i) {
+      is_any = is_any || updates[static_cast<std::size_t>(i)].post.is_divided();
+    }
+    return is_any;
   }
   bool is_empty() const {
     return update_count == 0 && !out && !readers.has_norms() && !readers.copies;
@@ -189,6 +201,7 @@ void run_step(const ResidualStep<S, U>& step, E& executor) {
   for (std::size_t i = 0; i < static_cast<std::size_t>(step.update_count); ++i) {
     step.updates[i].post.start(step.tokens);
   }
+  if (step.is_divided()) return run_sweeps(step, 0, step.tokens);
   executor.parallel_for(step.tokens, token_grain(step.channels),
                         [&](Index begin, Index end) { run_rows(step, begin, end); });
 }

@@ -6,7 +6,10 @@
 #include "tokennorm/core/internals.hpp"
 #include "tokennorm/norm/backward_pass.hpp"
 #include "tokennorm/norm/norm_calls.hpp"
+#include "tokennorm/norm/partial_statistics.hpp"
 
+#include <functional>
+#include <memory>
 #include <new>
 #include <type_traits>
 
@@ -38,6 +41,7 @@ inline constexpr bool trains_in = [] {
 template <class A>
 struct SavedNorm {
   TokenStatistics<A> stats;
+  PartialStatistics<A> merged;  // instead, of a norm whose channels are divided
   kernels::KeptSums<A> kept;
 };
 
@@ -78,23 +82,30 @@ class StepNorm {
   /// Statistics are saved where there is a place for them.
   template <class NormType>
   explicit StepNorm(const NormType& norm, SavedNorm<A>* saved = nullptr)
-      : norm_(nullptr), stats_(saved == nullptr ? nullptr : &saved->stats), run_(nullptr) {
-    if constexpr (is_norm<NormType>) {
+      : norm_(nullptr), saved_(saved), run_(nullptr) {
+    if constexpr (Internals::is_divided<NormType>) {
+      norm_ = &norm;
+      run_ = &run_divided_norm<NormType>;
+      is_divided_ = true;
+    } else if constexpr (is_norm<NormType>) {
       Internals::with_kind(norm, [&](const auto& of_kind) {
         using Kind = std::remove_cvref_t<decltype(of_kind)>;
         norm_ = &of_kind;
         run_ = &run_norm<Kind>;
-        if (stats_ != nullptr) has_mean_ = Kind::centred;
+        has_mean_ = Kind::centred;
       });
+      is_divided_ = false;
     }
   }
 
   explicit operator bool() const { return norm_ != nullptr; }
+  /// Whether it takes all rows at once.
+  bool is_divided() const { return norm_ != nullptr && is_divided_; }
   /// Makes room for the statistics of so many tokens.
   void start(Index tokens) const {
-    if (norm_ == nullptr || stats_ == nullptr) return;
-    stats_->rstd.resize(tokens);
-    stats_->mean.resize(has_mean_ ? tokens : 0);
+    if (norm_ == nullptr || saved_ == nullptr || is_divided_) return;
+    saved_->stats.rstd.resize(tokens);
+    saved_->stats.mean.resize(has_mean_ ? tokens : 0);
   }
   /// Rows [begin, end).
   void run(const NormRows<A, X, Y>& rows, Index begin, Index end) const {
@@ -106,31 +117,47 @@ class StepNorm {
   static void run_norm(const StepNorm& step, const NormRows<A, X, Y>& rows, Index begin,
                        Index end) {
     const auto norm =
-        Internals::arguments<A>(*static_cast<const NormType*>(step.norm_), step.stats_);
+        Internals::arguments<A>(*static_cast<const NormType*>(step.norm_),
+                                step.saved_ == nullptr ? nullptr : &step.saved_->stats);
     if constexpr (NativeScalar<A>) {
-      using Norm = std::remove_const_t<decltype(norm)>;
-      const kernels::Forward<Norm::centred, A, X, X, X, Y, typename Norm::Param, A> call{
-          rows.tokens,
-          rows.channels,
-          rows.x.operand(),
-          rows.residual.operand(),
-          rows.alpha,
-          rows.sum.operand(),
-          norm,
-          rows.y.operand(),
-          rows.adds_result,
-          rows.is_read_next};
-      kernels::normalize_rows(call, begin, end);
+      kernels::normalize_rows(call_of(norm, rows), begin, end);
     } else {
       kernels::generic::normalize(rows.x.view(rows.tokens, rows.channels),
                                   rows.y.view(rows.tokens, rows.channels), norm, begin, end);
     }
   }
 
+  template <class NormType>
+  static void run_divided_norm(const StepNorm& step, const NormRows<A, X, Y>& rows, Index, Index) {
+    const auto& norm = *static_cast<const NormType*>(step.norm_);
+    PartialStatistics<A> own;
+    PartialStatistics<A>& partial = step.saved_ == nullptr ? own : step.saved_->merged;
+    Internals::with_kind(norm, [&](const auto& part) {
+      TokenStatistics<A>* const none = nullptr;
+      run_divided(call_of(Internals::arguments<A>(part, none), rows), partial,
+                  [&] { Internals::merge_parts(norm, partial); });
+    });
+  }
+
+  template <class Norm>
+  static auto call_of(const Norm& norm, const NormRows<A, X, Y>& rows) {
+    return kernels::Forward<Norm::centred, A, X, X, X, Y, typename Norm::Param, A>{
+        rows.tokens,
+        rows.channels,
+        rows.x.operand(),
+        rows.residual.operand(),
+        rows.alpha,
+        rows.sum.operand(),
+        norm,
+        rows.y.operand(),
+        rows.adds_result,
+        rows.is_read_next};
+  }
+
   const void* norm_;
-  TokenStatistics<A>* stats_;
+  SavedNorm<A>* saved_;
   void (*run_)(const StepNorm&, const NormRows<A, X, Y>&, Index, Index);
-  bool has_mean_;
+  bool has_mean_, is_divided_;
 };
 
 // ---- backward -----------------------------------------------------------------------------------
@@ -164,11 +191,12 @@ class StepBackward {
 
   /// `norm` is what the kernels are given of it.
   template <class Norm, class G>
-  void start(const Norm& norm, G* scale, G* shift, const Rows& rows, kernels::KeptSums<A>* kept) {
+  void start(const Norm& norm, G* scale, G* shift, const Rows& rows, kernels::KeptSums<A>* kept,
+             const kernels::DividedTokens<A>* divided = nullptr) {
     using Pass = typename PassOf<Norm::centred>::type;
     if constexpr (NativeScalar<A>) {
       ::new (&memory_) Pass(kernels::run_backward_rows, norm, rows.x, rows.dy, rows.dy_addend,
-                            rows.dsum, rows.dx, scale, shift, kept);
+                            rows.dsum, rows.dx, scale, shift, kept, divided);
     } else {
       ::new (&memory_) Pass(norm, rows.x, rows.dy, rows.dsum, rows.dx, scale, shift);
     }
@@ -186,9 +214,33 @@ class StepBackward {
   StepBackward(const StepBackward&) = delete;
   StepBackward& operator=(const StepBackward&) = delete;
 
+  /// The same over tokens whose channels are divided: `merge_parts(sums)` makes the sums those of
+  /// all channels, when the pass runs, which takes all chunks at once.
+  template <class Norm, class G, class MergeParts>
+  void start_divided(const Norm& norm, const PartialStatistics<A>& merged, G* scale, G* shift,
+                     const Rows& rows, kernels::KeptSums<A>* kept, const MergeParts& merge_parts) {
+    struct Divided {
+      DividedStatistics<Norm::centred, A> statistics;
+      PartialGradientSums<A> sums{};
+      kernels::DividedTokens<A> tokens{};
+    };
+    const auto divided = std::make_shared<Divided>(
+        Divided{DividedStatistics<Norm::centred, A>(merged, norm.options().epsilon)});
+    const auto arguments = Internals::saved_arguments<A>(norm, divided->statistics.rounded());
+    start(arguments, scale, shift, rows, kept, &divided->tokens);
+    prepare_ = [=] {
+      take_gradient_sums(arguments, divided->statistics, rows.x, rows.dy, divided->sums, serial);
+      merge_parts(divided->sums);
+      divided->tokens = divided->statistics.with(divided->sums);
+    };
+  }
+
   explicit operator bool() const { return run_ != nullptr; }
   /// Chunks [begin, end).
-  void run(Index begin, Index end) const { run_(*this, begin, end); }
+  void run(Index begin, Index end) const {
+    if (prepare_) prepare_();
+    run_(*this, begin, end);
+  }
   void finish() {
     if (run_ != nullptr) finish_(*this);
   }
@@ -213,6 +265,7 @@ class StepBackward {
   void (*run_)(const StepBackward&, Index, Index) = nullptr;
   void (*finish_)(StepBackward&) = nullptr;
   void (*destroy_)(StepBackward&) = nullptr;
+  std::function<void()> prepare_;
 };
 
 /// A norm whose backward takes rows of DY to rows of DX; its own gradients are added to.
@@ -224,7 +277,12 @@ class StepNormBackward {
   StepNormBackward() = default;
   template <class NormType>
   StepNormBackward(NormType& norm, SavedNorm<A>& saved) {
-    if constexpr (is_norm<NormType>) {
+    if constexpr (Internals::is_divided<NormType>) {
+      norm_ = &norm;
+      start_ = &start_divided<NormType>;
+      saved_ = &saved;
+      is_divided_ = true;
+    } else if constexpr (is_norm<NormType>) {
       Internals::with_kind(norm, [&](auto& of_kind) {
         norm_ = &of_kind;
         start_ = &start_norm<std::remove_cvref_t<decltype(of_kind)>>;
@@ -234,6 +292,8 @@ class StepNormBackward {
   }
 
   explicit operator bool() const { return norm_ != nullptr; }
+  /// Whether its passes take all chunks at once.
+  bool is_divided() const { return is_divided_; }
   void start(Pass& pass, const typename Pass::Rows& rows) const { start_(*this, pass, rows); }
 
  private:
@@ -247,15 +307,35 @@ class StepNormBackward {
         stats.mean.size() != (NormType::centred ? rows.x.tokens : 0)) [[unlikely]] {
       fail_backward_first(Internals::who(norm));  // it has become a norm of the other kind
     }
-    const auto data = [](bool on, auto& gradient) { return on ? gradient.data() : nullptr; };
     pass.start(Internals::saved_arguments<A>(norm, stats),
                data(norm.options().scale, gradients.scale),
                data(norm.options().shift, gradients.shift), rows, &step.saved_->kept);
   }
 
+  template <class NormType>
+  static void start_divided(const StepNormBackward& step, Pass& pass,
+                            const typename Pass::Rows& rows) {
+    auto& norm = *static_cast<NormType*>(step.norm_);
+    auto& gradients = norm.gradients();
+    const auto& merged = step.saved_->merged;
+    Internals::with_kind(norm, [&](auto& part) {
+      using Kind = std::remove_cvref_t<decltype(part)>;
+      if (merged.m2.size() != rows.x.tokens ||
+          merged.mean.size() != (Kind::centred ? rows.x.tokens : 0)) [[unlikely]] {
+        fail_backward_first(Internals::who(norm));
+      }
+      pass.start_divided(part, merged, data(norm.options().scale, gradients.scale),
+                         data(norm.options().shift, gradients.shift), rows, &step.saved_->kept,
+                         [&norm](auto& sums) { Internals::merge_parts(norm, sums); });
+    });
+  }
+
+  static auto data(bool on, auto& gradient) { return on ? gradient.data() : nullptr; }
+
   void* norm_ = nullptr;
   SavedNorm<A>* saved_ = nullptr;
   void (*start_)(const StepNormBackward&, Pass&, const typename Pass::Rows&) = nullptr;
+  bool is_divided_ = false;
 };
 
 }  // namespace detail
