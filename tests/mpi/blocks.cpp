@@ -169,6 +169,33 @@ TEST(AllReducedGradients, AreThoseOfAllTokens) {
   EXPECT_EQ(i, expected.size());
 }
 
+/// Sequences of a few tokens, dealt out to so many ranks: the bits are those of one rank with all.
+TEST(AllReducedGradients, AsReproducibleSumsDoNotDependOnTheDivision) {
+  const Index sequences = 9, length = 5;
+  const auto x = random_normal<TokenMatrix<float>>({sequences * length, channels}, Seed{56}, 1, 2);
+  const auto dy = random_normal<TokenMatrix<float>>({sequences * length, channels}, Seed{57});
+  const LayerNorm<float> norm(channels);
+  const auto make = [&] { return PreLN(norm, Cubed<float>{}, norm, Cubed<float>{}); };
+  auto whole = make(), part = make();
+  ReproducibleSum<float> sum_of_whole, sum;
+  for (Index i = sequences; i-- > 0;) {  // in another order, too
+    const auto run = [&](auto& block, auto& to) {
+      block.forward(TokenMatrix<float>(x.middleRows(i * length, length)));
+      block.backward(TokenMatrix<float>(dy.middleRows(i * length, length)));
+      to.add(block);
+    };
+    run(whole, sum_of_whole);
+    const Index j = (i * 5) % sequences;
+    if (j % ranks() == rank()) run(part, sum);
+  }
+  sum_of_whole.move_to(whole);
+  all_reduce_gradients(part, MPI_COMM_WORLD, sum);
+  EXPECT_TRUE(
+      same_bits(part.attention_norm().gradients().scale, whole.attention_norm().gradients().scale));
+  EXPECT_TRUE(same_bits(part.feed_forward_norm().gradients().shift,
+                        whole.feed_forward_norm().gradients().shift));
+}
+
 TEST(AllReducedGradients, OfDifferentModelsAreRefused) {
   if (ranks() == 1) GTEST_SKIP() << "one rank agrees with itself";
   LayerNorm<float> norm(rank() == 0 ? 8 : 9);

@@ -15,6 +15,8 @@
 ///     pending.finish(q, k);                              // the results; here in place
 ///
 ///     all_reduce_gradients(stack, MPI_COMM_WORLD);       // of tokens that are divided
+///     all_reduce_gradients(stack, MPI_COMM_WORLD, sum);  // a ReproducibleSum: the same bits
+///                                                        // whatever the number of ranks
 ///
 /// Shapes     x, y (T, C), C the channels of this rank; T the same on all ranks
 /// Error      that of the norm, whatever the division of the channels. A sum of gradients is that
@@ -22,8 +24,8 @@
 /// Results    the same bits on every rank that has the same channels, and in every run on as many
 ///            ranks. The order of merging is that of the ranks
 /// Messages   of a norm one MPI_Iallreduce of 1.6 kB, forward or backward, for all tokens together;
-///            where there are more than 64 (32 in double and forward) a second one with 24 bytes
-///            for each of the others forward and 16 backward (in double 56 and 32)
+///            where there are more than 64 (backward 96; in double 27 and 48) a second one with 24
+///            bytes for each of the others (backward 16; in double 56 and 32)
 /// Threads    the caller's, one at a time, as MPI_THREAD_FUNNELED has it; in a block with such a
 ///            norm an executor's threads do not take part in the step around it
 /// Throws     as the norms. On all ranks alike, std::invalid_argument where they disagree about the
@@ -34,6 +36,7 @@
 #pragma once
 
 #include "tokennorm/adapters/mpi_messages.hpp"
+#include "tokennorm/core/reproducible_sum.hpp"
 #include "tokennorm/core/saved_for_backward.hpp"
 #include "tokennorm/norm/step_norm.hpp"
 
@@ -102,13 +105,14 @@ inline void check_numbers_of_gradients(MPI_Comm communicator, std::size_t floats
   }
 }
 
-template <class Scalar>
-void sum_over_ranks(MPI_Comm communicator, std::vector<Scalar>& values, MPI_Datatype type) {
+template <class Value>
+void all_reduce(MPI_Comm communicator, std::vector<Value>& values, MPI_Datatype type,
+                MPI_Op operation) {
   constexpr std::size_t most = std::size_t{1} << 30;  // MPI counts in int
   for (std::size_t i = 0; i < values.size(); i += most) {
     const int count = static_cast<int>(std::min(most, values.size() - i));
     check("MPI_Allreduce",
-          MPI_Allreduce(MPI_IN_PLACE, values.data() + i, count, type, MPI_SUM, communicator));
+          MPI_Allreduce(MPI_IN_PLACE, values.data() + i, count, type, operation, communicator));
   }
 }
 
@@ -393,8 +397,8 @@ void all_reduce_gradients(Module& module, MPI_Comm communicator) {
   });
   auto& [floats, doubles] = gradients;
   check_numbers_of_gradients(own, floats.size(), doubles.size());
-  sum_over_ranks(own, floats, MPI_FLOAT);
-  sum_over_ranks(own, doubles, MPI_DOUBLE);
+  all_reduce(own, floats, MPI_FLOAT, MPI_SUM);
+  all_reduce(own, doubles, MPI_DOUBLE, MPI_SUM);
   std::size_t next_float = 0, next_double = 0;
   module.visit_parameters([&](const std::string&, auto&, auto& gradient) {
     auto& all = of(gradient);
@@ -404,6 +408,20 @@ void all_reduce_gradients(Module& module, MPI_Comm communicator) {
     next += static_cast<std::size_t>(plain.size());
     gradient = plain;
   });
+}
+
+/// The same of sums that do not depend on how tokens are divided among ranks: those of all ranks
+/// are merged, and become the module's gradients. One message of 32 bytes for each gradient (40 in
+/// double), and a short one before.
+template <class Module, class Scalar>
+void all_reduce_gradients(Module& module, MPI_Comm communicator, ReproducibleSum<Scalar>& sum) {
+  using namespace detail::mpi;
+  const MPI_Comm own = own_communicator(communicator);
+  auto& sums = sum.sums();
+  check_numbers_of_gradients(own, sums.size(), 0);
+  const auto& merging = Operation<detail::SumOfDigits<Scalar>>::get();
+  all_reduce(own, sums, merging.type, merging.op);
+  sum.move_to(module);
 }
 
 }  // namespace tokennorm

@@ -81,15 +81,15 @@ struct PartialSumsTask {
     template <class Level>
     TOKENNORM_INLINE void run() const {
       using P = Precise<A>;
-      const Statistics<A, 1>& statistics = task.statistics;
+      const Statistics<A, 1>& token = task.statistics;
       const AffineOf<Level, A, Norm> affine(task.norm);
-      const bool is_exact = statistics.fallbacks != 0;
-      const P rstd = is_exact ? statistics.wide_rstd[0] : static_cast<P>(statistics.rstd[0]);
+      const bool is_exact = token.fallbacks != 0;
+      const P rstd = is_exact ? token.wide_rstd[0] : static_cast<P>(token.rstd[0]);
       P sum_g = 0, sum_gx = 0;
       for (Index c = 0; c < task.channels; ++c) {
         const A value = task.x.template at<A>(c);
-        const P from_mean = is_exact ? deviation(value, statistics, 0)
-                                     : static_cast<P>(value) - static_cast<P>(statistics.center[0]);
+        const P from_mean = is_exact ? deviation(value, token, 0)
+                                     : static_cast<P>(value) - static_cast<P>(token.center[0]);
         const P g = static_cast<P>(affine.scale_at(c)) * static_cast<P>(task.dy.template at<A>(c));
         sum_g += g;
         sum_gx += g * (from_mean * rstd);
