@@ -8,6 +8,9 @@
 #   --against REVISION compare with another revision of this repository instead: both are built by the
 #                      same compiler and timed in turn on the same memory; prints this time over that
 #                      one, and the geometric mean
+#   --mpi              instead: what norms cost whose channels are divided over MPI's ranks, measured
+#                      here at 1, 2 and 4 of them, and by a model at 8 to 4096
+#   --latency US, --bandwidth GB   of the network in that model (default: those between ranks here)
 #   --peers            measure oneDNN and libtorch as well (500 MB of packages)
 #   --filter REGEX     only benchmarks whose name, operation/dtype/shape/contestant, matches
 #   --repetitions N    of each benchmark, on fresh buffers, interleaved at random with those that it
@@ -30,6 +33,9 @@ die() {
 }
 
 against=
+mpi=OFF
+latency=
+bandwidth=
 peers=OFF
 filter=.
 repetitions=
@@ -46,7 +52,11 @@ while [ $# -gt 0 ]; do
       peers=ON
       shift
       ;;
-    --against | --filter | --repetitions | --min-time | --json | --plot)
+    --mpi)
+      mpi=ON
+      shift
+      ;;
+    --against | --filter | --repetitions | --min-time | --json | --plot | --latency | --bandwidth)
       [ $# -ge 2 ] || die "$1 needs a value"
       case $1 in
         --against) against=$2 ;;
@@ -55,6 +65,8 @@ while [ $# -gt 0 ]; do
         --min-time) min_time=$2 ;;
         --json) json=$2 ;;
         --plot) plot=$2 ;;
+        --latency) latency=$2 ;;
+        --bandwidth) bandwidth=$2 ;;
       esac
       shift 2
       ;;
@@ -64,9 +76,20 @@ done
 
 install_packages g++ cmake ninja=ninja-build ccache libeigen3-dev libbenchmark-dev \
   nlohmann-json3-dev libcli11-dev
+[ $mpi = OFF ] || install_packages mpirun=openmpi-bin libopenmpi-dev
 [ $peers = OFF ] || install_packages libdnnl-dev libtorch-dev
 [ -z "$plot" ] || install_packages gnuplot=gnuplot-nox
 use_fast_tools
+
+if [ $mpi = ON ]; then
+  {
+    cmake -S "$root" -B "$build" -DTOKENNORM_BUILD_TESTS=OFF -DTOKENNORM_BUILD_EXAMPLES=OFF
+    cmake --build "$build" --target bench_mpi
+  } >&2
+  allow_mpirun
+  exec mpirun -n 4 "$build/bench/bench_mpi" ${latency:+--latency "$latency"} \
+    ${bandwidth:+--bandwidth "$bandwidth"}
+fi
 
 if [ -n "$against" ]; then
   revision=$(git -C "$root" rev-parse --verify --quiet "$against^{commit}") ||

@@ -20,7 +20,7 @@ out=${OUT_DIR:-$root/out}
 
 . "$root/cmake/prepare.sh"
 install_packages g++ cmake ninja=ninja-build ccache libeigen3-dev libcli11-dev \
-  nlohmann-json3-dev gnuplot=gnuplot-nox
+  nlohmann-json3-dev gnuplot=gnuplot-nox mpirun=openmpi-bin libopenmpi-dev
 use_fast_tools
 
 heading() {
@@ -61,6 +61,16 @@ else
   heading "It goes on with a text"
   "$build/examples/05_run_llama/run_llama" --checkpoint "$out/llama/llama.bin" \
     --tokenizer "$out/llama/tokenizer.bin" --prompt "/// The norm " --temperature 0.7 --threads 2
+fi
+
+train_on_ranks=$build/examples/06_train_on_ranks/train_on_ranks
+if [ -x "$train_on_ranks" ] && command -v mpirun >/dev/null; then
+  heading "A GPT, trained by two ranks"
+  allow_mpirun
+  for division in "" --reproducible --tensor-parallel; do
+    # shellcheck disable=SC2086
+    mpirun -n 2 "$train_on_ranks" --steps 30 $division
+  done
 fi
 
 heading "A project of its own, on an installed tokennorm"

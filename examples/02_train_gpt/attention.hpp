@@ -43,6 +43,8 @@ class CausalSelfAttention : public InputOutput<Scalar> {
   /// `output_gain`: of the output projection, which writes into the residual stream.
   CausalSelfAttention(Index channels, Index heads, std::mt19937_64& rng, double output_gain = 1,
                       Rotations rotations = nullptr);
+  /// Of some heads: their columns of the first map, of Q, K and V, and their rows of the second.
+  CausalSelfAttention(Linear<Scalar> input, Linear<Scalar> output, Index heads);
 
   Tokens operator()(const Tokens& x, const Sequences& sequences) const;
   Tokens operator()(const Tokens& x, Session<Scalar>& session, BlockIndex block) const;
@@ -112,6 +114,14 @@ CausalSelfAttention<Scalar>::CausalSelfAttention(Index channels, Index heads, st
       heads_(heads),
       head_channels_(channels / heads),
       rotations_(std::move(rotations)) {}
+
+template <class Scalar>
+CausalSelfAttention<Scalar>::CausalSelfAttention(Linear<Scalar> input, Linear<Scalar> output,
+                                                 Index heads)
+    : Maps{std::move(input), std::move(output)},
+      channels_(output_.weight().rows()),
+      heads_(heads),
+      head_channels_(detail::head_channels(channels_, heads)) {}
 
 template <class Scalar>
 auto CausalSelfAttention<Scalar>::operator()(const Tokens& x, const Sequences& sequences) const

@@ -20,6 +20,9 @@ class FeedForward : public InputOutput<Scalar> {
 
   /// `output_gain`: of the second matrix, which writes into the residual stream.
   FeedForward(Index channels, std::mt19937_64& rng, double output_gain = 1);
+  /// Of some hidden channels: their columns of the first map and their rows of the second.
+  FeedForward(Linear<Scalar> input, Linear<Scalar> output)
+      : Maps{std::move(input), std::move(output)} {}
 
   Tokens operator()(const Tokens& x) const;
   Tokens forward(const Tokens& x, Batch<Scalar>& batch, BlockIndex block) const;

@@ -19,6 +19,8 @@ class Linear {
   using Tokens = TokenMatrix<Scalar>;
 
   Linear(Index inputs, Index outputs, std::mt19937_64& rng, double gain = 1, bool bias = true);
+  Linear(Tokens weight, RowVector<Scalar> bias)
+      : weight_{std::move(weight)}, bias_{std::move(bias)} {}
 
   Tokens operator()(const Tokens& x) const;
   Tokens backward(const Tokens& x, const Tokens& dy);
@@ -28,6 +30,7 @@ class Linear {
   void zero_gradients();
 
   const Tokens& weight() const { return weight_.value; }
+  const RowVector<Scalar>& bias() const { return bias_.value; }
 
   /// For folding norms: W and b as one linear map.
   auto map() { return tokennorm::InOut{weight_.value, bias_.value}; }

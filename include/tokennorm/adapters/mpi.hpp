@@ -23,7 +23,8 @@
 ///            of MPI_SUM
 /// Results    the same bits on every rank that has the same channels, and in every run on as many
 ///            ranks. The order of merging is that of the ranks
-/// Messages   of a norm one MPI_Iallreduce of 1.6 kB, forward or backward, for all tokens together;
+/// Messages   of a norm one MPI_Allreduce of 1.6 kB, forward or backward, for all tokens together
+///            (of `begin` MPI_Iallreduce);
 ///            where there are more than 64 (backward 96; in double 27 and 48) a second one with 24
 ///            bytes for each of the others (backward 16; in double 56 and 32)
 /// Threads    the caller's, one at a time, as MPI_THREAD_FUNNELED has it; in a block with such a
@@ -38,6 +39,8 @@
 #include "tokennorm/adapters/mpi_messages.hpp"
 #include "tokennorm/core/reproducible_sum.hpp"
 #include "tokennorm/core/saved_for_backward.hpp"
+#include "tokennorm/norm/layer_norm.hpp"
+#include "tokennorm/norm/rms_norm.hpp"
 #include "tokennorm/norm/step_norm.hpp"
 
 #include <algorithm>
@@ -271,9 +274,8 @@ class Sharded {
     make();
 #endif
     pack(partial, exchange.records());
-    exchange.begin(static_cast<int>(kind()), static_cast<Index>(exchange.records().size()),
-                   options().epsilon);
-    exchange.finish();
+    exchange.run(static_cast<int>(kind()), static_cast<Index>(exchange.records().size()),
+                 options().epsilon);
     unpack(exchange.records(), 0, partial);
   }
 
@@ -392,8 +394,7 @@ void all_reduce_gradients(Module& module, MPI_Comm communicator) {
   };
   module.visit_parameters([&](const std::string&, auto&, auto& gradient) {
     auto& all = of(gradient);
-    const auto plain = gradient.eval();
-    all.insert(all.end(), plain.data(), plain.data() + plain.size());
+    all.insert(all.end(), gradient.data(), gradient.data() + gradient.size());
   });
   auto& [floats, doubles] = gradients;
   check_numbers_of_gradients(own, floats.size(), doubles.size());
@@ -403,10 +404,8 @@ void all_reduce_gradients(Module& module, MPI_Comm communicator) {
   module.visit_parameters([&](const std::string&, auto&, auto& gradient) {
     auto& all = of(gradient);
     std::size_t& next = sizeof(all[0]) == sizeof(float) ? next_float : next_double;
-    auto plain = gradient.eval();
-    std::copy_n(all.data() + next, plain.size(), plain.data());
-    next += static_cast<std::size_t>(plain.size());
-    gradient = plain;
+    std::copy_n(all.data() + next, gradient.size(), gradient.data());
+    next += static_cast<std::size_t>(gradient.size());
   });
 }
 

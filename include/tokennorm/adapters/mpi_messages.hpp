@@ -177,6 +177,12 @@ class Exchange {
 
   std::vector<Record>& records() { return records_; }
 
+  /// All at once.
+  void run(int kind, Index tokens, double epsilon) {
+    is_awaited_ = true;
+    begin(kind, tokens, epsilon);
+    finish();
+  }
   void begin(int kind, Index tokens, double epsilon) {
     first_.agreement.call = Span<std::int64_t>(64 * kind + Record::call);
     first_.agreement.tokens = Span<std::int64_t>(tokens);
@@ -202,8 +208,8 @@ class Exchange {
     int rank = 0;
     MPI_Comm_rank(communicator_, &rank);
     first_.agreement.refused_by = rank;
+    is_awaited_ = true;
     start(&first_, 1);
-    wait();
   }
 
  private:
@@ -244,6 +250,7 @@ class Exchange {
   Who who_;
   MPI_Comm communicator_;
   MPI_Request request_ = MPI_REQUEST_NULL;
+  bool is_awaited_ = false;
   FirstMessage<Record> first_;
   std::vector<Record> records_;
 };

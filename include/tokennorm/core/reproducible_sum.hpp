@@ -138,7 +138,8 @@ class ReproducibleSum {
     if (sums_.empty()) sums_.resize(number);
     check(number);
     visit(module, [&](Index first, auto& gradient) {
-      for (Index i = 0; i < gradient.size(); ++i) sums_[std::size_t(first + i)].add(gradient(i));
+      for (Index i = 0; i < gradient.size(); ++i)
+        sums_[std::size_t(first + i)].add(gradient.data()[i]);
       gradient.setZero();
     });
   }
@@ -151,7 +152,7 @@ class ReproducibleSum {
     check(visit(module, [](Index, const auto&) {}));
     visit(module, [&](Index first, auto& gradient) {
       for (Index i = 0; i < gradient.size(); ++i)
-        gradient(i) = sums_[std::size_t(first + i)].rounded();
+        gradient.data()[i] = sums_[std::size_t(first + i)].rounded();
     });
     sums_.clear();
   }
