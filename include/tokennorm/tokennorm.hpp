@@ -20,6 +20,7 @@
 #include "tokennorm/checkpoint/make_norm.hpp"
 #include "tokennorm/checkpoint/names.hpp"
 #include "tokennorm/core/operands.hpp"
+#include "tokennorm/core/reproducible_sum.hpp"
 #include "tokennorm/core/tokens.hpp"
 #include "tokennorm/norm/any_norm.hpp"
 #include "tokennorm/norm/heads.hpp"

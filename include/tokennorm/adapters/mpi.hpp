@@ -46,7 +46,6 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
-#include <cstdint>
 #include <string>
 #include <tuple>
 #include <type_traits>
@@ -60,7 +59,7 @@ namespace detail::mpi {
 template <class S>
 void pack(const PartialStatistics<S>& partial, std::vector<MomentsRecord<S>>& records) {
   for (Index t = 0; t < partial.m2.size(); ++t)
-    records.push_back({moments_of(partial, t), std::int64_t{partial.count}});
+    records.push_back({moments_of(partial, t), partial.count});
 }
 /// The records from `first` on.
 template <class S>
@@ -69,7 +68,7 @@ void unpack(const std::vector<MomentsRecord<S>>& records, std::size_t first,
   for (Index t = 0; t < partial.m2.size(); ++t) {
     const auto& record = records[first + static_cast<std::size_t>(t)];
     set_moments(partial, t, record.moments);
-    partial.count = static_cast<Index>(record.count);
+    partial.count = record.count;
   }
 }
 template <class S>

@@ -71,12 +71,11 @@ template <class A>
 struct MomentsRecord {
   static constexpr int call = sizeof(A);
   kernels::Moments<A> moments;
-  std::int64_t count = 0;
+  Index count = 0;
 
   static void merge(const MomentsRecord& left, MomentsRecord& right) {
     kernels::Moments<A> both = left.moments;
-    kernels::merge(both, static_cast<Index>(left.count), right.moments,
-                   static_cast<Index>(right.count));
+    kernels::merge(both, left.count, right.moments, right.count);
     right = {both, left.count + right.count};
   }
 };

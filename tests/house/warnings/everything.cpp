@@ -35,6 +35,28 @@ void use_norm(Norm norm, const X& x, Y& y) {
                      gradients);
 }
 
+/// A norm of some of the channels of its tokens.
+template <class Norm, class X>
+void use_part(const Norm& norm, const X& x) {
+  using Accum = std::conditional_t<std::is_same_v<typename X::Scalar, double>, double, float>;
+  X y = x, dx = x;
+  PartialStatistics<Accum> statistics, others;
+  PartialGradientSums<Accum> sums, other_sums;
+  NormGradients<Accum> gradients;
+  norm.partial_statistics(x, statistics);
+  norm.partial_statistics_sum(x, x, y, others);
+  merge(statistics, others);
+  norm.apply(x, statistics, y);
+  norm.partial_gradient_sums(x, statistics, y, sums);
+  merge(sums, other_sums);
+  norm.backpropagate(x, statistics, y, sums, dx, gradients);
+  norm.backpropagate_sum(x, statistics, y, sums, x, dx, gradients);
+  LayerNorm<Accum> of_gradients(3);
+  ReproducibleSum<Accum> sum;
+  sum.add(of_gradients);
+  sum.move_to(of_gradients);
+}
+
 /// A module: a norm, a residual connection, a block or a stack.
 template <class Module, class Tokens>
 void use_module(Module module, const Tokens& x) {
@@ -135,6 +157,8 @@ void use_everything() {
   use_norm(RMSNorm<Eigen::bfloat16, 3>(3, {.statistics_channels = 2}), brain, half);
   use_norm(LayerNorm<double>(3), columns, y);
   use_norm(make_norm<float>(families::llama, 3), rows, brain);
+  use_part(LayerNorm<float>(3), brain);
+  use_part(RMSNorm<double>(3), columns);
   use_module(AnyNorm<float>(NormKind::layer_norm, 3, {.epsilon = 1e-12}), rows);
   use_blocks<float>(LayerNorm<float>(3));
   File file;

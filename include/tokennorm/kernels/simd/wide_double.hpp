@@ -26,7 +26,8 @@ class WideDouble {
   template <class Number>
   requires std::is_arithmetic_v<Number>
   explicit operator Number() const {  // with the digits and the range that a long double has
-    const auto digits = static_cast<long double>(digits_.high) + digits_.low;
+    using Long = long double;
+    const Long digits = static_cast<Long>(digits_.high) + static_cast<Long>(digits_.low);
     return static_cast<Number>(std::ldexp(digits, exponent_));
   }
 
