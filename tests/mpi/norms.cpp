@@ -85,6 +85,31 @@ TYPED_TEST(ShardedNorm, StatisticsHaveTheSameBitsOnAllRanks) {
   }
 }
 
+TYPED_TEST(ShardedNorm, TakesTokenStatisticsAsWell) {
+  using Tokens = typename TypeParam::RowMajor;
+  const auto norm = random_norm<TypeParam>(50);
+  const auto shard = shard_of(norm);
+  const auto x = random_normal<Tokens>({6, 50}, Seed{27}, 1, 2);
+  const Tokens mine = Share(50).of_channels(x), dy = mine;
+  typename TypeParam::Statistics stats, of_whole;
+  PartialStatistics<typename TypeParam::Accum> merged;
+  typename TypeParam::Gradients g, other_g;
+  Tokens y, z, dx, other_dx;
+  norm.normalize(x, y, of_whole);
+  shard.normalize(mine, y, stats);
+  shard.normalize(mine, z, merged);
+  EXPECT_TRUE(same_bits(y, z));
+  const auto bound = 4 * unit<typename TypeParam::Accum>();
+  EXPECT_LE((exact_vector(stats.rstd) - exact_vector(of_whole.rstd)).cwiseAbs().maxCoeff(), bound);
+  EXPECT_EQ(stats.mean.size(), of_whole.mean.size());
+  for (Index t = 0; t < stats.mean.size(); ++t)
+    EXPECT_LE(std::fabs(to_exact(stats.mean(t)) - to_exact(of_whole.mean(t))), 2 * bound);
+  shard.backpropagate(mine, stats, dy, dx, g);
+  shard.backpropagate(mine, merged, dy, other_dx, other_g);
+  EXPECT_TRUE(same_bits(dx, other_dx));
+  EXPECT_TRUE(same_bits(g.scale, other_g.scale));
+}
+
 TYPED_TEST(ShardedNorm, AFusedSumIsTheAdditionThenTheNorm) {
   using Tokens = typename TypeParam::RowMajor;
   const Share share(40);

@@ -21,12 +21,12 @@
 /// Shapes     x, y (T, C), C the channels of this rank; T the same on all ranks
 /// Error      that of the norm, whatever the division of the channels. A sum of gradients is that
 ///            of MPI_SUM
-/// Results    the same bits on every rank that has the same channels, and in every run on as many
-///            ranks. The order of merging is that of the ranks
+/// Results    statistics have the same bits on every rank, and in every run on as many ranks: they
+///            are merged in the order of the ranks
 /// Messages   of a norm one MPI_Allreduce of 1.6 kB, forward or backward, for all tokens together
-///            (of `begin` MPI_Iallreduce);
-///            where there are more than 64 (backward 96; in double 27 and 48) a second one with 24
-///            bytes for each of the others (backward 16; in double 56 and 32)
+///            (by `begin` MPI_Iallreduce); where there are more than 64 (backward 96; in double 27
+///            and 48) a second one with 24 bytes for each of the others (16; 56 and 32). Of a
+///            backward with TokenStatistics, which it takes again, one more
 /// Threads    the caller's, one at a time, as MPI_THREAD_FUNNELED has it; in a block with such a
 ///            norm an executor's threads do not take part in the step around it
 /// Throws     as the norms. On all ranks alike, std::invalid_argument where they disagree about the
@@ -170,6 +170,30 @@ class Sharded {
       norm_.partial_statistics(x, merged, executor);
     });
     norm_.apply(x, merged, y, executor);
+  }
+  template <class X, class Y, class S, Executor E = const Serial&>
+  void normalize(const X& x, Y&& y, TokenStatistics<S>& stats, E&& executor = serial) const {
+    PartialStatistics<S> merged;
+    normalize(x, y, merged, executor);
+    const Index tokens = merged.m2.size();
+    stats.rstd.resize(tokens);
+    stats.mean.resize(merged.mean.size());
+    with_kind([&](const auto& part) {
+      constexpr bool centred = std::remove_cvref_t<decltype(part)>::centred;
+      for (Index t = 0; t < tokens; ++t) {
+        const auto of_token = kernels::statistics_of<centred, S>(detail::moments_of(merged, t),
+                                                                 merged.count, options().epsilon);
+        stats.rstd(t) = static_cast<S>(of_token.precise_rstd[0]);
+        if (centred) stats.mean(t) = static_cast<S>(of_token.mean[0]);
+      }
+    });
+  }
+  template <class X, class S, class DY, class DX, class G, Executor E = const Serial&>
+  void backpropagate(const X& x, const TokenStatistics<S>&, const DY& dy, DX&& dx,
+                     NormGradients<G>& gradients, E&& executor = serial) const {
+    PartialStatistics<S> merged;
+    merge(merged, [&] { norm_.partial_statistics(x, merged, executor); });
+    backpropagate(x, merged, dy, dx, gradients, executor);
   }
   template <class X, class S, class DY, class DX, class G, Executor E = const Serial&>
   void backpropagate(const X& x, const PartialStatistics<S>& merged, const DY& dy, DX&& dx,

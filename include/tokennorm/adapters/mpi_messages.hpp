@@ -173,6 +173,8 @@ class Exchange {
   Exchange(Who who, MPI_Comm communicator) : who_(who), communicator_(communicator) {}
   Exchange(const Exchange&) = delete;
   Exchange& operator=(const Exchange&) = delete;
+  /// What is on its way is written to here.
+  ~Exchange() { MPI_Wait(&request_, MPI_STATUS_IGNORE); }
 
   std::vector<Record>& records() { return records_; }
 
