@@ -30,7 +30,7 @@ set -euo pipefail
 shopt -s inherit_errexit
 root=$(cd "$(dirname "$0")/.." && pwd)
 build=${BUILD_DIR:-$root/build-mutations}
-seconds_per_run=120 # a loop without an end is noticed by then
+seconds_per_run=400 # a loop without an end is noticed by then
 
 list=false
 if [ "${1:-}" = --list ]; then
@@ -157,7 +157,7 @@ compile() {
     switches) source=$build/switches.cpp ;;
     kernels/compiled_*) source=$build/compiled.cpp flags=(-O1 "$(scalar_flag "${name#*_}")") ;;
     kernels/*) flags=(-O1) ;;
-    *accuracy) flags[0]=-O1 ;; # but for these
+    *accuracy | *beyond_caches) flags[0]=-O1 ;; # but for these
   esac
   "${compiler[@]}" -std=c++20 -DTOKENNORM_MAX_ISA=1 -DTOKENNORM_COMPILED_MAX_ISA=1 "${flags[@]}" \
     -I"$build/$folder/include" -isystem "$eigen" -c "$source" -o "$build/$1.o"
