@@ -238,6 +238,10 @@ TEST(PartialStatistics, OnesThatDoNotFitAreRefused) {
             "tokennorm: RMSNorm(4): partial has 3 means; expected 0, as of an RMSNorm");
   EXPECT_EQ(message_of([&] { norm.apply(x, none, y); }),
             "tokennorm: LayerNorm(4): partial is of 0 tokens; expected 3");
+  none.mean.resize(3);
+  none.m2.resize(3);
+  EXPECT_EQ(message_of([&] { norm.apply(x, none, y); }),
+            "tokennorm: LayerNorm(4): partial has a count of 0; expected 1 or more channels");
   EXPECT_EQ(y.size(), 0);
   EXPECT_EQ(message_of([&] { merge(of_three, of_two); }),
             "tokennorm: merge: the second argument is of 2 tokens; expected 3");

@@ -93,6 +93,9 @@ void check_partial(Who who, const char* name, const PartialStatistics<S>& partia
     fail(who, {name, " has ", partial.mean.size(), " means; expected ", has_means ? tokens : 0,
                has_means ? ", as of a LayerNorm" : ", as of an RMSNorm"});
   }
+  if (tokens > 0 && partial.count < 1) {
+    fail(who, {name, " has a count of ", partial.count, "; expected 1 or more channels"});
+  }
 }
 
 template <class S, class... Operands>
