@@ -10,6 +10,7 @@
 
 #include "tokennorm/checkpoint/errors.hpp"
 #include "tokennorm/core/scalar.hpp"
+#include "tokennorm/kernels/simd/lanes.hpp"
 
 #include <Eigen/Core>
 
@@ -46,8 +47,8 @@ To rounded(From value) {
 template <class Scalar>
 bool is_finite(const Scalar& value) {
   if constexpr (NativeScalar<Scalar>) {
-    constexpr auto infinity = std::uint64_t{0x7ff} << 52;
-    return (std::bit_cast<std::uint64_t>(static_cast<double>(value)) & infinity) != infinity;
+    constexpr auto infinity = std::int64_t{0x7ff} << 52;
+    return (kernels::hidden_bits(static_cast<double>(value)) & infinity) != infinity;
   } else {
     const Scalar zero = value - value;  // NaN of infinity
     return zero == zero;

@@ -351,10 +351,11 @@ class Norm {
 };
 
 /// Whether a number is 0 or more, and finite. In terms of bits, whose order is that of the numbers,
-/// with NaN and the negative ones above: a NaN must not pass in a build that thinks there is none.
+/// with NaN above and the negative ones below: a NaN must not pass in a build that thinks there is
+/// none.
 inline bool is_finite_magnitude(double value) {
-  return std::bit_cast<std::uint64_t>(kernels::opaque(value)) <=
-         std::bit_cast<std::uint64_t>(std::numeric_limits<double>::max());
+  const auto bits = kernels::hidden_bits(value);
+  return bits >= 0 && bits <= std::bit_cast<std::int64_t>(std::numeric_limits<double>::max());
 }
 
 // ---- construction -------------------------------------------------------------------------------

@@ -15,9 +15,7 @@
 #include "tokennorm/kernels/forward/rows.hpp"
 #include "tokennorm/kernels/simd/wide_double.hpp"
 
-#include <bit>
 #include <cmath>
-#include <cstdint>
 #include <type_traits>
 
 TOKENNORM_BEGIN_KERNELS
@@ -42,8 +40,7 @@ template <class A>
 
 /// In terms of bits: also where the compiler was told that there is no NaN.
 inline bool is_between(double low, double v, double high) {
-  const auto bits = [](double d) { return std::bit_cast<std::int64_t>(opaque(d)); };
-  return bits(low) <= bits(v) && bits(v) <= bits(high);
+  return hidden_bits(low) <= hidden_bits(v) && hidden_bits(v) <= hidden_bits(high);
 }
 
 /// From the sums about a pivot to the moments; false where they do not carry them.
@@ -69,7 +66,6 @@ template <bool Centred, class A>
 [[gnu::noinline]] Statistics<A, 1> statistics_of(const Moments<A>& moments, Index n,
                                                  double epsilon) {
   using P = Moment<A>;
-  using std::sqrt;
   Statistics<A, 1> result{};
   P rest = 0;
   if constexpr (Centred) {
@@ -77,7 +73,7 @@ template <bool Centred, class A>
     rest = moments.mean - P(result.center[0]);
   }
   const P radicand = moments.m2 / static_cast<P>(n) + P(epsilon);
-  const P rstd = radicand == P(0) ? P(0) : P(1) / sqrt(radicand);
+  const P rstd = reciprocal_root_or_zero(radicand);
   result.mean[0] = static_cast<double>(moments.mean);
   result.precise_rstd[0] = static_cast<double>(rstd);
   result.rstd[0] = static_cast<A>(rstd);

@@ -14,6 +14,7 @@
 
 #include <Eigen/Core>
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -317,6 +318,13 @@ TOKENNORM_INLINE Lanes<float, 4> rough_sums_of_four(const Lanes<float, W> (&v)[4
 
 template <class A>
 using BitsOf = std::conditional_t<sizeof(A) == 4, std::int32_t, std::int64_t>;
+
+/// The bits of a number, and not to be seen that they are: Clang 19 makes of some comparisons of
+/// bits such of numbers, of which -ffast-math says that none is NaN.
+template <class A>
+TOKENNORM_INLINE BitsOf<A> hidden_bits(A a) {
+  return in_register(std::bit_cast<BitsOf<A>>(a));
+}
 
 template <class B, int... Lane>
 TOKENNORM_INLINE Lanes<B, int{sizeof...(Lane)}> counting(std::integer_sequence<int, Lane...>) {

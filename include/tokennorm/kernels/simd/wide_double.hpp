@@ -65,6 +65,7 @@ class WideDouble {
   }
   friend WideDouble fabs(const WideDouble& a) { return a.digits_.high < 0 ? -a : a; }
 
+  friend bool is_zero(const WideDouble& a) { return a.exponent_ == lowest; }
   friend bool operator==(const WideDouble& a, const WideDouble& b) {
     return (a - b).digits_.high == 0;
   }
@@ -80,9 +81,7 @@ class WideDouble {
   WideDouble(const DoubleDouble& digits, int exponent) : digits_(digits), exponent_(exponent) {}
 
   /// In terms of bits: also where the compiler was told that all numbers are finite.
-  static bool is_finite(double a) {
-    return (std::bit_cast<std::uint64_t>(a) >> 52 & 0x7ff) != 0x7ff;
-  }
+  static bool is_finite(double a) { return (hidden_bits(a) >> 52 & 0x7ff) != 0x7ff; }
   static bool is_special(double a) { return a == 0 || !is_finite(a); }
 
   static double rounded(const DoubleDouble& a) { return a.high + a.low; }

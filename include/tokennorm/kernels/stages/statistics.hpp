@@ -227,7 +227,22 @@ TOKENNORM_INLINE Precise<A> deviation(A x, const Statistics<A, N>& moments, int 
 /// where the compiler was told that there are none.
 template <class A>
 constexpr BitsOf<A> magnitude_bits(A a) {
-  return std::bit_cast<BitsOf<A>>(a) & std::numeric_limits<BitsOf<A>>::max();
+  auto bits = std::bit_cast<BitsOf<A>>(a);
+  if (!std::is_constant_evaluated()) bits = hidden_bits(a);
+  return bits & std::numeric_limits<BitsOf<A>>::max();
+}
+
+/// Also where the compiler was told that there is no NaN.
+TOKENNORM_INLINE bool is_zero(double a) { return magnitude_bits(a) == 0; }
+TOKENNORM_INLINE bool is_zero(long double a) {
+  int exponent = 0;
+  return is_zero(static_cast<double>(std::frexp(a, &exponent)));
+}
+/// 1/√a, and 0 of 0.
+template <class P>
+TOKENNORM_INLINE P reciprocal_root_or_zero(const P& a) {
+  using std::sqrt;
+  return is_zero(a) ? P(0) : P(1) / sqrt(a);
 }
 
 /// The mean in the arithmetic type. Where that of the largest numbers was rounded upwards, it is
@@ -286,7 +301,6 @@ struct FallbackStatisticsTask {
   template <class Level>
   TOKENNORM_INLINE void run() const {
     using P = Precise<A>;
-    using std::sqrt;
     WideMoments<A, P> wide;
     wide.template take<Centred>(source, n);
     moments.center[0] = wide.center;
@@ -294,7 +308,7 @@ struct FallbackStatisticsTask {
     moments.rest[0] = wide.rest;
     moments.mean[0] = static_cast<double>(static_cast<P>(wide.center) + wide.rest);
     const P radicand = wide.variance + static_cast<P>(epsilon);
-    moments.wide_rstd[0] = radicand == 0 ? P(0) : P(1) / sqrt(radicand);
+    moments.wide_rstd[0] = reciprocal_root_or_zero(radicand);
     moments.precise_rstd[0] = static_cast<double>(moments.wide_rstd[0]);
     moments.rstd[0] = static_cast<A>(moments.wide_rstd[0]);
     moments.fallbacks = 1;
