@@ -410,12 +410,10 @@ void Norm<Kind, Param, Channels>::divided_call(const char* x_name, const X& x,
 ///
 /// Throws   std::invalid_argument on statistics of other tokens, or of the other kind of norm
 template <class Scalar>
-void merge(PartialStatistics<Scalar>& statistics, const PartialStatistics<Scalar>& others) {
-  if (others.count == 0) return;
-  if (statistics.count == 0) {
-    statistics = others;
-    return;
-  }
+PartialStatistics<Scalar>& merge(PartialStatistics<Scalar>& statistics,
+                                 const PartialStatistics<Scalar>& others) {
+  if (others.count == 0) return statistics;
+  if (statistics.count == 0) return statistics = others;
   detail::check_partial({"merge"}, "the second argument", others, statistics.m2.size(),
                         statistics.mean.size() != 0);
   for (Index t = 0; t < statistics.m2.size(); ++t) {
@@ -424,6 +422,7 @@ void merge(PartialStatistics<Scalar>& statistics, const PartialStatistics<Scalar
     detail::set_moments(statistics, t, moments);
   }
   statistics.count += others.count;
+  return statistics;
 }
 
 /// Sums of some channels become those of these and of others of the same tokens. Where there are
@@ -431,11 +430,9 @@ void merge(PartialStatistics<Scalar>& statistics, const PartialStatistics<Scalar
 ///
 /// Throws   std::invalid_argument on sums of other tokens
 template <class Scalar>
-void merge(PartialGradientSums<Scalar>& sums, const PartialGradientSums<Scalar>& others) {
-  if (sums.g.size() == 0) {
-    sums = others;
-    return;
-  }
+PartialGradientSums<Scalar>& merge(PartialGradientSums<Scalar>& sums,
+                                   const PartialGradientSums<Scalar>& others) {
+  if (sums.g.size() == 0) return sums = others;
   if (others.g.size() != sums.g.size()) {
     detail::fail({"merge"}, {"the second argument is of ", others.g.size(), " tokens; expected ",
                              sums.g.size()});
@@ -444,6 +441,7 @@ void merge(PartialGradientSums<Scalar>& sums, const PartialGradientSums<Scalar>&
     sums.g[t] = sums.g[t] + others.g[t];
     sums.gx[t] = sums.gx[t] + others.gx[t];
   }
+  return sums;
 }
 
 }  // namespace tokennorm
