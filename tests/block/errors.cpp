@@ -67,6 +67,27 @@ TEST(BlockErrors, AWritingSublayerThatResizesIsRefused) {
   EXPECT_NE(message.find("PreLNResidual(6): sublayer"), std::string::npos) << message;
   EXPECT_NE(message.find("2 x 3 (tokens x channels); expected 4 x 6"), std::string::npos)
       << message;
+  const auto widening = [](const Tokens&, Tokens& y) { y.resize(4, 7); };
+  EXPECT_NE(message_of([&] {
+              PreLNResidual(layer(6), widening)(x);
+            }).find("4 x 7 (tokens x channels); expected 4 x 6"),
+            std::string::npos);
+}
+
+TEST(BlockErrors, AWorkspaceThatIsAnOperandIsRefused) {
+  const PreLN block(layer(6), Same{}, layer(6), Same{});
+  Workspace<float> workspace;
+  Tokens y;
+  block(x, y, workspace);
+  for (Tokens* const buffer : {&workspace.stream, &workspace.normed, &workspace.update}) {
+    buffer->setOnes(4, 6);
+    EXPECT_EQ(
+        message_of([&] { block(x, *buffer, workspace); }),
+        "tokennorm: PreLN(6): y shares memory with the workspace; expected memory of its own");
+    EXPECT_EQ(
+        message_of([&] { block(*buffer, y, workspace); }),
+        "tokennorm: PreLN(6): x shares memory with the workspace; expected memory of its own");
+  }
 }
 
 TEST(BlockErrors, AWrongResultInTrainingSaysWhichOfItsMembersGaveIt) {

@@ -8,6 +8,8 @@
 
 #include <gtest/gtest.h>
 
+#include <tuple>
+
 namespace tokennorm::test {
 namespace {
 
@@ -54,6 +56,17 @@ TEST(FusedBits, ScaleOffsetAndARestOfChannels) {
       expect_bits_of_single_steps(post, LayerNorm<float>(channels), x);
     }
   }
+}
+
+/// The last update of a block is added in the first of the norms that read the sum; the second one
+/// reads it again.
+TEST(FusedBits, TwoNormsAfterASum) {
+  const auto x = random_normal<Matrix>({9, 37}, Seed{7304}, 1, 2);
+  const LayerNorm<float> first(37, {.epsilon = 0.5}), second(37);
+  const RMSNorm<float> third(37);
+  const ParallelLN block(first, unchanged<Matrix>, third, unchanged<Matrix>);
+  const Stack stack(NoNorm{}, std::tuple(block, block), second);
+  EXPECT_TRUE(same_bits(stack(x), second(block(block(x)))));
 }
 
 TEST(FusedBits, UpdatesOfWhichSomeNeedTheWiderType) {

@@ -48,6 +48,9 @@ TEST(ScaledSublayers, AreSublayersForAnybody) {
   EXPECT_TRUE(same_bits(layer_scale.backward(dy), backward_of_linear(dy * gamma.asDiagonal())));
   const Eigen::VectorXd expected = dy.cwiseProduct(fx).colwise().sum().transpose();
   EXPECT_TRUE(layer_scale.gradient().isApprox(expected, 1e-14));
+  layer_scale.forward(x);
+  layer_scale.backward(dy);
+  EXPECT_TRUE(layer_scale.gradient().isApprox(2 * expected, 1e-14)) << "it is added to";
   layer_scale.zero_gradients();
   EXPECT_TRUE(layer_scale.gradient().isZero(0));
 
@@ -108,6 +111,12 @@ TEST(ScaledSublayers, InAStepAreTheSameAsBySublayersOfTheirOwn) {
     auto& unfused_scale = f.sublayer();
     EXPECT_TRUE(fused_scale.gradient().isApprox(unfused_scale.gradient(), 1e-13));
   }
+}
+
+TEST(ScaledSublayers, MultiplyTheirFactors) {
+  const PreLNResidual nested(norm(), Scaled(Scaled(linear(), 1.5), -0.5));
+  const Tokens expected = x - 0.75 * linear()(norm()(x));
+  EXPECT_LE((nested(x) - expected).cwiseAbs().maxCoeff(), 1e-14);
 }
 
 TEST(ScaledSublayers, DropWholeSequencesAsTheSeedSays) {

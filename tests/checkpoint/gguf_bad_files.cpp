@@ -179,6 +179,8 @@ std::vector<BadFile> bad_files() {
           {"tensor \"x\": offset is 32", "a multiple of 64"}),
       bad(GgufFile().add_at("x", {1}, f32, 0, four).add_at("y", {1}, f32, 0),
           {"tensor \"y\": begins at byte 0 of the data, inside tensor \"x\", which ends at 4"}),
+      bad(GgufFile().add_at("x", {33}, 24, 0, pad).add_at("y", {1}, 24, 32),
+          {"tensor \"y\": begins at byte 32 of the data, inside tensor \"x\", which ends at 33"}),
       bad(GgufFile().add_at("y", {9}, f32, 0, pad).add_at("x", {1}, f32, 32),
           {"tensor \"x\": begins at byte 32 of the data, inside tensor \"y\", which ends at 36"}),
   };

@@ -259,6 +259,15 @@ TEST(Gguf, CopiesShareTheFile) {
   EXPECT_EQ(moved.matrix<float>("x")(0, 0), 1);
 }
 
+/// The data begin where the header ends, or at the next multiple of the alignment.
+TEST(Gguf, FindsTheDataBehindAHeaderOfAnyLength) {
+  for (std::size_t length = 0; length < 40; ++length) {
+    const auto file =
+        open(GgufFile().text("k", std::string(length, 'k')).add("x", {1}, 0, raw(2.0F)));
+    EXPECT_EQ(file.matrix<float>("x")(0, 0), 2) << length;
+  }
+}
+
 // ---- models that are split ----------------------------------------------------------------------
 
 GgufFile part(std::uint16_t number, std::uint16_t count, std::int32_t tensors) {
@@ -291,6 +300,8 @@ TEST(Gguf, OpensTheFilesOfASplitModelAsOne) {
   expect_error([&] { Gguf::open(first); }, {"3 files have 1 tensors; expected 2"});
   write("2", part(0, 3, 2));
   expect_error([&] { Gguf::open(first); }, {"00002-of", "is file 1 of 3; expected 2 of 3"});
+  write("2", part(1, 2, 2));
+  expect_error([&] { Gguf::open(first); }, {"00002-of", "is file 2 of 2; expected 2 of 3"});
   write("2", GgufFile());
   expect_error([&] { Gguf::open(first); }, {"00002-of", "is file 0 of 1; expected 2 of 3"});
   write("1", part(1, 3, 2));

@@ -186,7 +186,6 @@ class TrainingBackward {
     step.dsum = dx.data != nullptr ? dx : shaped(saved_.dh, saved_.tokens, saved_.channels);
     run_backward_step(step, executor);
     has_dh_ = true;
-    alpha_ = 1;
   }
   /// Before the sublayers of a connection.
   void enter_connection(double alpha) {
@@ -197,7 +196,7 @@ class TrainingBackward {
  private:
   SavedForward<S, U>& saved_;
   bool has_dh_;
-  double alpha_ = 1;  // what dh is still to be multiplied by
+  double alpha_ = 1;  // what dh is still to be multiplied by; the connection below says it
   std::size_t now_;
 };
 
