@@ -134,9 +134,12 @@ TEST(Headers, AreAllReachedFromTheUmbrellaButAdaptersAndFiles) {
 }
 
 TEST(Headers, IncludeNoAdapter) {
-  for (const Header& header : headers())
+  const std::string_view adapters = "tokennorm/adapters/";
+  for (const Header& header : headers()) {
+    if (header.name.starts_with(adapters)) continue;  // of two headers
     for (const std::string& include : header.includes)
-      EXPECT_FALSE(include.starts_with("tokennorm/adapters/")) << header.name << ": " << include;
+      EXPECT_FALSE(include.starts_with(adapters)) << header.name << ": " << include;
+  }
 }
 
 std::vector<std::string> split(const std::string& list) {
