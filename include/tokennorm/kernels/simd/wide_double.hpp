@@ -32,10 +32,10 @@ class WideDouble {
   }
 
   [[gnu::noinline]] friend WideDouble operator+(const WideDouble& a, const WideDouble& b) {
-    const WideDouble &large = a.exponent_ < b.exponent_ ? b : a,
-                     &small = a.exponent_ < b.exponent_ ? a : b;
-    return scaled(large.digits_ + small.shifted(small.exponent_ - large.exponent_),
-                  large.exponent_);
+    const WideDouble &higher = a.exponent_ < b.exponent_ ? b : a,
+                     &lower = a.exponent_ < b.exponent_ ? a : b;
+    return scaled(higher.digits_ + lower.shifted(lower.exponent_ - higher.exponent_),
+                  higher.exponent_);
   }
   friend WideDouble operator-(const WideDouble& a) {
     return {{-a.digits_.high, -a.digits_.low}, a.exponent_};
