@@ -162,7 +162,7 @@ TEST(AllReducedGradients, AreThoseOfAllTokens) {
     using Scalar = typename std::remove_reference_t<decltype(gradient)>::Scalar;
     const Eigen::VectorXd sum = gradient.template cast<double>();
     EXPECT_LE((sum - expected[i]).cwiseAbs().maxCoeff(),
-              1e4 * double{Eigen::NumTraits<Scalar>::epsilon()} *
+              1e4 * static_cast<double>(Eigen::NumTraits<Scalar>::epsilon()) *
                   (1 + expected[i].cwiseAbs().maxCoeff()));
     EXPECT_TRUE(same_bits_on_all_ranks(sum));
     ++i;
