@@ -26,19 +26,13 @@ namespace {
 
 using namespace gpt;
 
-enum class Division { none, sequences, reproducibly, layers };
+enum class Division { none, sequences, layers };
 
 struct RankOptions {
   Shape shape{0, 32, 2, 64, 4};
   TrainingOptions training{.steps = 60, .batch = 8};
   bool tensor_parallel = false;
   bool reproducible = false;
-
-  Division division() const {
-    return tensor_parallel ? Division::layers
-           : reproducible  ? Division::reproducibly
-                           : Division::sequences;
-  }
 };
 
 /// The norm of the gradient of all parameters, of which some are divided over the ranks.
@@ -63,7 +57,7 @@ std::vector<double> train(const RankOptions& options, const Corpus& corpus, Divi
   MicroBatch<float> micro_batch;
   const Index batch = options.training.batch;
   const auto context = static_cast<std::size_t>(model.context());
-  const bool divides = division == Division::sequences || division == Division::reproducibly;
+  const bool divides = division == Division::sequences;
   std::vector<double> losses;
 
   for (Index step = 0; step < options.training.steps; ++step) {
@@ -84,11 +78,11 @@ std::vector<double> train(const RankOptions& options, const Corpus& corpus, Divi
     if (divides) {
       sum_over_ranks(of_sequences.data(), batch);  // each is one rank's, and zero elsewhere
     }
-    if (options.reproducible && !divides) {
-      sum.move_to(model);
-    } else if (division == Division::reproducibly) {
+    if (options.reproducible && divides) {
       all_reduce_gradients(model, MPI_COMM_WORLD, sum);
-    } else if (division == Division::sequences) {
+    } else if (options.reproducible) {
+      sum.move_to(model);
+    } else if (divides) {
       all_reduce_gradients(model, MPI_COMM_WORLD);
     }
     double loss = 0;
@@ -165,15 +159,14 @@ int main(int argc, char** argv) {
     const Corpus corpus = read_corpus(default_corpus());
     options.shape.vocabulary = corpus.vocabulary.size();
     require_length(corpus, options.shape.context);
-    const Division division = options.division();
     if (rank() == 0) {
       std::printf("%d ranks   %s divided%s\n", ranks(),
                   options.tensor_parallel ? "heads and hidden channels" : "sequences",
                   options.reproducible ? ", gradients in a reproducible sum" : "");
     }
     const auto losses = options.tensor_parallel
-                            ? train<TensorParallelPlacement>(options, corpus, division)
-                            : train<PreLNPlacement>(options, corpus, division);
+                            ? train<TensorParallelPlacement>(options, corpus, Division::layers)
+                            : train<PreLNPlacement>(options, corpus, Division::sequences);
     const auto alone = train<PreLNPlacement>(options, corpus, Division::none);
     return compare(losses, alone, options.reproducible ? 0 : 1e-6) ? 0 : 1;
   } catch (const std::exception& error) {

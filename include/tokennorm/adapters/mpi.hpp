@@ -331,7 +331,7 @@ class PendingNorms {
   explicit PendingNorms(const NormsAndTokens&... norms_and_tokens)
       : arguments_(norms_and_tokens...), exchange_(norm<0>().who(), norm<0>().communicator_) {
     Index kinds = 1;
-    each([&](const auto& norm, const auto& x, PartialStatistics<S>& partial) {
+    each([&](const auto& norm, const auto& x, PartialStatistics<S>& partial, auto) {
       norm.norm_.partial_statistics(x, partial);
       detail::mpi::pack(partial, exchange_.records());
       kinds = 2 * kinds + static_cast<Index>(norm.kind());
@@ -359,23 +359,14 @@ class PendingNorms {
   const auto& norm() const {
     return std::get<2 * i>(arguments_);
   }
-  /// f(norm, x, statistics), or with the number as well.
-  template <class F>
-  void each(const F& f) {
+  /// f(norm, x, statistics, number) of each.
+  void each(const auto& f) {
     [&]<std::size_t... i>(std::index_sequence<i...>) {
-      (call(f, norm<i>(), std::get<2 * i + 1>(arguments_), partials_[i],
-            std::integral_constant<std::size_t, i>()),
+      (f(norm<i>(), std::get<2 * i + 1>(arguments_), partials_[i],
+         std::integral_constant<std::size_t, i>()),
        ...);
     }
     (std::make_index_sequence<count>());
-  }
-  static void call(const auto& f, const auto& norm, const auto& x, PartialStatistics<S>& partial,
-                   auto number) {
-    if constexpr (requires { f(norm, x, partial, number); }) {
-      f(norm, x, partial, number);
-    } else {
-      f(norm, x, partial);
-    }
   }
 
   Arguments arguments_;

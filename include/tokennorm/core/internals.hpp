@@ -33,6 +33,11 @@ struct Internals {
   static auto arguments(const auto& norm, auto* stats) {
     return norm.template arguments<A>(stats);
   }
+  /// The same without any.
+  template <class A>
+  static auto arguments(const auto& norm) {
+    return norm.template arguments<A>();
+  }
   /// The same for a backward, which reads the statistics.
   template <class A>
   static auto saved_arguments(const auto& norm, const auto& stats) {

@@ -214,6 +214,12 @@ class Norm {
                            stats != nullptr ? stats->rstd.data() : nullptr);
   }
 
+  /// The same without any.
+  template <class A>
+  auto arguments() const {
+    return arguments_at<A, A>(nullptr, nullptr);
+  }
+
   /// What a backward kernel is given.
   template <class A, class X, class DY, class DX, class S, class DSum = DX>
   using BackwardCall = kernels::Backward<centred, A, X, DY, DX, Param, S, DSum>;

@@ -199,10 +199,9 @@ void Norm<Kind, Param, Channels>::partial_statistics(const X& x, PartialStatisti
     const auto in = as_const(view_of(operand));
     check_input("x", in);
     size_partial(partial, in.tokens, counted_channels(), centred);
-    TokenStatistics<S>* const none = nullptr;
     executor.parallel_for(in.tokens, token_grain(channels()), [&](Index begin, Index end) {
       RowByRow rows(in);
-      const auto call = row_call<Call>(in, arguments<S>(none), rows.operand(), {});
+      const auto call = row_call<Call>(in, arguments<S>(), rows.operand(), {});
       const auto normalized = kernels::rows_of_x(call);
       for (Index t = begin; t < end; ++t) {
         rows.read(t);
@@ -233,13 +232,12 @@ void Norm<Kind, Param, Channels>::partial_statistics_sum(const R& residual, cons
     check_output(output.view());
     const auto out = output.take();
     size_partial(partial, h.tokens, counted_channels(), centred);
-    TokenStatistics<S>* const none = nullptr;
     executor.parallel_for(h.tokens, token_grain(channels()), [&](Index begin, Index end) {
       RowByRow residuals(h);
       RowByRow updates(u);
       RowByRow sums(out);
-      const Call call{h.tokens, channels(),     updates.operand(),  residuals.operand(),
-                      1,        sums.operand(), arguments<S>(none), {}};
+      const Call call{h.tokens, channels(),     updates.operand(), residuals.operand(),
+                      1,        sums.operand(), arguments<S>(),    {}};
       for (Index t = begin; t < end; ++t) {
         residuals.read(t);
         updates.read(t);
@@ -268,11 +266,10 @@ void Norm<Kind, Param, Channels>::apply(const X& x, const PartialStatistics<S>& 
     output.check_apart("partial.m2", view_of(partial.m2), false);
     check_output(output.view());
     const auto out = output.take();
-    TokenStatistics<S>* const none = nullptr;
     executor.parallel_for(in.tokens, token_grain(channels()), [&](Index begin, Index end) {
       RowByRow from(in);
       RowByRow to(out);
-      const auto call = row_call<Call>(in, arguments<S>(none), from.operand(), to.operand());
+      const auto call = row_call<Call>(in, arguments<S>(), from.operand(), to.operand());
       const auto normalized = kernels::rows_of_x(call);
       for (Index t = begin; t < end; ++t) {
         const auto statistics = kernels::statistics_of<centred, S>(moments_of(partial, t),

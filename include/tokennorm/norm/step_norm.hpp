@@ -133,8 +133,7 @@ class StepNorm {
     PartialStatistics<A> own;
     PartialStatistics<A>& partial = step.saved_ == nullptr ? own : step.saved_->merged;
     Internals::with_kind(norm, [&](const auto& part) {
-      TokenStatistics<A>* const none = nullptr;
-      run_divided(call_of(Internals::arguments<A>(part, none), rows), partial,
+      run_divided(call_of(Internals::arguments<A>(part), rows), partial,
                   [&] { Internals::merge_parts(norm, partial); });
     });
   }

@@ -150,6 +150,12 @@ TOKENNORM_INLINE void finish(const PreciseSum<A>* sums_x, const PreciseSum<A>* s
   }
 }
 
+/// The same from token `t` on, where the sums over all channels are given.
+template <class Level, bool Centred, class A, int N>
+TOKENNORM_INLINE void finish(const DividedTokens<A>& all, Index t, Tokens<A, N>& tokens) {
+  finish<Level, Centred>(all.sums_x + t, all.sums_g + t, all.sums_gx + t, all.channels, tokens);
+}
+
 }  // namespace backward
 
 TOKENNORM_END_KERNELS

@@ -80,11 +80,8 @@ struct Sweeps {
   template <int N>
   TOKENNORM_INLINE void take_sums(Index t, Tokens<A, N>& tokens) const {
     tokens.read(args.norm, t, N);
-    if (args.divided != nullptr) [[unlikely]] {
-      const DividedTokens<A>& all = *args.divided;
-      return finish<Level, Norm::centred>(all.sums_x + t, all.sums_g + t, all.sums_gx + t,
-                                          all.channels, tokens);
-    }
+    if (args.divided != nullptr) [[unlikely]]
+      return finish<Level, Norm::centred>(*args.divided, t, tokens);
     sweep<N>({.next = true}, t, tokens, t, tokens, 0, args.channels);
   }
 

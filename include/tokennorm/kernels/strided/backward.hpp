@@ -55,11 +55,8 @@ struct StridedTask {
   template <class Level, int width>
   TOKENNORM_INLINE void take_sums(Index t, Index count, Tokens<A, width>& tokens) const {
     using V = Lanes<A, width>;
-    if (args.divided != nullptr) [[unlikely]] {
-      const DividedTokens<A>& all = *args.divided;
-      return finish<Level, Norm::centred>(all.sums_x + t, all.sums_g + t, all.sums_gx + t,
-                                          all.channels, tokens);
-    }
+    if (args.divided != nullptr) [[unlikely]]
+      return finish<Level, Norm::centred>(*args.divided, t, tokens);
     const AffineOf<Level, A, Norm> affine(args.norm);
     const V center = get(tokens.center), rstd = get(tokens.rstd);
     const auto x = column_of(args.x, t, count);
