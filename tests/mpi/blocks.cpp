@@ -121,6 +121,39 @@ TEST(ShardedBlocks, TwoPlacements) {
   });
 }
 
+/// What a block refuses before its norms on one rank, the others are told in the first of them.
+TEST(ShardedBlocks, WhatOneRankRefusesAllDo) {
+  if (ranks() == 1) GTEST_SKIP() << "there is no other rank";
+  const auto norm = sharded(LayerNorm<double>(8), MPI_COMM_WORLD);
+  const PreLN block(norm, F{}, norm, F{});
+  SandwichLNResidual sandwich(norm, F{}, norm);
+  Stack stack(NoNorm{}, std::vector{block}, norm);
+  const TokenMatrix<double> x = TokenMatrix<double>::Random(5, 8);
+  const TokenMatrix<double> wide = TokenMatrix<double>::Random(5, 9);
+  const TokenMatrix<double>& given = rank() == 1 ? wide : x;
+  const auto expect_refused = [&](const std::string& reason, const auto& call) {
+    EXPECT_EQ(message_of(call), rank() == 1
+                                    ? "tokennorm: " + reason
+                                    : "tokennorm: LayerNorm(8): rank 1 has refused its operands");
+  };
+  const std::string width = " is 5 x 9 (tokens x channels); expected 8 channels";
+  const std::string shape = " is 5 x 9 (tokens x channels); expected 5 x 8";
+  expect_refused("PreLN(8): x" + width, [&] { block(given); });
+  expect_refused("Stack(8): x" + width, [&] { stack(given); });
+  expect_refused("Stack(8): x" + width, [&] { stack.forward(given); });
+  const TokenMatrix<double> y = stack.forward(x);
+  expect_refused("Stack(8): dy" + shape, [&] { stack.backward(given); });
+  sandwich.forward(x);
+  expect_refused("SandwichLNResidual(8): dy" + shape, [&] { sandwich.backward(given); });
+
+  // Where a sublayer comes first they are not told, for they may wait in that: only one rank calls.
+  const PostLN post(F{}, norm, F{}, norm);
+  if (rank() == 1) {
+    EXPECT_EQ(message_of([&] { post(wide); }), "tokennorm: PostLN(8): x" + width);
+  }
+  EXPECT_TRUE(same_bits(y, stack(x)));
+}
+
 /// The stream in float, the sublayers in bfloat16: against the block undivided.
 TEST(ShardedBlocks, InMixedPrecision) {
   using Narrow = TokenMatrix<Eigen::bfloat16>;

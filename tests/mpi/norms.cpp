@@ -71,8 +71,9 @@ TYPED_TEST(ShardedNorm, StatisticsHaveTheSameBitsOnAllRanks) {
   using Accum = typename TypeParam::Accum;
   const auto norm = shard_of(random_norm<TypeParam>(50));
   for (const Index tokens : {0, 1, 63, 300}) {
-    const auto x = random_normal<typename TypeParam::RowMajor>({tokens, 50}, Seed{21}, 1, 2);
-    const typename TypeParam::RowMajor mine = Share(50).of_channels(x);
+    // One token more, for a part of an empty matrix would start past a null pointer.
+    const auto x = random_normal<typename TypeParam::RowMajor>({tokens + 1, 50}, Seed{21}, 1, 2);
+    const typename TypeParam::RowMajor mine = Share(50).of_channels(x).topRows(tokens);
     PartialStatistics<Accum> merged, again;
     typename TypeParam::RowMajor y, z;
     norm.normalize(mine, y, merged);
@@ -192,6 +193,14 @@ TEST(ShardedNorms, RanksThatDisagreeAllFail) {
             rank() == 1 ? "tokennorm: LayerNorm(8): x is 5 x 9 (tokens x channels); expected 8 "
                           "channels"
                         : "tokennorm: LayerNorm(8): rank 1 has refused its operands");
+  EXPECT_EQ(message_of([&] {
+              auto pending = begin(norm, few, rms_norm, rank() == 1 ? wide : few);
+              Tokens y, z;
+              pending.finish(y, z);
+            }),
+            rank() == 1
+                ? "tokennorm: RMSNorm(8): x is 5 x 9 (tokens x channels); expected 8 channels"
+                : "tokennorm: LayerNorm(8): rank 1 has refused its operands");
   EXPECT_TRUE(same_bits(norm(few), norm(few)));
 }
 

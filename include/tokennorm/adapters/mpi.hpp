@@ -30,8 +30,9 @@
 /// Threads    the caller's, one at a time, as MPI_THREAD_FUNNELED has it; in a block with such a
 ///            norm an executor's threads do not take part in the step around it
 /// Throws     as the norms. On all ranks alike, std::invalid_argument where they disagree about the
-///            number of tokens, ε or the call, or where one has refused the operands of a norm
-///            (what a block or a sublayer refuses before its first norm is not told to the others).
+///            number of tokens, ε or the call, or where one has refused the operands of a norm or
+///            of a block that begins with it. (Where a sublayer comes first, as in Post-LN, the
+///            other ranks may be waiting in that: they are not told of a refusal.)
 ///            std::runtime_error with MPI's text where MPI fails
 /// Needs      the CMake target tokennorm::mpi; MPI 3, initialized
 #pragma once
@@ -270,6 +271,12 @@ class Sharded {
   decltype(auto) with_kind(const auto& f) { return detail::Internals::with_kind(norm_, f); }
   decltype(auto) with_kind(const auto& f) const { return detail::Internals::with_kind(norm_, f); }
 
+  /// For a block that refuses its operands before this norm.
+  void refuse() const {
+    using namespace detail::mpi;
+    Exchange<MomentsRecord<double>>(who(), communicator_, Waits::at_once).refuse();
+  }
+
   void check_result(const char* name, auto& y, const auto& x) const {
     const auto in = detail::view_of(detail::addressable(x));
     const detail::Output output(who(), name, y, in.tokens, channels());
@@ -285,20 +292,12 @@ class Sharded {
   template <class Partial, class Make>
   void merge(Partial& partial, const Make& make) const {
     using namespace detail::mpi;
-    Exchange<RecordOf<Partial>> exchange(who(), communicator_);
-#if defined(__cpp_exceptions)
-    try {
-      make();
-    } catch (...) {
-      exchange.refuse();
-      throw;
-    }
-#else
-    make();
-#endif
+    Exchange<RecordOf<Partial>> exchange(who(), communicator_, Waits::at_once);
+    exchange.prepare(make);
     pack(partial, exchange.records());
-    exchange.run(static_cast<int>(kind()), static_cast<Index>(exchange.records().size()),
-                 options().epsilon);
+    exchange.begin(static_cast<int>(kind()), static_cast<Index>(exchange.records().size()),
+                   options().epsilon);
+    exchange.finish();
     unpack(exchange.records(), 0, partial);
   }
 
@@ -329,12 +328,15 @@ class PendingNorms {
 
  public:
   explicit PendingNorms(const NormsAndTokens&... norms_and_tokens)
-      : arguments_(norms_and_tokens...), exchange_(norm<0>().who(), norm<0>().communicator_) {
+      : arguments_(norms_and_tokens...),
+        exchange_(norm<0>().who(), norm<0>().communicator_, detail::mpi::Waits::later) {
     Index kinds = 1;
-    each([&](const auto& norm, const auto& x, PartialStatistics<S>& partial, auto) {
-      norm.norm_.partial_statistics(x, partial);
-      detail::mpi::pack(partial, exchange_.records());
-      kinds = 2 * kinds + static_cast<Index>(norm.kind());
+    exchange_.prepare([&] {
+      each([&](const auto& norm, const auto& x, PartialStatistics<S>& partial, auto) {
+        norm.norm_.partial_statistics(x, partial);
+        detail::mpi::pack(partial, exchange_.records());
+        kinds = 2 * kinds + static_cast<Index>(norm.kind());
+      });
     });
     exchange_.begin(static_cast<int>(kinds), static_cast<Index>(exchange_.records().size()),
                     norm<0>().options().epsilon);

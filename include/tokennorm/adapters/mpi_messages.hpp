@@ -165,12 +165,17 @@ struct Operation {
   }
 };
 
+/// Whether messages are awaited at once, which takes MPI less time. A message of the one kind meets
+/// none of the other.
+enum class Waits { at_once, later };
+
 /// Records on their way: those of all ranks merge to what each rank then has. Where there are more
 /// than the first message takes, they follow when the ranks have agreed.
 template <class Record>
 class Exchange {
  public:
-  Exchange(Who who, MPI_Comm communicator) : who_(who), communicator_(communicator) {}
+  Exchange(Who who, MPI_Comm communicator, Waits waits)
+      : who_(who), communicator_(communicator), waits_(waits) {}
   Exchange(const Exchange&) = delete;
   Exchange& operator=(const Exchange&) = delete;
   /// What is on its way is written to here.
@@ -178,11 +183,18 @@ class Exchange {
 
   std::vector<Record>& records() { return records_; }
 
-  /// All at once.
-  void run(int kind, Index tokens, double epsilon) {
-    is_awaited_ = true;
-    begin(kind, tokens, epsilon);
-    finish();
+  /// What makes the records; where it throws, the other ranks are told, and fail too.
+  void prepare(const auto& make) {
+#if defined(__cpp_exceptions)
+    try {
+      make();
+    } catch (...) {
+      refuse();
+      throw;
+    }
+#else
+    make();
+#endif
   }
   void begin(int kind, Index tokens, double epsilon) {
     first_.agreement.call = Span<std::int64_t>(64 * kind + Record::call);
@@ -204,13 +216,13 @@ class Exchange {
     std::copy_n(first_.records, in_first, records_.begin());
   }
 
-  /// For a rank that cannot go on: the others are told, and fail too.
-  void refuse() {
+  /// For a rank that cannot go on. What MPI says of it would hide the reason.
+  void refuse() noexcept {
     int rank = 0;
     MPI_Comm_rank(communicator_, &rank);
     first_.agreement.refused_by = rank;
-    is_awaited_ = true;
-    start(&first_, 1);
+    send(&first_, 1);
+    MPI_Wait(&request_, MPI_STATUS_IGNORE);
   }
 
  private:
@@ -219,14 +231,16 @@ class Exchange {
     if (count > std::size_t{std::numeric_limits<int>::max()}) {
       fail(who_, {"there are ", static_cast<Index>(count), " tokens; expected fewer than 2^31"});
     }
+    check(waits_ == Waits::at_once ? "MPI_Allreduce" : "MPI_Iallreduce", send(elements, count));
+  }
+  template <class Element>
+  int send(Element* elements, std::size_t count) {
     const auto& merging = Operation<Element>::get();
-    if (is_awaited_) {  // which takes MPI less time
-      check("MPI_Allreduce", MPI_Allreduce(MPI_IN_PLACE, elements, static_cast<int>(count),
-                                           merging.type, merging.op, communicator_));
-    } else {
-      check("MPI_Iallreduce", MPI_Iallreduce(MPI_IN_PLACE, elements, static_cast<int>(count),
-                                             merging.type, merging.op, communicator_, &request_));
-    }
+    const auto number = static_cast<int>(count);
+    return waits_ == Waits::at_once ? MPI_Allreduce(MPI_IN_PLACE, elements, number, merging.type,
+                                                    merging.op, communicator_)
+                                    : MPI_Iallreduce(MPI_IN_PLACE, elements, number, merging.type,
+                                                     merging.op, communicator_, &request_);
   }
   void wait() { check("MPI_Wait", MPI_Wait(&request_, MPI_STATUS_IGNORE)); }
 
@@ -255,8 +269,8 @@ class Exchange {
 
   Who who_;
   MPI_Comm communicator_;
+  Waits waits_;
   MPI_Request request_ = MPI_REQUEST_NULL;
-  bool is_awaited_ = false;
   FirstMessage<Record> first_;
   std::vector<Record> records_;
 };

@@ -56,8 +56,28 @@ template <class Y, class Scalar>
 inline constexpr bool takes_rows =
     layout_of<Y> == Layout::rows&& std::is_same_v<ScalarOf<Y>, Scalar>;
 
+/// The checks of a call, until they have passed. Where the norm that comes first in it, before any
+/// sublayer, has its channels divided over ranks, the other ranks wait in it: where this one
+/// refuses the call, they are told, and fail too.
+template <class EachFirstNorm>
+class Checks {
+ public:
+  explicit Checks(EachFirstNorm each_first_norm) : each_first_norm_(each_first_norm) {}
+  Checks(const Checks&) = delete;
+  Checks& operator=(const Checks&) = delete;
+  ~Checks() {
+    if (!have_passed_) each_first_norm_([](const auto& norm) { Internals::refuse(norm); });
+  }
+  void have_passed() { have_passed_ = true; }
+
+ private:
+  EachFirstNorm each_first_norm_;
+  bool have_passed_ = false;
+};
+
 /// Derived has `who()`, `step_count()`, `each_norm(self, f)`, which calls f(norm, NormPlace),
-/// `each_part(self, f)`, of itself and its blocks, `check_parts(who)`,
+/// `first_norm(f)` and `last_norm(f)`, which call f(norm) of the norm that a forward and a backward
+/// begin with, if they do, `each_part(self, f)`, of itself and its blocks, `check_parts(who)`,
 /// `check_trained_tokens(tokens)`, `ends_in_norm`, and, private to it,
 ///     infer(pass, context) const            the stream to its end
 ///     train(x, pass, context)               the same, saving
@@ -173,6 +193,13 @@ class BlockCalls {
     ForwardId last_forward = 0;  // that went through, this or a stack's
   };
 
+  auto checks_of_forward() const {
+    return Checks([this](const auto& f) { derived().first_norm(f); });
+  }
+  auto checks_of_backward() const {
+    return Checks([this](const auto& f) { derived().last_norm(f); });
+  }
+
   /// Norms and their parameters may have been replaced since the last call.
   void check_norms(Who who) const {
     check_channels_of_parts(who);
@@ -241,6 +268,7 @@ template <class Derived, class Param>
 template <class X, class Y, class S, class U, class C>
 void BlockCalls<Derived, Param>::infer_into(const X& x, Y& y, Workspace<S, U>& workspace,
                                             const C& context) const {
+  auto checks = checks_of_forward();
   const Who who = derived().who();
   const auto& operand = addressable(x);
   const auto in = as_const(view_of(operand));
@@ -271,6 +299,7 @@ void BlockCalls<Derived, Param>::infer_into(const X& x, Y& y, Workspace<S, U>& w
     rows = as_const(view_of(workspace.stream));
     matrix = &workspace.stream;
   }
+  checks.have_passed();
   const auto infer = [&](const TokenView<S>& result) {
     Inference<S, U> pass(rows, matrix, workspace, result);
     derived().infer(pass, context);
@@ -287,6 +316,7 @@ template <class Derived, class Param>
 template <class X, class Y, class S, class U, class C>
 void BlockCalls<Derived, Param>::forward_into(const X& x, Y& y, TrainingRecord<S, U>& record,
                                               const C& context, const auto& begin) {
+  auto checks = checks_of_forward();
   auto& saved = Internals::saved(record);
   saved.has_forward = false;  // nothing to go back from where this throws
   const Who who = derived().who();
@@ -306,6 +336,7 @@ void BlockCalls<Derived, Param>::forward_into(const X& x, Y& y, TrainingRecord<S
     derived().train(operand, pass, context);
   };
   output.take();
+  checks.have_passed();
   begin();
   if constexpr (takes_rows<Y, S>) {
     train(view_of(y));
@@ -320,6 +351,7 @@ template <class Derived, class Param>
 template <class DY, class DX, class S, class U, class C>
 void BlockCalls<Derived, Param>::backward_into(const DY& dy, DX& dx, TrainingRecord<S, U>& record,
                                                const C& context, const auto& is_of_this_forward) {
+  auto checks = checks_of_backward();
   auto& saved = Internals::saved(record);
   if (!saved.has_forward) fail_backward_first(derived().who());
   const Who who{derived().who().name, saved.channels};
@@ -338,6 +370,7 @@ void BlockCalls<Derived, Param>::backward_into(const DY& dy, DX& dx, TrainingRec
   });
   copy_tokens(operand, Derived::ends_in_norm ? saved.stream : saved.dh);
   output.take();
+  checks.have_passed();
   saved.has_forward = false;  // used up, also where this throws half-way
   TrainingBackward<S, U, Param> pass(saved, !Derived::ends_in_norm);
   if constexpr (takes_rows<DX, S>) {

@@ -122,6 +122,19 @@ class Chain : public BlockCalls<
       });
     });
   }
+  void first_norm(const auto& f) const {
+    const auto& pre = connections_.first.branches.first.pre;
+    if constexpr (is_norm<decltype(pre)>) f(pre);
+  }
+  void last_norm(const auto& f) const {
+    const auto& last = connection<sizeof...(Connections) - 1>();
+    const auto& post = last.branches.first.post;
+    if constexpr (is_norm<decltype(last.out)>) {
+      f(last.out);
+    } else if constexpr (is_norm<decltype(post)>) {
+      f(post);
+    }
+  }
   static void each_part(Chain& self, const auto& f) { f(self); }
   /// Fails where a LayerScale does not fit.
   void check_parts(Who who) const;

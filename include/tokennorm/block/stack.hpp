@@ -112,6 +112,20 @@ class Stack : public detail::BlockCalls<Stack<EmbeddingNorm, Block, FinalNorm>,
   }
   /// f(norm, NormPlace) for each norm; self is const or not. Fails if there is no block.
   static void each_norm(auto& self, const auto& f);
+  void first_norm(const auto& f) const {
+    if constexpr (detail::is_norm<EmbeddingNorm>) {
+      f(embedding_norm_);
+    } else if (size() > 0) {
+      BlocksOf::visit(blocks_, 0, [&](const auto& block) { block.first_norm(f); });
+    }
+  }
+  void last_norm(const auto& f) const {
+    if constexpr (detail::is_norm<FinalNorm>) {
+      f(final_norm_);
+    } else if (size() > 0) {
+      BlocksOf::visit(blocks_, size() - 1, [&](const auto& block) { block.last_norm(f); });
+    }
+  }
   static void each_part(Stack& self, const auto& f) {
     f(self);
     each_block(self, [&](auto& block, Index) { f(block); });

@@ -51,6 +51,11 @@ struct Internals {
   static constexpr bool is_divided = requires(const Norm& norm) {
     norm.divided_over();
   };
+  /// Tells those who have the other channels that they wait in vain, if there are any.
+  template <class Norm>
+  static void refuse(const Norm& norm) {
+    if constexpr (is_divided<Norm>) norm.refuse();
+  }
 
   // ---- of a block
 
