@@ -5,6 +5,10 @@ set -eu
 sources=$(cd "$(dirname "$0")" && pwd)
 cd "$2" # where the program leaves its file
 flags=$("${PKG_CONFIG:-pkg-config}" --cflags tokennorm)
+case " $flags" in
+*" -isystem "*) ;;
+*) echo "Eigen's headers are not the system's in: $flags" >&2 && exit 1 ;;
+esac
 # The flags are words, to be split.
 # shellcheck disable=SC2086
 "$1" -std=c++20 -O2 $flags "$sources/main.cpp" "$sources/other_unit.cpp" -o "$2/pkg_config_test"

@@ -48,3 +48,39 @@ if(PKG_CONFIG)
     FIXTURES_REQUIRED installed
     ENVIRONMENT "PKG_CONFIG=${PKG_CONFIG};PKG_CONFIG_PATH=${prefix}/share/pkgconfig")
 endif()
+
+# The library as one header.
+add_test(NAME install.single_header
+  COMMAND sh "${project}/single_header.sh" "${CMAKE_CXX_COMPILER}" "${CMAKE_COMMAND}"
+    "${PROJECT_SOURCE_DIR}" "${CMAKE_CURRENT_BINARY_DIR}/single_header"
+    $<TARGET_PROPERTY:Eigen3::Eigen,INTERFACE_INCLUDE_DIRECTORIES>)
+set_tests_properties(install.single_header PROPERTIES LABELS toolchain)
+
+# Other versions of Eigen, 3.4 or 5, that stand beside this project or where the variable says.
+file(GLOB other_eigens LIST_DIRECTORIES true "${PROJECT_SOURCE_DIR}/../eigen-*")
+set(TOKENNORM_OTHER_EIGENS ${other_eigens} CACHE STRING "Directories with Eigen/Core, to test with")
+foreach(eigen IN LISTS TOKENNORM_OTHER_EIGENS)
+  get_filename_component(name "${eigen}" NAME)
+  add_test(NAME install.with_${name}
+    COMMAND sh "${project}/other_eigen.sh" "${CMAKE_CXX_COMPILER}" "${PROJECT_SOURCE_DIR}"
+      "${CMAKE_CURRENT_BINARY_DIR}/with_${name}" "${eigen}")
+  set_tests_properties(install.with_${name} PROPERTIES LABELS toolchain)
+endforeach()
+
+# A Debian package, and the recipes of other package managers.
+find_program(DPKG dpkg)
+if(DPKG AND PROJECT_IS_TOP_LEVEL)
+  add_test(NAME install.debian_package
+    COMMAND sh "${project}/debian_package.sh" "${PROJECT_BINARY_DIR}"
+      "${CMAKE_CURRENT_BINARY_DIR}/debian_package" "${CMAKE_CTEST_COMMAND}" --build-and-test
+      "${project}" "${CMAKE_CURRENT_BINARY_DIR}/debian_package/consumer"
+      --build-generator ${CMAKE_GENERATOR}
+      --build-options "-DCMAKE_CXX_COMPILER=${CMAKE_CXX_COMPILER}" "-DEigen3_DIR=${Eigen3_DIR}"
+        "-Dtokennorm_ROOT=${CMAKE_CURRENT_BINARY_DIR}/debian_package/root/usr"
+        -DCMAKE_CXX_FLAGS=-DTOKENNORM_MAX_ISA=0 # for the sake of time
+      --test-command "${CMAKE_CURRENT_BINARY_DIR}/debian_package/consumer/install_test")
+  set_tests_properties(install.debian_package PROPERTIES LABELS toolchain)
+endif()
+add_test(NAME install.recipes_of_packages
+  COMMAND ${CMAKE_COMMAND} -D VERSION=${PROJECT_VERSION} -P "${project}/recipes_of_packages.cmake")
+set_tests_properties(install.recipes_of_packages PROPERTIES LABELS toolchain)

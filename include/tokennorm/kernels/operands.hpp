@@ -5,9 +5,7 @@
 #include "tokennorm/core/concepts.hpp"
 #include "tokennorm/core/token_view.hpp"
 #include "tokennorm/kernels/simd/memory.hpp"
-#if !TOKENNORM_HAS_WIDE_LONG_DOUBLE
 #include "tokennorm/kernels/simd/wide_double.hpp"
-#endif
 
 #include <cstddef>
 #include <cstdint>
