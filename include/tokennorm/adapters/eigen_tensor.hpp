@@ -50,6 +50,7 @@ inline constexpr int tensor_kind<Eigen::TensorMap<Plain, Options, MakePointer>> 
 
 }  // namespace detail
 
+/// The tensor as tokens: its last dimension is the channels.
 template <class T>
 requires(detail::is_tensor_expression<T>) auto tokens(T&& tensor) {
   using Tensor = detail::Bare<T>;

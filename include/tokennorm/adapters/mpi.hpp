@@ -129,6 +129,7 @@ class PendingNorms;
 template <class NormType>
 class Sharded {
  public:
+  /// Those of the norm here.
   using ParamScalar = typename NormType::ParamScalar;
   using Vector = typename NormType::Vector;
   using GradientScalar = typename NormType::GradientScalar;
@@ -136,9 +137,11 @@ class Sharded {
   static_assert(NativeScalar<ParamScalar>,
                 "tokennorm: a sharded norm is of float, double, half or bfloat16.");
 
+  /// See `sharded`.
   explicit Sharded(NormType norm, MPI_Comm communicator)
       : norm_(std::move(norm)), communicator_(detail::mpi::own_communicator(communicator)) {}
 
+  /// What the norm is, its parameters and their gradients: those of the channels here.
   Index channels() const { return norm_.channels(); }
   decltype(auto) options() const { return norm_.options(); }
   NormKind kind() const { return norm_.kind(); }
@@ -153,6 +156,7 @@ class Sharded {
     norm_.visit_parameters(std::forward<Visitor>(visitor));
   }
 
+  /// The calls of a norm; statistics are those of all channels.
   template <class X, Executor E = const Serial&>
   auto operator()(const X& x, E&& executor = serial) const {
     detail::PlainLike<X, detail::ScalarOf<X>> y;
@@ -236,7 +240,7 @@ class Sharded {
     norm_.backpropagate_sum(sum, merged, dy, sums, dsum, dx, gradients, executor);
   }
 
-  // As a module.
+  /// As a module, in Param.
   template <class X>
   auto forward(const X& x) {
     memory_->valid = false;
@@ -327,6 +331,7 @@ class PendingNorms {
   using S = decltype(arithmetic(std::make_index_sequence<count>()));
 
  public:
+  /// See `begin`.
   explicit PendingNorms(const NormsAndTokens&... norms_and_tokens)
       : arguments_(norms_and_tokens...),
         exchange_(norm<0>().who(), norm<0>().communicator_, detail::mpi::Waits::later) {

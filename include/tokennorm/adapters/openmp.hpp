@@ -30,10 +30,12 @@ namespace tokennorm {
 
 /// The type of `openmp`.
 struct OpenMP {
+  /// f(begin, end) over disjoint ranges; by the calling thread alone within a parallel region.
   template <class F>
   void parallel_for(Index count, Index grain, F&& f) const;
 };
 
+/// The executor whose threads are OpenMP's.
 inline constexpr OpenMP openmp{};
 
 template <class F>

@@ -38,8 +38,8 @@ namespace tokennorm {
 /// The type of `thread_pool(pool)`.
 class ThreadPoolExecutor {
  public:
+  /// An executor over the pool, which outlives it.
   explicit ThreadPoolExecutor(Eigen::ThreadPoolInterface& pool) : pool_(&pool) {}
-
   template <class F>
   void parallel_for(Index count, Index grain, F&& f) const;
 
@@ -47,6 +47,7 @@ class ThreadPoolExecutor {
   Eigen::ThreadPoolInterface* pool_;
 };
 
+/// The executor whose threads are those of the pool, and the calling one.
 inline ThreadPoolExecutor thread_pool(Eigen::ThreadPoolInterface& pool) {
   return ThreadPoolExecutor(pool);
 }

@@ -81,12 +81,15 @@ class TransformerBlock : public detail::Chain<Connections...> {
   static constexpr bool has_output_norm = detail::is_norm<typename PartType<At>::PostNorm>;
 
  public:
+  /// For the constructors of placements.
   using Base = TransformerBlock;
 
+  /// Its connections: two of a sublayer each, or one of both.
   TransformerBlock(const char* name, Connections... connections)
       : TransformerBlock(name, std::index_sequence_for<Connections...>{},
                          std::move(connections)...) {}
 
+  /// The parts around attention; the norms where the placement has them.
   auto& attention_norm() requires(has_norm<0>) { return norm_of<0>(*this); }
   const auto& attention_norm() const requires(has_norm<0>) { return norm_of<0>(*this); }
   auto& attention() { return detail::unwrap(part<0>(*this).f); }
@@ -96,6 +99,7 @@ class TransformerBlock : public detail::Chain<Connections...> {
     return part<0>(*this).post;
   }
 
+  /// The parts around the feed-forward layer.
   auto& feed_forward_norm() requires(has_norm<1>) { return norm_of<1>(*this); }
   const auto& feed_forward_norm() const requires(has_norm<1>) { return norm_of<1>(*this); }
   auto& feed_forward() { return detail::unwrap(part<1>(*this).f); }
@@ -130,6 +134,7 @@ class PreLN : public detail::Accepted<TransformerBlock, PreLNConnection<Attentio
                            FeedForwardNorm, "3");
 
  public:
+  /// The parts, in data order.
   PreLN(AttentionNorm attention_norm, Attention attend, FeedForwardNorm feed_forward_norm,
         FeedForward feed)
       : PreLN::Base("PreLN",
@@ -147,6 +152,7 @@ class PostLN : public detail::Accepted<TransformerBlock, PostLNConnection<Attent
                            FeedForwardNorm, "4");
 
  public:
+  /// The parts, in data order.
   PostLN(Attention attend, AttentionNorm attention_norm, FeedForward feed,
          FeedForwardNorm feed_forward_norm)
       : PostLN::Base("PostLN",
@@ -177,6 +183,7 @@ class SandwichLN
                           AttentionOutputNorm, FeedForwardNorm, FeedForwardOutputNorm);
 
  public:
+  /// The parts, in data order.
   SandwichLN(AttentionNorm attention_norm, Attention attend,
              AttentionOutputNorm attention_output_norm, FeedForwardNorm feed_forward_norm,
              FeedForward feed, FeedForwardOutputNorm feed_forward_output_norm)
@@ -199,6 +206,7 @@ class ResPostLN
                            "2", FeedForwardOutputNorm, "4");
 
  public:
+  /// The parts, in data order.
   ResPostLN(Attention attend, AttentionOutputNorm attention_output_norm, FeedForward feed,
             FeedForwardOutputNorm feed_forward_output_norm)
       : ResPostLN::Base(
@@ -219,6 +227,7 @@ class DeepNorm
                            "2", FeedForwardNorm, "4");
 
  public:
+  /// The parts, in data order, and α.
   DeepNorm(Attention attend, AttentionNorm attention_norm, FeedForward feed,
            FeedForwardNorm feed_forward_norm, double alpha)
       : DeepNorm::Base(
@@ -240,6 +249,7 @@ class ParallelLN
                            Norm, "1", SecondNorm, "3");
 
  public:
+  /// The parts, in data order.
   ParallelLN(Norm attention_norm, Attention attend, SecondNorm feed_forward_norm, FeedForward feed)
       : ParallelLN::Base("ParallelLN", ParallelConnection<Norm, Attention, SecondNorm, FeedForward>(
                                            std::move(attention_norm), std::move(attend),
@@ -248,6 +258,7 @@ class ParallelLN
              FeedForward feed) requires(std::is_same_v<SecondNorm, SameNorm>)
       : ParallelLN(std::move(norm), std::move(attend), SameNorm{}, std::move(feed)) {}
 };
+/// Of three arguments.
 template <class Norm, class Attention, class FeedForward>
 ParallelLN(Norm, Attention, FeedForward) -> ParallelLN<Norm, Attention, SameNorm, FeedForward>;
 
@@ -256,8 +267,8 @@ ParallelLN(Norm, Attention, FeedForward) -> ParallelLN<Norm, Attention, SameNorm
 /// A connection with a name for its parts: cross_attention_norm.scale, cross_attention.…
 template <class ConnectionType>
 struct Named {
-  std::string name;
-  ConnectionType connection;
+  std::string name;           ///< "cross_attention"
+  ConnectionType connection;  ///< with its parts
 };
 
 namespace detail {
@@ -311,6 +322,7 @@ Named<detail::ConnectionIn<Source>> named(std::string name, Source connection) {
 template <class... Connections>
 class Block : public detail::Accepted<detail::Chain, Connections...> {
  public:
+  /// The connections, in data order.
   template <detail::ConnectionSource... Sources>
   requires(sizeof...(Sources) == sizeof...(Connections)) explicit Block(Sources... connections)
       : Block(std::index_sequence_for<Sources...>{}, std::move(connections)...) {}
@@ -326,6 +338,7 @@ class Block : public detail::Accepted<detail::Chain, Connections...> {
     return detail::with_name("sublayer_" + std::to_string(at), std::move(connection));
   }
 };
+/// Of anything that is a connection.
 template <detail::ConnectionSource... Sources>
 Block(Sources...) -> Block<detail::ConnectionIn<Sources>...>;
 

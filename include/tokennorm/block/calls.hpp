@@ -85,9 +85,11 @@ class Checks {
 template <class Derived, class Param>
 class BlockCalls {
  public:
+  /// That of the parameters, in which a block trains with a record of its own.
   using ParamScalar = Param;
 
-  // Inference. At the end of each call may stand with(…), an executor, or both in this order.
+  /// Inference, of the tokens x into y. At the end of each call may stand with(…), an executor, or
+  /// both in this order.
   template <class X, class... Tail>
   requires CallTail<Tail...>
   auto operator()(const X& x, Tail&&... tail) const {
@@ -126,7 +128,7 @@ class BlockCalls {
                   "by with(...).");
   }
 
-  // Training, in Param, with a record of its own.
+  /// Training, in Param, with a record of its own: y, then dx, which uses the forward up.
   template <class X, class... Tail>
   requires CallTail<Tail...>
   auto forward(const X& x, Tail&&... tail) {
@@ -161,7 +163,7 @@ class BlockCalls {
       return Refused{};
     }
   }
-  // With one of the caller's, which says in which scalars.
+  /// With one of the caller's, which says in which scalars.
   template <class X, class Y, class S, class U, class... Tail>
   requires CallTail<Tail...>
   void forward(const X& x, Y&& y, TrainingRecord<S, U>& record, Tail&&... tail) {

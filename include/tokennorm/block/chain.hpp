@@ -78,18 +78,22 @@ class Chain : public BlockCalls<
                   Chain<Connections...>,
                   typename FirstNorm<typename NormsOf<Connections>::type...>::type::ParamScalar> {
  public:
+  /// The scalar of the parameters.
   using Param = typename FirstNorm<typename NormsOf<Connections>::type...>::type::ParamScalar;
   using Base = Chain;
 
+  /// Throws std::invalid_argument where parts have other channels, or alpha is not above 0.
   explicit Chain(const char* name, Connections... connections);
 
   /// Those of the first norm.
   Index channels() const;
 
+  /// visitor(name, value, gradient) for each parameter, of sublayers too; each once.
   template <class Visitor>
   void visit_parameters(Visitor&& visitor);
   void zero_gradients();
 
+  /// A connection, by its place.
   template <std::size_t At>
   auto& connection() {
     return connections_.template get<At>();

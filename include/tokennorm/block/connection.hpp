@@ -72,20 +72,22 @@ struct Sequence<First, Rest...> {
 /// post(f(pre(h)))
 template <class Pre, class F, class Post = NoNorm>
 struct Branch {
+  /// The types of its parts.
   using PreNorm = Pre;
   using Sublayer = F;
   using PostNorm = Post;
 
+  /// NoNorm{} leaves a norm out.
   Branch(Pre pre_norm, F sublayer, Post post_norm, std::string called = {})
       : pre(std::move(pre_norm)),
         f(std::move(sublayer)),
         post(std::move(post_norm)),
         name(std::move(called)) {}
 
-  Pre pre;
-  F f;
-  Post post;
-  std::string name;  // "attention"; empty in a lone connection
+  Pre pre;           ///< the norm before the sublayer, or NoNorm
+  F f;               ///< the sublayer, or a std::ref to it
+  Post post;         ///< the norm on its update, or NoNorm
+  std::string name;  ///< "attention"; empty in a lone connection
 };
 
 namespace detail {
@@ -103,6 +105,7 @@ class Connection {
                 "tokennorm: a connection has one sublayer or two.");
 
  public:
+  /// The types of its parts, and which of them there are.
   using OutNorm = Out;
   static constexpr std::size_t branch_count = sizeof...(Branches);
   template <std::size_t At = 0>
@@ -111,9 +114,11 @@ class Connection {
       detail::is_norm<typename BranchType<>::PreNorm> || detail::is_norm<Out>;
   static constexpr bool has_output_norm = detail::is_norm<typename BranchType<>::PostNorm>;
 
+  /// α is the scale of the stream.
   Connection(Out out_norm, double scale_of_stream, Branches... parts)
       : branches(std::move(parts)...), out(std::move(out_norm)), alpha(scale_of_stream) {}
 
+  /// A branch, by its place.
   template <std::size_t At = 0>
   auto& branch() {
     return branches.template get<At>();
@@ -131,9 +136,9 @@ class Connection {
   auto& sublayer() { return detail::unwrap(branch().f); }
   const auto& sublayer() const { return detail::unwrap(branch().f); }
 
-  detail::Sequence<Branches...> branches;
-  Out out;
-  double alpha;
+  detail::Sequence<Branches...> branches;  ///< the sublayers with their norms
+  Out out;                                 ///< the norm on the sum, or NoNorm
+  double alpha;                            ///< what the stream is multiplied with
 
  private:
   static auto& norm_of(auto& connection) {
@@ -149,6 +154,7 @@ class Connection {
 template <class Pre, class F, class Post, class Out>
 class ResidualConnection : public Connection<Out, Branch<Pre, F, Post>> {
  public:
+  /// What it is made of, and from what, in data order.
   using Parts = Connection<Out, Branch<Pre, F, Post>>;
   ResidualConnection(Pre pre, F f, Post post, Out out_norm, double scale_of_stream = 1)
       : ResidualConnection::Connection(
@@ -160,6 +166,7 @@ class ResidualConnection : public Connection<Out, Branch<Pre, F, Post>> {
 template <class Pre, class F, class SecondPre, class G>
 class ParallelConnection : public Connection<NoNorm, Branch<Pre, F>, Branch<SecondPre, G>> {
  public:
+  /// What it is made of, and from what, in data order.
   using Parts = Connection<NoNorm, Branch<Pre, F>, Branch<SecondPre, G>>;
   ParallelConnection(Pre pre, F f, SecondPre second_pre, G g, double scale_of_stream = 1)
       : ParallelConnection::Connection(

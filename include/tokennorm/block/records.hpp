@@ -45,10 +45,11 @@ struct SavedForward {
 /// has Scalar; the sublayers are given, and give, tokens of SublayerScalar.
 template <class Scalar, class SublayerScalar = Scalar>
 struct Workspace {
-  TokenMatrix<Scalar> stream;                                // h, between the sublayers
-  TokenMatrix<SublayerScalar> normed;                        // n, the input of a sublayer
-  TokenMatrix<SublayerScalar> update;                        // the result of a sublayer
-  TokenMatrix<SublayerScalar> second_normed, second_update;  // of a second one beside it
+  TokenMatrix<Scalar> stream;                 ///< h, between the sublayers
+  TokenMatrix<SublayerScalar> normed;         ///< n, the input of a sublayer
+  TokenMatrix<SublayerScalar> update;         ///< the result of a sublayer
+  TokenMatrix<SublayerScalar> second_normed;  ///< n of a second one beside it
+  TokenMatrix<SublayerScalar> second_update;  ///< and its result
 };
 
 /// What the backward of one forward needs, and the memory of both: several may be in flight, for

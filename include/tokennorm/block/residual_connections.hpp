@@ -114,6 +114,7 @@ using Accepted = typename AcceptedOf<Placement, Connections...>::type;
 
 }  // namespace detail
 
+/// The connections of the placements.
 template <class Norm, class F>
 using PreLNConnection = ResidualConnection<Norm, F, NoNorm, NoNorm>;  // h + f(pre(h))
 template <class F, class Norm>
@@ -143,10 +144,12 @@ using ResPostLNConnection = ResidualConnection<NoNorm, F, Norm, NoNorm>;  // h +
 template <class ConnectionType>
 class Residual : public detail::Chain<ConnectionType> {
  public:
+  /// For the constructors of placements.
   using Base = Residual;
   Residual(const char* name, ConnectionType connection)
       : Residual::Chain(name, std::move(connection)) {}
 
+  /// The parts: the norm on the stream, the norm on the update, the sublayer.
   auto& norm() requires(ConnectionType::has_norm) { return this->template connection<0>().norm(); }
   const auto& norm() const requires(ConnectionType::has_norm) {
     return this->template connection<0>().norm();
@@ -167,6 +170,7 @@ class PreLNResidual : public detail::Accepted<Residual, PreLNConnection<Norm, F>
   TOKENNORM_NORM_ARGUMENT(Norm, 1, "1", "PreLNResidual", "norm, sublayer", Norm);
 
  public:
+  /// The parts, in data order.
   PreLNResidual(Norm norm, F f)
       : PreLNResidual::Base("PreLNResidual", PreLNConnection<Norm, F>(std::move(norm), std::move(f),
                                                                       NoNorm{}, NoNorm{})) {}
@@ -178,6 +182,7 @@ class PostLNResidual : public detail::Accepted<Residual, PostLNConnection<F, Nor
   TOKENNORM_NORM_ARGUMENT(Norm, 1, "2", "PostLNResidual", "sublayer, norm", Norm);
 
  public:
+  /// The parts, in data order.
   PostLNResidual(F f, Norm norm)
       : PostLNResidual::Base(
             "PostLNResidual",
@@ -192,6 +197,7 @@ class SandwichLNResidual
                            OutputNorm, "3");
 
  public:
+  /// The parts, in data order.
   SandwichLNResidual(Norm norm, F f, OutputNorm output_norm)
       : SandwichLNResidual::Base("SandwichLNResidual", SandwichLNConnection<Norm, F, OutputNorm>(
                                                            std::move(norm), std::move(f),
@@ -204,6 +210,7 @@ class ResPostLNResidual : public detail::Accepted<Residual, ResPostLNConnection<
   TOKENNORM_NORM_ARGUMENT(Norm, 1, "2", "ResPostLNResidual", "sublayer, norm", Norm);
 
  public:
+  /// The parts, in data order.
   ResPostLNResidual(F f, Norm output_norm)
       : ResPostLNResidual::Base("ResPostLNResidual",
                                 ResPostLNConnection<F, Norm>(NoNorm{}, std::move(f),
@@ -216,6 +223,7 @@ class DeepNormResidual : public detail::Accepted<Residual, PostLNConnection<F, N
   TOKENNORM_NORM_ARGUMENT(Norm, 1, "2", "DeepNormResidual", "sublayer, norm, alpha", Norm);
 
  public:
+  /// The parts, in data order, and α.
   DeepNormResidual(F f, Norm norm, double alpha)
       : DeepNormResidual::Base(
             "DeepNormResidual",
@@ -226,10 +234,13 @@ class DeepNormResidual : public detail::Accepted<Residual, PostLNConnection<F, N
 /// are to be multiplied with: those of the feed-forward, of the values and of the output projection
 /// of attention.
 struct DeepNormScales {
+  /// Of one side.
   struct Scales {
-    double alpha = 1, beta = 1;
+    double alpha = 1;  ///< α, of the stream
+    double beta = 1;   ///< β, of the initial weights
   };
-  Scales encoder, decoder;
+  Scales encoder;  ///< of the encoder's layers
+  Scales decoder;  ///< of the decoder's layers
 };
 
 /// Those of a model with N encoder and M decoder layers, either of which may be 0; what has no

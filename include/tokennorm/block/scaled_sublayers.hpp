@@ -83,14 +83,17 @@ inline void check_finite(const char* who, const char* what, double value) {
 template <class F>
 class Scaled {
  public:
+  /// Throws std::invalid_argument for a factor that is not finite.
   Scaled(F f, double factor) : f_(std::move(f)), factor_(factor) {
     detail::check_finite("Scaled", "factor", factor);
   }
 
+  /// What it is made of.
   double factor() const { return factor_; }
   auto& sublayer() { return detail::unwrap(f_); }
   const auto& sublayer() const { return detail::unwrap(f_); }
 
+  /// As a sublayer, with what belongs to the call.
   template <class S, class... Args>
   TokenMatrix<S> operator()(const TokenMatrix<S>& n, Args&&... args) const {
     return detail::result_of({"Scaled"}, f_, n, args...) * S(factor_);
@@ -118,6 +121,7 @@ class Scaled {
 template <class F, class Param = float>
 class LayerScale {
  public:
+  /// γ and dγ are kept in these.
   using Vector = Eigen::Matrix<Param, Eigen::Dynamic, 1>;
   using GradientVector = Eigen::Matrix<Accumulator<Param>, Eigen::Dynamic, 1>;
 
@@ -131,12 +135,14 @@ class LayerScale {
     gradient_ = GradientVector::Zero(channels);
   }
 
+  /// γ, dγ, f.
   Vector& layer_scale() { return layer_scale_; }
   const Vector& layer_scale() const { return layer_scale_; }
   GradientVector& gradient() { return gradient_; }
   auto& sublayer() { return detail::unwrap(f_); }
   const auto& sublayer() const { return detail::unwrap(f_); }
 
+  /// As a sublayer, with what belongs to the call; γ is visited as layer_scale.
   template <class S, class... Args>
   TokenMatrix<S> operator()(const TokenMatrix<S>& n, Args&&... args) const {
     return scaled(detail::result_of(who(), f_, n, args...));
@@ -178,6 +184,7 @@ class LayerScale {
   GradientVector gradient_;
   TokenMatrix<Accumulator<Param>> update_;
 };
+/// With a γ of float.
 template <class F>
 LayerScale(F, Index, double) -> LayerScale<F>;
 template <class F>
@@ -204,6 +211,7 @@ class DropPath {
     }
   }
 
+  /// What it is made of.
   double probability() const { return probability_; }
   auto& sublayer() { return detail::unwrap(f_); }
   const auto& sublayer() const { return detail::unwrap(f_); }
@@ -228,6 +236,7 @@ class DropPath {
     }
   }
 
+  /// As a sublayer, with what belongs to the call.
   template <class S, class... Args>
   TokenMatrix<S> operator()(const TokenMatrix<S>& n, Args&&... args) const {
     return detail::result_of({"DropPath"}, f_, n, args...);

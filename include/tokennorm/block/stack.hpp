@@ -72,20 +72,24 @@ struct BlocksOf<std::tuple<First, Rest...>> {
 
 }  // namespace detail
 
+/// y = final_norm(block_{L−1}(… block_0(embedding_norm(x)) …))
 template <class EmbeddingNorm, class Block, class FinalNorm>
 class Stack : public detail::BlockCalls<Stack<EmbeddingNorm, Block, FinalNorm>,
                                         typename detail::BlocksOf<Block>::Param> {
   using BlocksOf = detail::BlocksOf<Block>;
 
  public:
+  /// The scalar of the parameters, and what the blocks are kept in.
   using Param = typename BlocksOf::Param;
   using Blocks = typename BlocksOf::Storage;
 
+  /// Throws std::invalid_argument where there is no block, or where parts have other channels.
   Stack(EmbeddingNorm embedding_norm, Blocks blocks, FinalNorm final_norm);
 
   /// Those of the first block.
   Index channels() const;
 
+  /// The parts.
   EmbeddingNorm& embedding_norm() { return embedding_norm_; }
   const EmbeddingNorm& embedding_norm() const { return embedding_norm_; }
   Blocks& blocks() { return blocks_; }
@@ -93,6 +97,7 @@ class Stack : public detail::BlockCalls<Stack<EmbeddingNorm, Block, FinalNorm>,
   FinalNorm& final_norm() { return final_norm_; }
   const FinalNorm& final_norm() const { return final_norm_; }
 
+  /// visitor(name, value, gradient) for each parameter, of sublayers too; each once.
   template <class Visitor>
   void visit_parameters(Visitor&& visitor);
   void zero_gradients();
@@ -159,9 +164,8 @@ class Stack : public detail::BlockCalls<Stack<EmbeddingNorm, Block, FinalNorm>,
   template <class S, class U>
   detail::StepReaders<S, U> readers(std::size_t i, detail::SavedStep<S, U>* saved) const;
   template <class S, class U>
-  detail::ReaderGradients<S, U, Param> reader_gradients(std::size_t i,
-                                                        detail::SavedForward<S, U>& forward,
-                                                        detail::SavedStep<S, U>& saved);
+  auto reader_gradients(std::size_t i, detail::SavedForward<S, U>& forward,
+                        detail::SavedStep<S, U>& saved) -> detail::ReaderGradients<S, U, Param>;
 
   template <class S, class U, class Context>
   void infer(detail::Inference<S, U>& pass, const Context& context) const;
@@ -177,6 +181,7 @@ class Stack : public detail::BlockCalls<Stack<EmbeddingNorm, Block, FinalNorm>,
   Blocks blocks_;  // last: GCC warns of an empty last member as uninitialized
 };
 
+/// The types of the blocks, from what they are given in.
 template <class EmbeddingNorm, class Block, class FinalNorm>
 Stack(EmbeddingNorm, std::vector<Block>, FinalNorm) -> Stack<EmbeddingNorm, Block, FinalNorm>;
 template <class EmbeddingNorm, class... Blocks, class FinalNorm>
@@ -252,10 +257,10 @@ detail::StepReaders<S, U> Stack<EmbeddingNorm, Block, FinalNorm>::readers(
 
 template <class EmbeddingNorm, class Block, class FinalNorm>
 template <class S, class U>
-detail::ReaderGradients<S, U, typename Stack<EmbeddingNorm, Block, FinalNorm>::Param>
-Stack<EmbeddingNorm, Block, FinalNorm>::reader_gradients(std::size_t i,
-                                                         detail::SavedForward<S, U>& forward,
-                                                         detail::SavedStep<S, U>& saved) {
+auto Stack<EmbeddingNorm, Block, FinalNorm>::reader_gradients(std::size_t i,
+                                                              detail::SavedForward<S, U>& forward,
+                                                              detail::SavedStep<S, U>& saved)
+    -> detail::ReaderGradients<S, U, Param> {
   detail::ReaderGradients<S, U, Param> readers;
   if (i < size()) {
     BlocksOf::visit(blocks_, i,

@@ -21,9 +21,10 @@ namespace tokennorm {
 /// References, not copies: what they refer to outlives the call.
 template <class... Args>
 struct With {
-  std::tuple<Args&...> args;
+  std::tuple<Args&...> args;  ///< in the order of the call
 };
 
+/// What a call on a block gives to its sublayers.
 template <class... Args>
 With<std::remove_reference_t<Args>...> with(Args&&... args) {
   return {{args...}};
@@ -31,6 +32,7 @@ With<std::remove_reference_t<Args>...> with(Args&&... args) {
 
 /// The number of a block in its stack, 0 in a lone block.
 struct BlockIndex {
+  /// The number.
   Index value = 0;
   constexpr operator Index() const { return value; }
 };

@@ -229,6 +229,7 @@ using FamilyRow = detail::FamilyOf<std::string_view>;
 /// A family of models, which owns its texts.
 struct Family : detail::FamilyOf<std::string> {
   Family() = default;
+  /// A copy, to change.
   Family(const FamilyRow& row) { detail::copy_family(row, *this); }
 
   /// The same for who only reads it, as long as this one stays what it is.

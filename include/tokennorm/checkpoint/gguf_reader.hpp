@@ -26,13 +26,14 @@ namespace tokennorm {
 
 /// An array of metadata, of which the elements are not kept.
 struct GgufArray {
-  std::uint64_t size = 0;  ///< of the outermost one
-  bool operator==(const GgufArray&) const = default;
+  std::uint64_t size = 0;                             ///< of the outermost one
+  bool operator==(const GgufArray&) const = default;  ///< of as many elements
 };
 
 /// A value of metadata; whole numbers of every width are 64 bits wide, floating-point ones double.
 using GgufValue = std::variant<std::uint64_t, std::int64_t, double, bool, std::string, GgufArray>;
 
+/// What a file says beside its tensors, by key.
 using GgufMetadata = std::map<std::string, GgufValue, std::less<>>;
 
 namespace detail {

@@ -15,16 +15,18 @@
 
 namespace tokennorm {
 
+/// Of a linear map without one.
 struct NoBias {};
 
 /// The linear map y = W·x + b, W (outputs, inputs): PyTorch's Linear. Matrices and vectors are
 /// referred to; views of them (Map, Block, Ref) are kept. An empty bias is none.
 template <class Weight, class Bias = NoBias>
 struct OutIn {
-  Weight weight;
-  Bias bias = {};
-  static constexpr bool rows_are_outputs = true;
+  Weight weight;                                  ///< W
+  Bias bias = {};                                 ///< b
+  static constexpr bool rows_are_outputs = true;  ///< of W
 };
+/// Refers to what has a name.
 template <class Weight>
 OutIn(Weight&&) -> OutIn<Weight>;
 template <class Weight, class Bias>
@@ -33,10 +35,11 @@ OutIn(Weight&&, Bias&&) -> OutIn<Weight, Bias>;
 /// The linear map y = x·W + b, W (inputs, outputs): GPT-2's Conv1D, or tokens times a matrix.
 template <class Weight, class Bias = NoBias>
 struct InOut {
-  Weight weight;
-  Bias bias = {};
-  static constexpr bool rows_are_outputs = false;
+  Weight weight;                                   ///< W
+  Bias bias = {};                                  ///< b
+  static constexpr bool rows_are_outputs = false;  ///< of W
 };
+/// Refers to what has a name.
 template <class Weight>
 InOut(Weight&&) -> InOut<Weight>;
 template <class Weight, class Bias>

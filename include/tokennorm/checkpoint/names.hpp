@@ -90,16 +90,17 @@ template <class EmbeddingNorm, class Block, class FinalNorm, TensorSource File>
 void load_norms(Stack<EmbeddingNorm, Block, FinalNorm>& stack, const File& file,
                 const Family& family);
 
+/// The same the other way, under the family's names.
 template <class EmbeddingNorm, class Block, class FinalNorm, class Writer>
 void save_norms(const Stack<EmbeddingNorm, Block, FinalNorm>& stack, Writer& writer,
                 const Family& family);
 
 /// A norm that a file has.
 struct NormInFile {
-  NormRole role;
-  Index layer;         // 0 for the embedding norm and the final norm
-  std::string prefix;  // as the file has it: "transformer.h.3.ln_1"
-  Index channels;      // all values of its scale: with a γ for each head, those of all heads
+  NormRole role;       ///< where it stands, as far as the family tells
+  Index layer;         ///< 0 for the embedding norm and the final norm
+  std::string prefix;  ///< as the file has it: "transformer.h.3.ln_1"
+  Index channels;      ///< all values of its scale: with a γ for each head, those of all heads
 };
 
 /// All norms under the family's names, layer by layer; also those inside sublayers.

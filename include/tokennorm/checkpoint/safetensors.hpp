@@ -76,6 +76,7 @@ class SafetensorsWriter {
   /// An Eigen dense expression of double, float, half or bfloat16.
   template <class Derived>
   void add(const std::string& name, const Eigen::DenseBase<Derived>& matrix);
+  /// An entry of "__metadata__".
   void metadata(const std::string& key, const std::string& value);
 
   /// The file is written under another name in the same folder, then renamed: a reader sees what

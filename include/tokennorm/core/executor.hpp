@@ -34,6 +34,7 @@ concept Executor = requires(std::remove_cvref_t<E>& executor, Index n) {
 
 /// Runs everything on the calling thread.
 struct Serial {
+  /// f(0, count)
   template <class F>
   void parallel_for(Index count, Index /*grain*/, F&& f) const {
     if (count > 0) f(Index{0}, count);

@@ -17,6 +17,7 @@
 
 namespace tokennorm {
 
+/// Numbers of tokens and channels.
 using Index = Eigen::Index;
 
 /// The scalars with vectorized kernels.

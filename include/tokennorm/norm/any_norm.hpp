@@ -16,6 +16,7 @@ namespace tokennorm {
 
 /// The options of LayerNorm and RMSNorm. One that is not given is that of the kind by default.
 struct AnyNormOptions {
+  /// See LayerNormOptions and RMSNormOptions.
   std::optional<double> epsilon = {};
   std::optional<bool> scale = {};
   std::optional<bool> shift = {};
@@ -39,15 +40,19 @@ class AnyNorm {
  public:
   /// The options in force; a LayerNorm's statistics are of all channels.
   struct Options {
+    /// See RMSNormOptions.
     double epsilon;
-    bool scale, shift;
+    bool scale;
+    bool shift;
     double scale_offset;
     Index statistics_channels;
 
+    /// All of them given.
     operator AnyNormOptions() const {
       return {epsilon, scale, shift, scale_offset, statistics_channels};
     }
   };
+  /// Those of the norm inside.
   using ParamScalar = Param;
   using Vector = typename LayerNorm<Param>::Vector;
   using GradientScalar = typename LayerNorm<Param>::GradientScalar;
@@ -57,6 +62,7 @@ class AnyNorm {
   explicit AnyNorm(NormKind kind, Index channels, AnyNormOptions options = {})
       : norm_(made(kind, channels, options)) {}
 
+  /// What the norm is, and γ and β, which are empty when switched off.
   Index channels() const {
     return with_kind([](const auto& norm) { return norm.channels(); });
   }
@@ -77,7 +83,7 @@ class AnyNorm {
     return with_kind([](const auto& norm) -> const Vector& { return norm.shift(); });
   }
 
-  // The calls take what the norms inside take.
+  /// The calls take what the norms inside take.
   template <class... Args>
   auto operator()(Args&&... args) const
       -> decltype(std::declval<const LayerNorm<Param>&>()(std::forward<Args>(args)...)) {

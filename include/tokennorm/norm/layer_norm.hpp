@@ -56,7 +56,6 @@ class LayerNorm : public detail::Norm<detail::LayerNormKind, Param, Channels> {
  public:
   /// γ = 1 − scale_offset, β = 0.
   explicit LayerNorm(Index channels, LayerNormOptions options = {}) : Base(channels, options) {}
-
   explicit LayerNorm(LayerNormOptions options = {}) requires(Channels != Eigen::Dynamic)
       : Base(Channels, options) {}
 };

@@ -40,6 +40,7 @@ class Norm {
                 "Eigen::half, Eigen::bfloat16 or another real Eigen scalar.");
 
  public:
+  /// The scalars, and what the parameters and their gradients are kept in.
   using Options = typename Kind::Options;
   using ParamScalar = Param;
   using Vector = Eigen::Matrix<Param, Eigen::Dynamic, 1>;
@@ -47,8 +48,10 @@ class Norm {
   using GradientVector = Eigen::Matrix<GradientScalar, Eigen::Dynamic, 1>;
   static constexpr bool centred = Kind::centred;
 
+  /// γ = 1 − scale_offset, β = 0.
   explicit Norm(Index channels, Options options);
 
+  /// What the norm is, and γ and β, which are empty when switched off.
   Index channels() const { return Channels == Eigen::Dynamic ? channels_ : Index{Channels}; }
   const Options& options() const { return options_; }
   static constexpr NormKind kind() { return Kind::kind; }
@@ -57,7 +60,8 @@ class Norm {
   Vector& shift() { return shift_; }
   const Vector& shift() const { return shift_; }
 
-  // Inference.
+  /// Inference: y = N(x), returned as what x is, or into y, which may be x; const, thread-safe, and
+  /// without an allocation.
   template <class X>
   auto operator()(const X& x) const {
     return (*this)(x, serial);
@@ -80,7 +84,8 @@ class Norm {
                   "not a number: norm(x, y), norm(x, y, executor).");
   }
 
-  // Training, nothing hidden.
+  /// Training, nothing hidden: y = N(x), and the statistics of each token; dx is overwritten, dγ
+  /// and dβ are added to.
   template <class X, class Y, class S, Executor E = const Serial&>
   void normalize(const X& x, Y&& y, TokenStatistics<S>& stats, E&& executor = serial) const {
     if constexpr (check_operands<Channels, Read<X>, Written<Y>>())
@@ -93,8 +98,8 @@ class Norm {
       backward_call("x", x, stats, dy, Absent{}, dx, gradients, executor);
   }
 
-  // The same of heads(x, channels), which are taken by value, so that these are the better
-  // overloads for them; see heads.hpp.
+  /// The same of heads(x, channels), which are taken by value, so that these are the better
+  /// overloads for them; see heads.hpp.
   template <class X, class Y, Executor E = const Serial&>
   void operator()(Heads<X> x, Heads<Y> y, E&& executor = serial) const;
   template <class X, class Y, class S, Executor E = const Serial&>
@@ -103,7 +108,7 @@ class Norm {
   void backpropagate(Heads<X> x, const TokenStatistics<S>& stats, Heads<DY> dy, Heads<DX> dx,
                      NormGradients<G>& gradients, E&& executor = serial) const;
 
-  // Statistics as data; see partial_statistics.hpp.
+  /// Statistics as data; see partial_statistics.hpp.
   template <class X, class S, Executor E = const Serial&>
   void partial_statistics(const X& x, PartialStatistics<S>& partial, E&& executor = serial) const;
   template <class R, class U, class Sum, class S, Executor E = const Serial&>
@@ -129,7 +134,8 @@ class Norm {
       divided_call("sum", sum, partial, dy, sums, dsum, dx, gradients, executor);
   }
 
-  // Fused residual.
+  /// Fused residual: sum = residual + update, y = N(sum), of the sum as it is stored, or would be;
+  /// back, dx = dsum + the gradient through the norm.
   template <class R, class U, class Sum, class Y, class S, Executor E = const Serial&>
   void normalize_sum(const R& residual, const U& update, Sum&& sum, Y&& y,
                      TokenStatistics<S>& stats, E&& executor = serial) const {
@@ -165,7 +171,8 @@ class Norm {
       backward_call("sum", sum, stats, dy, dsum, dx, gradients, executor);
   }
 
-  // Training, as a module.
+  /// Training, as a module, in Param: the norm remembers x and its statistics, and keeps the
+  /// gradients. A visitor is called with "scale" or "shift", the value and the gradient.
   template <class X, Executor E = const Serial&>
   auto forward(const X& x, E&& executor = serial);
   template <class DY, Executor E = const Serial&>

@@ -51,21 +51,21 @@ namespace tokennorm {
 /// empty, and its M₂ is Σx².
 template <class Scalar>
 struct PartialStatistics {
-  using Number = kernels::Moment<Scalar>;  // double; for double two of them with an exponent
+  using Number = kernels::Moment<Scalar>;  ///< double; for double two of them with an exponent
 
-  Index count = 0;
-  Eigen::Matrix<Number, Eigen::Dynamic, 1> mean;
-  Eigen::Matrix<Number, Eigen::Dynamic, 1> m2;
+  Index count = 0;                                ///< of channels
+  Eigen::Matrix<Number, Eigen::Dynamic, 1> mean;  ///< μ of these channels
+  Eigen::Matrix<Number, Eigen::Dynamic, 1> m2;    ///< Σ(x − μ)² over them
 };
 
 /// Of some channels of each token, merged or not: Σ g and Σ g·x̂, both (T), g = (o + γ)·dy. Each
 /// merges as a number; what x̂ is there is told in kernels/backward/divided.hpp.
 template <class Scalar>
 struct PartialGradientSums {
-  using Number = kernels::PreciseSum<Scalar>;  // double; for double two of them
+  using Number = kernels::PreciseSum<Scalar>;  ///< double; for double two of them
 
-  Eigen::Matrix<Number, Eigen::Dynamic, 1> g;
-  Eigen::Matrix<Number, Eigen::Dynamic, 1> gx;
+  Eigen::Matrix<Number, Eigen::Dynamic, 1> g;   ///< Σ g
+  Eigen::Matrix<Number, Eigen::Dynamic, 1> gx;  ///< Σ g·x̂
 };
 
 namespace detail {

@@ -38,7 +38,6 @@ class RMSNorm : public detail::Norm<detail::RMSNormKind, Param, Channels> {
  public:
   /// γ = 1 − scale_offset, β = 0 if switched on.
   explicit RMSNorm(Index channels, RMSNormOptions options = {}) : Base(channels, options) {}
-
   explicit RMSNorm(RMSNormOptions options = {}) requires(Channels != Eigen::Dynamic)
       : Base(Channels, options) {}
 };
