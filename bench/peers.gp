@@ -1,31 +1,33 @@
 # SPDX-License-Identifier: MIT
 # The library beside its peers, as SVG and as PNG:
 #
-#     gnuplot -c peers.gp DIRECTORY MACHINE
+#     gnuplot -c peers.gp DIRECTORY MACHINE SENTENCE
 #
 # reads peers_*.csv in DIRECTORY and writes peers.svg and peers.png there: bars of the share of the
-# floor, higher is faster.
+# floor, higher is faster, and what is seen.
 
 directory = ARG1
 machine = ARG2
+sentence = ARG3
 array operations[3] = ["layer_norm", "layer_norm_backward", "layer_norm_residual_add"]
 array titles[3] = ["LayerNorm", "LayerNorm backward", \
   "residual add + LayerNorm (oneDNN and libtorch: two calls)"]
-array colours[5] = ["#0072b2", "#e69f00", "#f6d77e", "#009e73", "#cc79a7"]
+array colours[6] = ["#0072b2", "#e69f00", "#999999", "#f6d77e", "#009e73", "#cc79a7"]
 
 set datafile separator comma
 
 do for [format in "svg png"] {
   if (format eq "svg") {
-    set terminal svg size 1400,1000 font "Helvetica,15" background "white"
+    set terminal svg size 1400,1060 font "Helvetica,15" background "white"
   } else {
-    set terminal pngcairo size 1400,1000 font "Sans,12" background "white"
+    set terminal pngcairo size 1400,1060 font "Sans,12" background "white"
   }
   set output directory . "/peers." . format
-  set multiplot layout 3,1 margins 0.06,0.98,0.10,0.89 spacing 0,0.10
+  set multiplot layout 3,1 margins 0.06,0.98,0.15,0.90 spacing 0,0.10
   set label 1 "Share of the memory floor, float: higher is faster" at screen 0.5,0.97 center \
     font ",17"
   set label 2 machine at screen 0.5,0.94 center noenhanced font ",11" textcolor "#555555"
+  set label 3 sentence at screen 0.5,0.055 center noenhanced font ",12"
   set border 3
   set style data histograms
   set style histogram clustered gap 1.2
@@ -36,13 +38,18 @@ do for [format in "svg png"] {
   set ytics nomirror out 0,25
   set ylabel "%" offset 1
   set xrange [-0.7:*]
-  set yrange [0:110]
   do for [panel = 1:3] {
     file = directory . "/peers_" . operations[panel] . ".csv"
     columns = int(system("head -1 '" . file . "' | tr , '\n' | wc -l"))
+    highest = 110
+    do for [i = 2:columns] {
+      stats file using i every ::1 nooutput
+      highest = STATS_max > highest ? STATS_max : highest
+    }
+    set yrange [0:1.02 * highest]
     set title titles[panel] offset 0,-0.5
     if (panel == 1) {
-      set key at screen 0.5,0.015 bottom center horizontal Left reverse noenhanced samplen 1.5 \
+      set key at screen 0.5,0.07 bottom center horizontal Left reverse noenhanced samplen 1.5 \
         width -1
     } else {
       unset key
