@@ -4,6 +4,7 @@
 #include "../support/edge_shapes.hpp"
 #include "../support/exact_bits.hpp"
 #include "../support/hard_rows.hpp"
+#include "../support/memory_policy.hpp"
 #include "norm_kinds.hpp"
 
 #include <gtest/gtest.h>
@@ -163,6 +164,16 @@ TYPED_TEST(BitIdentity, TokenAloneEqualsTokenInAnyBatch) {
     SCOPED_TRACE(channels);
     this->template check_batches<typename TypeParam::RowMajor>(channels);
     this->template check_batches<typename TypeParam::ColMajor>(channels);
+  }
+}
+
+/// Long rows, whose order is another one where the machine has the other policy.
+TYPED_TEST(BitIdentity, TokenAloneEqualsTokenInAnyBatchUnderEitherMemoryPolicy) {
+  for (const bool manages : {false, true}) {
+    const ManagedMemory policy(manages);
+    SCOPED_TRACE(manages);
+    for (const Index channels : {449, 768, 1024, 1639})
+      this->template check_batches<typename TypeParam::RowMajor>(channels);
   }
 }
 
