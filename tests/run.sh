@@ -15,7 +15,7 @@ echo "tokennorm: all of this took $last_took" >&2
 
 . "$root/cmake/prepare.sh"
 install_packages g++ cmake ninja=ninja-build ccache pkg-config libeigen3-dev libgtest-dev \
-  libcli11-dev nlohmann-json3-dev gnuplot=gnuplot-nox mpirun=openmpi-bin libopenmpi-dev
+  libcli11-dev nlohmann-json3-dev libtbb-dev gnuplot=gnuplot-nox mpirun=openmpi-bin libopenmpi-dev
 use_fast_tools
 
 cmake -S "$root" -B "$build" -DTOKENNORM_BUILD_BENCHMARKS=OFF "$@"

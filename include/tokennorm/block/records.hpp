@@ -55,7 +55,8 @@ struct Workspace {
 /// What the backward of one forward needs, and the memory of both: several may be in flight, for
 /// micro-batches or for a module that is used twice, and nothing is allocated while the shape stays
 /// the same. A copy is one of its own. The stream has Scalar; the sublayers are given, and give,
-/// tokens of SublayerScalar. Parameters and their gradients keep theirs.
+/// tokens of SublayerScalar. Parameters and their gradients keep theirs. What a sublayer remembers
+/// is the sublayer's: of several in flight, each brings a place for it, by with(…).
 ///
 /// Where a sublayer or an executor throws, the block stays usable, and there is no forward to go
 /// back from any more: one that threw, or was refused, is none, and a backward that threw has used

@@ -51,8 +51,9 @@ constexpr bool check_output_type() {
   constexpr bool is_kept = std::is_lvalue_reference_v<Y> || !is_plain<Y>;
   static_assert(
       is_writable<Y&>,
-      "tokennorm: an output cannot be written to. Give a matrix, array or vector, or a Map, "
-      "Block or Ref of non-const memory; an index list such as y(rows, Eigen::all) is none.");
+      "tokennorm: an output cannot be written to. Give a matrix, array or vector, or a Map, Block "
+      "or Ref of non-const memory, neither of them const itself (`auto rows = tokens(...)`, not "
+      "`const auto`); an index list such as y(rows, Eigen::all) is none.");
   static_assert(!is_writable<Y&> || is_kept,
                 "tokennorm: an output is a temporary matrix, array or vector, which is gone with "
                 "its values when the call returns. Give a variable.");
