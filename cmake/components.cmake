@@ -36,4 +36,7 @@ add_component(safetensors nlohmann_json::nlohmann_json
   checkpoint/shard_index.hpp)
 add_component(mpi MPI::MPI_CXX
   adapters/mpi.hpp
-  adapters/mpi_messages.hpp)
+  adapters/mpi_gradients.hpp
+  adapters/mpi_messages.hpp
+  adapters/mpi_pending.hpp
+  adapters/mpi_sharded.hpp)

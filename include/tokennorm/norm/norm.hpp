@@ -11,6 +11,7 @@
 #include "tokennorm/kernels/generic/norms.hpp"
 #include "tokennorm/kernels/operands.hpp"
 #include "tokennorm/kernels/stages/statistics.hpp"
+#include "tokennorm/norm/own_memory.hpp"
 #include "tokennorm/norm/parameters.hpp"
 
 #include <bit>
@@ -283,65 +284,8 @@ class Norm {
   template <class G>
   void size_gradients(NormGradients<G>& gradients) const;
 
-  /// The memory that belongs to a call beside its operands: that of the parameters, of the
-  /// statistics, and of the gradients in a backward. Statistics are written in a forward.
   template <class S, class G>
-  struct OwnMemory {
-    const Norm& norm;
-    const TokenStatistics<S>* stats;  // or null
-    const NormGradients<G>* gradients;
-    Addresses all;
-
-    TOKENNORM_INLINE OwnMemory(const Norm& n, const TokenStatistics<S>* s,
-                               const NormGradients<G>* g)
-        : norm(n), stats(s), gradients(g) {
-      all.include(n.scale_);
-      all.include(n.shift_);
-      if (s != nullptr) {
-        all.include(s->rstd);
-        if constexpr (centred) all.include(s->mean);
-      }
-      if (g != nullptr) {
-        all.include(g->scale);
-        all.include(g->shift);
-      }
-    }
-    /// Fails where an operand shares some of it and one of the two is written.
-    template <class T>
-    TOKENNORM_INLINE void check_apart(const char* name, const TokenView<T>& view,
-                                      bool is_written) const {
-      if (addresses_of(view).meet(all)) [[unlikely]]
-        check_each(norm, stats, gradients, name, view, is_written);
-    }
-
-   private:
-    // Not of the object, which would have to be in memory for it.
-    [[gnu::noinline]] static void check_each(const Norm& norm, const TokenStatistics<S>* stats,
-                                             const NormGradients<G>* gradients, const char* name,
-                                             AnyView view, bool is_written) {
-      // Operands often lie between what belongs to the call.
-      const Addresses addresses = addresses_of(view);
-      const auto check = [&](const char* own, const auto& vector) {
-        Addresses of_vector;
-        of_vector.include(vector);
-        if (!addresses.meet(of_vector)) [[likely]]
-          return;
-        check_shared_elements(norm.who(), name, view, own, view_of(vector), false);
-      };
-      if (is_written) {
-        check("scale", norm.scale_);
-        check("shift", norm.shift_);
-      }
-      if (stats != nullptr && (is_written || gradients == nullptr)) {
-        check("stats.rstd", stats->rstd);
-        if constexpr (centred) check("stats.mean", stats->mean);
-      }
-      if (gradients != nullptr) {
-        check("the gradient of scale", gradients->scale);
-        check("the gradient of shift", gradients->shift);
-      }
-    }
-  };
+  using OwnMemory = detail::OwnMemory<Norm, S, G>;
 
   Index statistics_channels() const {
     if constexpr (centred) {
