@@ -79,13 +79,17 @@ void AdamW<Scalar>::step(Model& model, double learning_rate) {
   });
 }
 
-/// The learning rate of `step` (0, 1, …, steps − 1): up in a straight line over the first tenth of
-/// the steps, then down a half cosine to a tenth of the peak. Post-LN needs the slow start.
-inline double scheduled_learning_rate(double peak, Index step, Index steps) {
-  const Index warm_up = steps / 10;
+/// The learning rate of `step` (0, 1, …, steps − 1): up in a straight line over the first `warm_up`
+/// steps, then down a half cosine to a tenth of the peak. Post-LN needs the slow start.
+inline double scheduled_learning_rate(double peak, Index step, Index steps, Index warm_up) {
   if (step < warm_up) return peak * static_cast<double>(step + 1) / static_cast<double>(warm_up);
   const double done = static_cast<double>(step - warm_up) / static_cast<double>(steps - warm_up);
   return peak * (0.1 + 0.45 * (1 + std::cos(std::numbers::pi * done)));
+}
+
+/// The same, with a tenth of the steps.
+inline double scheduled_learning_rate(double peak, Index step, Index steps) {
+  return scheduled_learning_rate(peak, step, steps, steps / 10);
 }
 
 }  // namespace gpt

@@ -14,7 +14,8 @@
 ///     corpus.hpp          files to excerpts                         bigram.hpp
 ///     checkpoint.hpp      the trained model as a file, under the names of a known family
 ///     llama_file.hpp      a Llama as a file that example 05 and llama2.c run
-///     options.hpp, progress_bar.hpp, history.hpp, report.hpp, plot.gp, ../common/
+///     options.hpp, default_corpus.hpp, progress_bar.hpp, history.hpp, report.hpp, plot.gp,
+///     ../common/
 ///
 /// Every part states its equations, its shapes and its gradient; tests/examples checks each
 /// gradient, and that of the whole model, against central differences.

@@ -4,14 +4,13 @@
 
 #include "checkpoint.hpp"
 #include "common/command_line.hpp"
+#include "default_corpus.hpp"
 #include "gpt.hpp"
 #include "trainer.hpp"
 
 #include <CLI/CLI.hpp>
 
-#include <algorithm>
 #include <filesystem>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -37,27 +36,7 @@ struct ParsedOptions {
 };
 ParsedOptions parse_options(int argc, const char* const* argv);
 
-/// The README and the headers of the repository that this example was built from.
-std::vector<std::filesystem::path> default_corpus();
-
 // ---------------------------------------------------------------------------------------------
-
-inline std::vector<std::filesystem::path> default_corpus() {
-  const std::filesystem::path root = TOKENNORM_SOURCE_DIRECTORY;
-  std::vector<std::filesystem::path> files;
-  std::error_code missing;
-  for (const auto& entry :
-       std::filesystem::recursive_directory_iterator(root / "include", missing)) {
-    if (entry.path().extension() == ".hpp") files.push_back(entry.path());
-  }
-  std::sort(files.begin(), files.end());
-  if (std::filesystem::exists(root / "README.md")) files.insert(files.begin(), root / "README.md");
-  if (files.empty()) {
-    throw std::runtime_error("--corpus: the repository's own text is not at " + root.string() +
-                             "; name one or more text files");
-  }
-  return files;
-}
 
 inline ParsedOptions parse_options(int argc, const char* const* argv) {
   ParsedOptions parsed;

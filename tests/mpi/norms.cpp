@@ -176,6 +176,18 @@ TEST(ShardedNorms, RanksThatDisagreeAllFail) {
   EXPECT_EQ(message_of([&] { other(few); }),
             "tokennorm: LayerNorm(8): the ranks have epsilons from 1e-06 to 1e-05; expected the "
             "same on all");
+  const std::string options =
+      "tokennorm: LayerNorm(8): the ranks have norms of other options: epsilon, scale, shift or "
+      "scale_offset; expected the same on all";
+  const auto offset =
+      sharded(LayerNorm<float>(8, {.scale_offset = rank() == 0 ? 0.0 : 1.0}), MPI_COMM_WORLD);
+  EXPECT_EQ(message_of([&] { offset(few); }), options);
+  EXPECT_EQ(message_of([&] {
+              auto pending = begin(norm, few, other, few);
+              Tokens y, z;
+              pending.finish(y, z);
+            }),
+            options);
   const std::string calls =
       "the ranks make different calls: forward or backward, LayerNorm or RMSNorm, in float or "
       "double; expected the same on all";

@@ -30,9 +30,9 @@
 /// Threads    the caller's, one at a time, as MPI_THREAD_FUNNELED has it; in a block with such a
 ///            norm an executor's threads do not take part in the step around it
 /// Throws     as the norms. On all ranks alike, std::invalid_argument where they disagree about the
-///            number of tokens, ε or the call, or where one has refused the operands of a norm or
-///            of a block that begins with it. (Where a sublayer comes first, as in Post-LN, the
-///            other ranks may be waiting in that: they are not told of a refusal.)
+///            number of tokens, the options or the call, or where one has refused the operands of a
+///            norm or of a block that begins with it. (Where a sublayer comes first, as in Post-LN,
+///            the other ranks may be waiting in that: they are not told of a refusal.)
 ///            std::runtime_error with MPI's text where MPI fails
 /// Needs      the CMake target tokennorm::mpi; MPI 3, initialized
 #pragma once

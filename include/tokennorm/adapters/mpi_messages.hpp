@@ -16,6 +16,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstdint>
 #include <cstdio>
 #include <limits>
@@ -103,16 +104,35 @@ struct Span {
   }
 };
 
+/// A number for the options of all norms of a message: others have another one, as good as ever.
+class OptionsNumber {
+ public:
+  void include(const auto& options) {
+    for (const std::uint64_t bits :
+         {std::bit_cast<std::uint64_t>(options.epsilon),
+          std::bit_cast<std::uint64_t>(options.scale_offset),
+          std::uint64_t{options.scale} + 2 * std::uint64_t{options.shift}}) {
+      value_ = std::rotl((value_ ^ bits) * 0x9e3779b97f4a7c15, 31);
+    }
+  }
+  std::int64_t value() const { return static_cast<std::int64_t>(value_); }
+
+ private:
+  std::uint64_t value_ = 1;
+};
+
 struct Agreement {
   Span<std::int64_t> call;  // what is merged, and for which kind of norm
   Span<std::int64_t> tokens;
-  Span<double> epsilon;
+  Span<double> epsilon;        // of the first norm, to be named where it differs
+  Span<std::int64_t> options;  // an OptionsNumber
   std::int64_t refused_by = std::numeric_limits<std::int64_t>::max();  // the first rank that has
 
   void include(const Agreement& other) {
     call.include(other.call);
     tokens.include(other.tokens);
     epsilon.include(other.epsilon);
+    options.include(other.options);
     refused_by = std::min(refused_by, other.refused_by);
   }
 };
@@ -196,10 +216,11 @@ class Exchange {
     make();
 #endif
   }
-  void begin(int kind, Index tokens, double epsilon) {
+  void begin(int kind, Index tokens, double epsilon, const OptionsNumber& options) {
     first_.agreement.call = Span<std::int64_t>(64 * kind + Record::call);
     first_.agreement.tokens = Span<std::int64_t>(tokens);
     first_.agreement.epsilon = Span(epsilon);
+    first_.agreement.options = Span(options.value());
     const std::size_t in_first = std::min(records_.size(), FirstMessage<Record>::records_in_it);
     std::copy_n(records_.begin(), in_first, first_.records);
     start(&first_, 1);
@@ -264,6 +285,10 @@ class Exchange {
       std::snprintf(most, sizeof most, "%g", all.epsilon.most);
       fail(who_, {"the ranks have epsilons from ", static_cast<const char*>(least), " to ",
                   static_cast<const char*>(most), "; expected the same on all"});
+    }
+    if (!all.options.is_one()) {
+      fail(who_, {"the ranks have norms of other options: epsilon, scale, shift or scale_offset; "
+                  "expected the same on all"});
     }
   }
 

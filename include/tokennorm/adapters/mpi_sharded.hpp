@@ -233,8 +233,10 @@ class Sharded {
     Exchange<RecordOf<Partial>> exchange(who(), communicator_, Waits::at_once);
     exchange.prepare(make);
     pack(partial, exchange.records());
+    OptionsNumber options_number;
+    options_number.include(options());
     exchange.begin(static_cast<int>(kind()), static_cast<Index>(exchange.records().size()),
-                   options().epsilon);
+                   options().epsilon, options_number);
     exchange.finish();
     unpack(exchange.records(), 0, partial);
   }
