@@ -34,6 +34,11 @@ cmake --build "$build"
 heading "Quick start"
 "$build/examples/quick_start"
 
+if [ ! -x "$build/examples/02_train_gpt/train_gpt" ]; then
+  echo "tokennorm: the other examples need CLI11 and nlohmann-json (libcli11-dev nlohmann-json3-dev)" >&2
+  exit 1
+fi
+
 heading "A GPT, trained from scratch"
 "$build/examples/02_train_gpt/train_gpt" --out "$out/gpt" "$@" --placement pre --norm layer \
   --save "$out/gpt/gpt2.safetensors" --family gpt2

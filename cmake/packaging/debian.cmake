@@ -2,6 +2,8 @@
 # It is for every architecture: the headers are the library.
 install(FILES LICENSE DESTINATION share/doc/libtokennorm-dev RENAME copyright
   COMPONENT debian EXCLUDE_FROM_ALL)
+install(FILES README.md DESTINATION share/doc/libtokennorm-dev
+  COMPONENT debian EXCLUDE_FROM_ALL)
 set(CPACK_INSTALL_CMAKE_PROJECTS
   "${PROJECT_BINARY_DIR};${PROJECT_NAME};ALL;/"
   "${PROJECT_BINARY_DIR};${PROJECT_NAME};debian;/")

@@ -7,7 +7,8 @@
 # - A comment speaks of all declarations below it, up to the next comment or empty line.
 # - Nothing of namespace detail is shown, but the classes that public ones are made of.
 # - What a public name leaves to the top of its header has a link to that.
-# - In a README, links to its own sections are left to its table of contents.
+# - In a README, links to sections and to what has no page here are left out.
+# - Overloads that say what is wrong with a call are not shown.
 
 function is_comment(line) { return line ~ /^ *\/\/\// }
 function indent_of(line) { match(line, /^ */); return RLENGTH }
@@ -34,12 +35,17 @@ function say_comment(line,    before, title, rest) {
 
 FILENAME ~ /\.md$/ {
   is_readme = 1
-  while (match($0, /\[[^]]*\]\(#[^)]*\)/)) {
-    link = substr($0, RSTART + 1, RLENGTH - 2)
+  gsub(/\.md#[a-z0-9_-]*\)/, ".md)")
+  rest = $0
+  line = ""
+  while (match(rest, /[^!]\[[^]]*\]\((#[^)]*|[^):]*\.[a-z]pp)\)/)) {
+    link = substr(rest, RSTART, RLENGTH - 1)
     sub(/\]\(.*/, "", link)
-    $0 = substr($0, 1, RSTART - 1) link substr($0, RSTART + RLENGTH)
+    sub(/\[/, "", link)
+    line = line substr(rest, 1, RSTART - 1) link
+    rest = substr(rest, RSTART + RLENGTH)
   }
-  print
+  print line rest
   next
 }
 { lines[NR] = $0 }
@@ -60,6 +66,14 @@ END {
     for (first = i; lines[first - 1] ~ /^(\/\/\/|template|requires|    )/; --first) {}
     for (last = i; lines[last] !~ /^\};/; ++last) {}
     for (j = first; j <= last; ++j) hidden[j] = 0
+  }
+
+  for (i = 1; i <= NR; ++i) {
+    if (lines[i] !~ /^  template <.*, Number T>$/) continue
+    for (j = i; !hidden[j]; ++j) {
+      hidden[j] = 1
+      if (lines[j] ~ /^  \}$/) break
+    }
   }
 
   at_top = 1

@@ -75,7 +75,7 @@ class Sharded {
   explicit Sharded(NormType norm, MPI_Comm communicator)
       : norm_(std::move(norm)), communicator_(detail::mpi::own_communicator(communicator)) {}
 
-  /// What the norm is, its parameters and their gradients: those of the channels here.
+  /// Each as of LayerNorm, of the channels here.
   Index channels() const { return norm_.channels(); }
   decltype(auto) options() const { return norm_.options(); }
   NormKind kind() const { return norm_.kind(); }

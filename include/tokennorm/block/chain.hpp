@@ -45,6 +45,7 @@ class Chain : public BlockCalls<
   /// visitor(name, value, gradient) for each parameter, of sublayers too; each once.
   template <class Visitor>
   void visit_parameters(Visitor&& visitor);
+  /// Of norms, and of sublayers that have this member.
   void zero_gradients();
 
   /// A connection, by its place.

@@ -8,8 +8,9 @@
 /// Fusion runs across the borders, also between blocks of different types: the last update of a
 /// block is added inside the step that applies the first norm of the next block, or the final norm.
 ///
-/// Shapes, error, aliasing and what throws are those of blocks.hpp, and the calls are the same. A
-/// sublayer that takes a BlockIndex is given the number of its block.
+/// Shapes, error, aliasing, what throws and the sources are those of residual_connections.hpp, and
+/// the calls those of blocks.hpp. A sublayer that takes a BlockIndex is given the number of its
+/// block.
 ///
 ///     stack.embedding_norm(), stack.blocks(), stack.final_norm()
 ///     visit_parameters: embedding_norm.…, blocks.N.…, final_norm.…
@@ -89,17 +90,20 @@ class Stack : public detail::BlockCalls<Stack<EmbeddingNorm, Block, FinalNorm>,
   /// Those of the first block.
   Index channels() const;
 
-  /// The parts.
+  /// The norm before the first block, or NoNorm.
   EmbeddingNorm& embedding_norm() { return embedding_norm_; }
   const EmbeddingNorm& embedding_norm() const { return embedding_norm_; }
+  /// The blocks: a std::vector or std::tuple.
   Blocks& blocks() { return blocks_; }
   const Blocks& blocks() const { return blocks_; }
+  /// The norm after the last block, or NoNorm.
   FinalNorm& final_norm() { return final_norm_; }
   const FinalNorm& final_norm() const { return final_norm_; }
 
   /// visitor(name, value, gradient) for each parameter, of sublayers too; each once.
   template <class Visitor>
   void visit_parameters(Visitor&& visitor);
+  /// Of norms, and of sublayers that have this member.
   void zero_gradients();
 
  private:

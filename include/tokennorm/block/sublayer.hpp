@@ -125,8 +125,9 @@ constexpr void explain_result_type() {
     constexpr bool same_scalar = std::is_same_v<ScalarOf<Result>, Scalar>;
     constexpr bool one_per_row = !is_vector<Result> || bool(Result::IsRowMajor);
     static_assert(same_scalar,
-                  "tokennorm: a sublayer returns tokens of another scalar than it was given. Let "
-                  "it end with .cast<Scalar>(), where Scalar is that of its input.");
+                  "tokennorm: a sublayer returns tokens of another scalar than it is given. Let it "
+                  "take TokenMatrix<Scalar> and end with .cast<Scalar>(), Scalar that of the "
+                  "stream, or of the sublayers in a Workspace or TrainingRecord that names it.");
     static_assert(!same_scalar || one_per_row,
                   "tokennorm: a sublayer returns a column vector; expected tokens, one per row.");
     static_assert(!same_scalar || !one_per_row || is_matrix_or_view<Result>,
@@ -317,8 +318,8 @@ constexpr void explain_callable() {
                   "tokennorm: a sublayer cannot be called as f(x), nor as an f(x, y) that returns "
                   "void. What else it takes is given to the call by with(...). Or give it `Tokens "
                   "operator()(const Tokens&) const`, or `void operator()(const Tokens&, Tokens&) "
-                  "const`, with Tokens = TokenMatrix<Scalar>; a sublayer that changes itself is "
-                  "passed by std::ref.");
+                  "const`, with Tokens = TokenMatrix<Scalar>, which is row-major, as MatrixXf is "
+                  "not; a sublayer that changes itself is passed by std::ref.");
   }
 }
 

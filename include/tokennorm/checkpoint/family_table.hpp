@@ -312,7 +312,7 @@ constexpr const FamilyRow& find_family(std::string_view name) {
 
 namespace families {
 
-/// The families of the table, by name.
+/// A family of the table above, by the name that it has there.
 inline constexpr const FamilyRow& gpt2 = find_family("gpt2");
 inline constexpr const FamilyRow& gpt2_original = find_family("gpt2_original");
 inline constexpr const FamilyRow& llms_from_scratch = find_family("llms_from_scratch");

@@ -62,7 +62,7 @@ class AnyNorm {
   explicit AnyNorm(NormKind kind, Index channels, AnyNormOptions options = {})
       : norm_(made(kind, channels, options)) {}
 
-  /// What the norm is, and γ and β, which are empty when switched off.
+  /// Each as of LayerNorm: C, the kind, the options in force, γ and β.
   Index channels() const {
     return with_kind([](const auto& norm) { return norm.channels(); });
   }

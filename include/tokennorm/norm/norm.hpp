@@ -52,12 +52,16 @@ class Norm {
   /// γ = 1 − scale_offset, β = 0.
   explicit Norm(Index channels, Options options);
 
-  /// What the norm is, and γ and β, which are empty when switched off.
+  /// C
   Index channels() const { return Channels == Eigen::Dynamic ? channels_ : Index{Channels}; }
+  /// Those in force.
   const Options& options() const { return options_; }
+  /// LayerNorm or RMSNorm.
   static constexpr NormKind kind() { return Kind::kind; }
+  /// γ (C); empty when switched off.
   Vector& scale() { return scale_; }
   const Vector& scale() const { return scale_; }
+  /// β (C); empty when switched off.
   Vector& shift() { return shift_; }
   const Vector& shift() const { return shift_; }
 
@@ -172,21 +176,24 @@ class Norm {
       backward_call("sum", sum, stats, dy, dsum, dx, gradients, executor);
   }
 
-  /// Training, as a module, in Param: the norm remembers x and its statistics, and keeps the
-  /// gradients. A visitor is called with "scale" or "shift", the value and the gradient.
+  /// Training, as a module, in Param: the norm remembers x and its statistics, and adds to its
+  /// gradients.
   template <class X, Executor E = const Serial&>
   auto forward(const X& x, E&& executor = serial);
   template <class DY, Executor E = const Serial&>
   auto backward(const DY& dy, E&& executor = serial);
+  /// dγ and dβ, of all backwards since they were zeroed.
   NormGradients<GradientScalar>& gradients() {
     check_gradients(gradients_);
     size_gradients(gradients_);
     return gradients_;
   }
+  /// dγ = dβ = 0.
   void zero_gradients() {
     gradients().scale.setZero();
     gradients().shift.setZero();
   }
+  /// visitor(name, value, gradient), all lvalues, for "scale" and "shift" where they are on.
   template <class Visitor>
   void visit_parameters(Visitor&& visitor);
 

@@ -2,8 +2,8 @@
 /// Norms of tokens whose channels are divided, over machines say, with statistics as data:
 ///
 ///     left.partial_statistics(x.leftCols(384), statistics);   // left, right: of 384 channels each
-///     right.partial_statistics(x.rightCols(384), others);
-///     merge(statistics, others);                              // of all 768
+///     right.partial_statistics(x.rightCols(384), other);
+///     merge(statistics, other);                               // of all 768
 ///     left.apply(x.leftCols(384), statistics, y.leftCols(384));
 ///     right.apply(x.rightCols(384), statistics, y.rightCols(384));
 ///
