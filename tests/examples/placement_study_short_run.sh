@@ -18,21 +18,22 @@ run() { # DIRECTORY OPTIONS...
 
 out="$scratch/it's all"
 run "$out" --threads 2
-for table in a_last_matrix_theorem a_every_matrix_characters a_stream_bounds b_runs b_losses_warm_up \
-  c_largest_trained c_half d_embedding_norm d_losses claims; do
+for table in a_last_matrix_theorem a_every_matrix_characters a_stream_bounds b_runs \
+  b_losses_warm_up c_largest_trained c_half d_embedding_norm d_losses claims; do
   [ -s "$out/$table.csv" ]
 done
 [ "$(wc -l <"$out/a_last_matrix_theorem.csv")" -eq 3 ]  # a header, 2 and 4 blocks
-[ "$(wc -l <"$out/b_runs.csv")" -eq 65 ]                # 6 placements and 2, 4 rates, with and without
+[ "$(wc -l <"$out/b_runs.csv")" -eq 65 ]                # 8 kinds, 4 rates, with and without
 grep -q '^1,0,0,0,0$' "$out/c_half.csv"                 # as it was trained, nothing overflows
 grep -q '^262144,1,1,' "$out/c_half.csv"
-[ "$(grep -c '^[abcd],' "$out/claims.csv")" -ge 25 ]
-[ "$(grep -c '^[abcd],.*confirmed$' "$out/claims.csv")" -eq "$(grep -c '^[abcd],' "$out/claims.csv")" ]
+claims=$(grep -c '^[abcd],' "$out/claims.csv")
+[ "$claims" -ge 25 ]
+[ "$(grep -c '^[abcd],.*confirmed$' "$out/claims.csv")" -eq "$claims" ]
 grep -q '^claim .* verdict$' "$out.stdout"
 grep -q '100 %.*(d) embedding norm' "$out.log"
 if command -v gnuplot >/dev/null 2>&1; then
-  for picture in a_last_matrix a_every_matrix a_stream b_losses b_curves b_warm_up c_largest c_half \
-    d_embedding_norm; do
+  for picture in a_last_matrix a_every_matrix a_stream b_losses b_curves b_warm_up c_largest \
+    c_half d_embedding_norm; do
     [ -s "$out/$picture.svg" ] && [ -s "$out/$picture.png" ]
   done
 fi
