@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds the examples and runs them all: the quick start, a GPT that learns this repository's text,
 # its checkpoint under the names of two families, the placements side by side, a Llama that goes on
-# with a text, and a project that uses an installed tokennorm.
+# with a text, a study of placements, and a project that uses an installed tokennorm.
 #
 #   ./examples/run.sh [options of train_gpt, for every training...]
 #
@@ -67,6 +67,9 @@ else
   "$build/examples/05_run_llama/run_llama" --checkpoint "$out/llama/llama.bin" \
     --tokenizer "$out/llama/tokenizer.bin" --prompt "/// The norm " --temperature 0.7 --threads 2
 fi
+
+heading "What the placement of the norms does, at small sizes"
+"$build/examples/07_placement_study/placement_study" --quick --out "$out/placement_study"
 
 train_on_ranks=$build/examples/06_train_on_ranks/train_on_ranks
 if [ -x "$train_on_ranks" ] && command -v mpirun >/dev/null; then
