@@ -23,11 +23,11 @@ do for [format in "svg png"] {
     set terminal pngcairo size 1400,1060 font "Sans,12" background "white"
   }
   set output directory . "/peers." . format
-  set multiplot layout 3,1 margins 0.06,0.98,0.15,0.90 spacing 0,0.10
+  set multiplot layout 3,1 margins 0.06,0.98,0.19,0.90 spacing 0,0.09
   set label 1 "Share of the memory floor, float: higher is faster" at screen 0.5,0.97 center \
     font ",17"
   set label 2 machine at screen 0.5,0.94 center noenhanced font ",11" textcolor "#555555"
-  set label 3 sentence at screen 0.5,0.055 center noenhanced font ",12"
+  set label 3 sentence at screen 0.5,0.045 center noenhanced font ",12"
   set border 3
   set style data histograms
   set style histogram clustered gap 1.2
@@ -49,8 +49,8 @@ do for [format in "svg png"] {
     set yrange [0:1.02 * highest]
     set title titles[panel] offset 0,-0.5
     if (panel == 1) {
-      set key at screen 0.5,0.07 bottom center horizontal Left reverse noenhanced samplen 1.5 \
-        width -1
+      set key at screen 0.5,0.08 bottom center horizontal Left reverse noenhanced samplen 1.5 \
+        width -1 maxrows 2
     } else {
       unset key
       unset label

@@ -165,7 +165,7 @@ inline void draw_plots(const std::vector<Cell>& cells, const std::string& machin
               "tokennorm is level with its peers (within 5 %) or ahead in " +
                   comparisons(cells, operations) +
                   " comparisons: each row is read once and finished in registers.\nWhere plain "
-                  "loops are ahead, with one token or few channels, they leave out what makes "
+                  "loops are ahead, backward and with few channels, they leave out what makes "
                   "tokennorm right for every row.");
 }
 
