@@ -302,5 +302,26 @@ TEST(GradientAccuracy, TokensAreAddedUpBeforeTheyMeetTheGradient) {
   }
 }
 
+/// Statistics may be the caller's: of a mean that is hundreds of σ off, dx is that of the right
+/// one, to twice its bound. Found by a mutation that survived.
+TEST(GradientAccuracy, OfAMeanThatIsFarOffIsThatOfTheRightOne) {
+  const Index channels = 768;
+  const LayerNorm<float> norm(channels);
+  const auto x = random_normal<TokenMatrix<float>>({9, channels}, Seed{71});
+  const auto dy = random_normal<TokenMatrix<float>>({9, channels}, Seed{72});
+  TokenMatrix<float> y, dx, dx_of_wrong;
+  TokenStatistics<float> stats;
+  NormGradients<float> gradients;
+  norm.normalize(x, y, stats);
+  norm.backpropagate(x, stats, dy, dx, gradients);
+  stats.mean.array() += 500;
+  norm.backpropagate(x, stats, dy, dx_of_wrong, gradients);
+  for (Index t = 0; t < x.rows(); ++t) {
+    const float bound = 16 * 0x1p-24f * stats.rstd(t) * dy.row(t).cwiseAbs().maxCoeff() *
+                        y.row(t).cwiseAbs().maxCoeff();
+    EXPECT_LE((dx_of_wrong.row(t) - dx.row(t)).cwiseAbs().maxCoeff(), bound) << t;
+  }
+}
+
 }  // namespace
 }  // namespace tokennorm::test
