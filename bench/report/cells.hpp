@@ -80,6 +80,19 @@ inline double nanoseconds(const nlohmann::json& run, bool wall_clock) {
   return time * 1e9;
 }
 
+/// f(cell, peer, its time over the library's) for each comparison with a peer.
+template <class F>
+void each_comparison(const std::vector<Cell>& cells, const F& f) {
+  for (const Cell& cell : cells) {
+    const auto own = cell.median("tokennorm");
+    if (!own) continue;
+    for (const Contestant& contestant : cell.contestants) {
+      if (!is_peer(contestant.name) || contestant.name == "one_thread") continue;
+      f(cell, contestant.name, *cell.median(contestant.name) / *own);
+    }
+  }
+}
+
 /// In the order in which they were registered. A benchmark of one thread is timed by that thread's
 /// clock, which does not count what other programs take from it.
 inline std::vector<Cell> read_cells(const nlohmann::json& file) {

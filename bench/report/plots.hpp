@@ -110,17 +110,13 @@ inline void run_gnuplot(const std::string& script, const std::filesystem::path& 
 inline std::string comparisons(const std::vector<Cell>& cells,
                                const std::vector<std::string>& operations) {
   int count = 0, held = 0;
-  for (const Cell& cell : cells) {
-    const auto own = cell.median("tokennorm");
+  each_comparison(cells, [&](const Cell& cell, const std::string&, double ratio) {
     const bool is_shown =
         std::find(operations.begin(), operations.end(), cell.operation) != operations.end();
-    if (!own || !is_shown || cell.dtype != "float") continue;
-    for (const Contestant& contestant : cell.contestants) {
-      if (!is_peer(contestant.name) || contestant.name == "one_thread") continue;
-      ++count;
-      held += *cell.median(contestant.name) >= tie * *own;
-    }
-  }
+    if (!is_shown || cell.dtype != "float") return;
+    ++count;
+    held += ratio >= tie;
+  });
   return std::to_string(held) + " of " + std::to_string(count);
 }
 

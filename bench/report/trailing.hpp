@@ -16,18 +16,12 @@ namespace tokennorm::bench {
 /// One line per cell and peer that is ahead by 5 % or more, the farthest ahead first.
 inline void print_trailing(const std::vector<Cell>& cells, std::ostream& out) {
   std::vector<std::pair<double, std::vector<std::string>>> lines;  // after the ratio
-  for (const Cell& cell : cells) {
-    const auto own = cell.median("tokennorm");
-    if (!own) continue;
-    for (const Contestant& contestant : cell.contestants) {
-      if (!is_peer(contestant.name) || contestant.name == "one_thread") continue;
-      const double ratio = *cell.median(contestant.name) / *own;
-      if (ratio >= tie) continue;
-      const std::string operation =
-          cell.dtype == "float" ? cell.operation : cell.operation + " " + cell.dtype;
-      lines.push_back({ratio, {operation, cell.shape, contestant.name, formatted("%.2f", ratio)}});
-    }
-  }
+  each_comparison(cells, [&](const Cell& cell, const std::string& peer, double ratio) {
+    if (ratio >= tie) return;
+    const std::string operation =
+        cell.dtype == "float" ? cell.operation : cell.operation + " " + cell.dtype;
+    lines.push_back({ratio, {operation, cell.shape, peer, formatted("%.2f", ratio)}});
+  });
   if (lines.empty()) return;
   std::stable_sort(lines.begin(), lines.end(),
                    [](const auto& a, const auto& b) { return a.first < b.first; });

@@ -8,14 +8,14 @@ build=$1
 out=$2
 shift 2
 rm -rf "$out"
-mkdir -p "$out/root/var/lib/dpkg/info" "$out/root/var/lib/dpkg/updates"
 root=$out/root
-touch "$root/var/lib/dpkg/status"
+mkdir -p "$root" "$out/records/info" "$out/records/updates"
+touch "$out/records/status"
 (cd "$build" && cpack -G DEB -B "$out/package") >"$out/cpack.log"
 
 dpkg_here() { # what it depends on is not below this root; and no system's log is ours
-  PATH="$PATH:/usr/sbin:/sbin" dpkg --root="$root" --force-not-root --force-depends \
-    --log=/dev/null "$@"
+  PATH="$PATH:/usr/sbin:/sbin" dpkg --instdir="$root" --admindir="$out/records" --log=/dev/null \
+    --force-not-root --force-depends "$@"
 }
 dpkg_here -i "$out"/package/libtokennorm-dev_*_all.deb
 [ -f "$root/usr/share/doc/libtokennorm-dev/copyright" ]
@@ -23,7 +23,7 @@ dpkg_here -i "$out"/package/libtokennorm-dev_*_all.deb
 PKG_CONFIG_PATH="$root/usr/share/pkgconfig" pkg-config --exists tokennorm
 
 dpkg_here -P libtokennorm-dev
-left=$(find "$root" -path "$root/var" -prune -o -type f -print)
+left=$(find "$root" -type f)
 if [ -n "$left" ]; then
   echo "the package leaves $left" >&2
   exit 1
