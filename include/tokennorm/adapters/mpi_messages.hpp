@@ -91,6 +91,35 @@ struct SumsRecord {
   }
 };
 
+template <class S>
+void pack(const PartialStatistics<S>& partial, std::vector<MomentsRecord<S>>& records) {
+  for (Index t = 0; t < partial.m2.size(); ++t)
+    records.push_back({moments_of(partial, t), partial.count});
+}
+/// The records from `first` on.
+template <class S>
+void unpack(const std::vector<MomentsRecord<S>>& records, std::size_t first,
+            PartialStatistics<S>& partial) {
+  for (Index t = 0; t < partial.m2.size(); ++t) {
+    const auto& record = records[first + static_cast<std::size_t>(t)];
+    set_moments(partial, t, record.moments);
+    partial.count = record.count;
+  }
+}
+template <class S>
+void pack(const PartialGradientSums<S>& sums, std::vector<SumsRecord<S>>& records) {
+  for (Index t = 0; t < sums.g.size(); ++t) records.push_back({sums.g[t], sums.gx[t]});
+}
+template <class S>
+void unpack(const std::vector<SumsRecord<S>>& records, std::size_t first,
+            PartialGradientSums<S>& sums) {
+  for (Index t = 0; t < sums.g.size(); ++t) {
+    const auto& record = records[first + static_cast<std::size_t>(t)];
+    sums.g[t] = record.g;
+    sums.gx[t] = record.gx;
+  }
+}
+
 /// What all ranks have to say alike, from the least to the most.
 template <class T>
 struct Span {
@@ -201,7 +230,7 @@ class Exchange {
   /// What is on its way is written to here.
   ~Exchange() { MPI_Wait(&request_, MPI_STATUS_IGNORE); }
 
-  std::vector<Record>& records() { return records_; }
+  const std::vector<Record>& records() const { return records_; }
 
   /// What makes the records; where it throws, the other ranks are told, and fail too.
   void prepare(const auto& make) {
@@ -216,11 +245,17 @@ class Exchange {
     make();
 #endif
   }
-  void begin(int kind, Index tokens, double epsilon, const OptionsNumber& options) {
-    first_.agreement.call = Span<std::int64_t>(64 * kind + Record::call);
-    first_.agreement.tokens = Span<std::int64_t>(tokens);
-    first_.agreement.epsilon = Span(epsilon);
-    first_.agreement.options = Span(options.value());
+  /// A norm of the message, whose records are `partial`'s.
+  void add(const auto& norm, const auto& partial) {
+    if (kinds_ == 1) first_.agreement.epsilon = Span(norm.options().epsilon);
+    kinds_ = 2 * kinds_ + static_cast<std::int64_t>(norm.kind());
+    options_.include(norm.options());
+    pack(partial, records_);
+  }
+  void begin() {
+    first_.agreement.call = Span<std::int64_t>(64 * kinds_ + Record::call);
+    first_.agreement.tokens = Span(static_cast<std::int64_t>(records_.size()));
+    first_.agreement.options = Span(options_.value());
     const std::size_t in_first = std::min(records_.size(), FirstMessage<Record>::records_in_it);
     std::copy_n(records_.begin(), in_first, first_.records);
     start(&first_, 1);
@@ -296,6 +331,8 @@ class Exchange {
   MPI_Comm communicator_;
   Waits waits_;
   MPI_Request request_ = MPI_REQUEST_NULL;
+  std::int64_t kinds_ = 1;  // a 1, then a bit for each norm
+  OptionsNumber options_;
   FirstMessage<Record> first_;
   std::vector<Record> records_;
 };

@@ -29,18 +29,13 @@ class PendingNorms {
   explicit PendingNorms(const NormsAndTokens&... norms_and_tokens)
       : arguments_(norms_and_tokens...),
         exchange_(norm<0>().who(), norm<0>().communicator_, detail::mpi::Waits::later) {
-    Index kinds = 1;
-    detail::mpi::OptionsNumber options;
     exchange_.prepare([&] {
       each([&](const auto& norm, const auto& x, PartialStatistics<S>& partial, auto) {
         norm.norm_.partial_statistics(x, partial);
-        detail::mpi::pack(partial, exchange_.records());
-        kinds = 2 * kinds + static_cast<Index>(norm.kind());
-        options.include(norm.options());
+        exchange_.add(norm, partial);
       });
     });
-    exchange_.begin(static_cast<int>(kinds), static_cast<Index>(exchange_.records().size()),
-                    norm<0>().options().epsilon, options);
+    exchange_.begin();
   }
 
   /// y of each norm, in their order; each may be its x.

@@ -18,35 +18,6 @@ namespace tokennorm {
 namespace detail::mpi {
 
 template <class S>
-void pack(const PartialStatistics<S>& partial, std::vector<MomentsRecord<S>>& records) {
-  for (Index t = 0; t < partial.m2.size(); ++t)
-    records.push_back({moments_of(partial, t), partial.count});
-}
-/// The records from `first` on.
-template <class S>
-void unpack(const std::vector<MomentsRecord<S>>& records, std::size_t first,
-            PartialStatistics<S>& partial) {
-  for (Index t = 0; t < partial.m2.size(); ++t) {
-    const auto& record = records[first + static_cast<std::size_t>(t)];
-    set_moments(partial, t, record.moments);
-    partial.count = record.count;
-  }
-}
-template <class S>
-void pack(const PartialGradientSums<S>& sums, std::vector<SumsRecord<S>>& records) {
-  for (Index t = 0; t < sums.g.size(); ++t) records.push_back({sums.g[t], sums.gx[t]});
-}
-template <class S>
-void unpack(const std::vector<SumsRecord<S>>& records, std::size_t first,
-            PartialGradientSums<S>& sums) {
-  for (Index t = 0; t < sums.g.size(); ++t) {
-    const auto& record = records[first + static_cast<std::size_t>(t)];
-    sums.g[t] = record.g;
-    sums.gx[t] = record.gx;
-  }
-}
-
-template <class S>
 MomentsRecord<S> record_of(const PartialStatistics<S>&);
 template <class S>
 SumsRecord<S> record_of(const PartialGradientSums<S>&);
@@ -232,11 +203,8 @@ class Sharded {
     using namespace detail::mpi;
     Exchange<RecordOf<Partial>> exchange(who(), communicator_, Waits::at_once);
     exchange.prepare(make);
-    pack(partial, exchange.records());
-    OptionsNumber options_number;
-    options_number.include(options());
-    exchange.begin(static_cast<int>(kind()), static_cast<Index>(exchange.records().size()),
-                   options().epsilon, options_number);
+    exchange.add(*this, partial);
+    exchange.begin();
     exchange.finish();
     unpack(exchange.records(), 0, partial);
   }
