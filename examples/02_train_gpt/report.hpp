@@ -7,10 +7,11 @@
 ///     training.svg, .png   the plot of the two, drawn by gnuplot with training.gp
 #pragma once
 
+#include "common/gnuplot.hpp"
+#include "common/output_file.hpp"
 #include "history.hpp"
 
 #include <cerrno>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
@@ -40,37 +41,13 @@ void draw_plot(const std::filesystem::path& directory, const std::string& title)
 
 // ---------------------------------------------------------------------------------------------
 
-namespace detail {
-
-inline std::ofstream open_for_writing(const std::filesystem::path& file) {
-  std::ofstream stream(file);
-  if (!stream) throw std::runtime_error("--out: cannot write " + file.string());
-  stream.precision(8);
-  return stream;
-}
-
-/// `text` as one word of a POSIX shell.
-inline std::string shell_word(const std::string& text) {
-  std::string word = "'";
-  for (const char character : text) {
-    if (character == '\'') {
-      word += "'\\''";
-    } else {
-      word += character;
-    }
-  }
-  return word + "'";
-}
-
-}  // namespace detail
-
 inline void prepare_directory(const std::filesystem::path& directory) {
   std::error_code error;
   std::filesystem::create_directories(directory, error);
   if (error) {
     throw std::runtime_error("--out: cannot make " + directory.string() + ": " + error.message());
   }
-  detail::open_for_writing(directory / "loss.csv");
+  examples::open_for_writing(directory / "loss.csv");
 }
 
 inline void prepare_file(const std::filesystem::path& file) {
@@ -88,36 +65,31 @@ inline void prepare_file(const std::filesystem::path& file) {
 }
 
 inline void write_csv(const std::filesystem::path& directory, const Result& result) {
-  auto loss = detail::open_for_writing(directory / "loss.csv");
+  auto loss = examples::open_for_writing(directory / "loss.csv");
   loss << "step,training_loss,validation_loss,learning_rate,gradient_norm\n";
   for (const auto& point : result.history.curve) {
     loss << point.step << ',' << point.training_loss << ',' << point.validation_loss << ','
          << point.learning_rate << ',' << point.gradient_norm << '\n';
   }
-  auto norms = detail::open_for_writing(directory / "gradient_norms.csv");
+  auto norms = examples::open_for_writing(directory / "gradient_norms.csv");
   norms << "layer,first_step,mean\n";
   for (const auto& [layer, first_step, mean] : result.history.gradient_norms) {
     norms << layer << ',' << first_step << ',' << mean << '\n';
   }
-  auto summary = detail::open_for_writing(directory / "summary.csv");
+  auto summary = examples::open_for_writing(directory / "summary.csv");
   summary << "validation_loss,bigram_loss,seconds\n"
           << result.validation_loss << ',' << result.bigram_loss << ',' << result.history.seconds
           << '\n';
 }
 
 inline void draw_plot(const std::filesystem::path& directory, const std::string& title) {
-  const auto script = std::filesystem::path(TRAIN_GPT_DIRECTORY) / "plot.gp";
-  if (std::system("command -v gnuplot > /dev/null 2>&1") != 0) {
+  if (!examples::has_gnuplot()) {
     std::cout << "no plot: gnuplot is not installed; the CSV files are in " << directory.string()
               << '\n';
     return;
   }
-  using detail::shell_word;
-  const std::string command = "gnuplot -c " + shell_word(script.string()) + ' ' +
-                              shell_word((directory / "training").string()) + ' ' +
-                              shell_word(title) + ' ' + shell_word(directory.string()) + " ''";
-  if (std::system(command.c_str()) != 0)
-    std::cout << "no plot: gnuplot failed: " << command << '\n';
+  examples::gnuplot(std::filesystem::path(TRAIN_GPT_DIRECTORY) / "plot.gp",
+                    {(directory / "training").string(), title, directory.string(), ""});
 }
 
 }  // namespace gpt

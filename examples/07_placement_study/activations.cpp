@@ -23,8 +23,7 @@ Stream measure(const CharacterModel& model, std::span<const int> ids) {
   Stream measured;
   for (const auto& h : model.network().stream(model.embedded(ids), model.sequences(ids))) {
     measured.largest.push_back(static_cast<double>(h.cwiseAbs().maxCoeff()));
-    measured.mean_square.push_back(static_cast<double>(h.squaredNorm()) /
-                                   static_cast<double>(h.size()));
+    measured.mean_square.push_back(mean_square(h));
   }
   return measured;
 }
@@ -45,10 +44,8 @@ using Overflows = std::map<Placement, std::vector<FirstOverflow>>;
 
 void write(const ByPlacement& at_first, const ByPlacement& trained, const Overflows& overflows,
            const Options& options) {
-  std::vector<std::string> header = {"block"};
-  for (const Placement placement : placements) header.push_back(name_of(placement));
   const auto write_stream = [&](const char* name, const ByPlacement& streams, const auto& of) {
-    Csv csv(options.out / name, header);
+    Csv csv(options.out / name, header_of_placements("block"));
     for (std::size_t block = 0; block < of(streams.begin()->second).size(); ++block) {
       std::vector<double> row;
       for (const Placement placement : placements) row.push_back(of(streams.at(placement))[block]);

@@ -2,11 +2,12 @@
 /// A CSV file, row by row, and a plot of some of them.
 #pragma once
 
-#include <cstdlib>
+#include "common/output_file.hpp"
+
+#include <cmath>
+#include <cstddef>
 #include <filesystem>
 #include <fstream>
-#include <iostream>
-#include <stdexcept>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -15,9 +16,8 @@ namespace study {
 
 class Csv {
  public:
-  Csv(const std::filesystem::path& file, const std::vector<std::string>& header) : stream_(file) {
-    if (!stream_) throw std::runtime_error("--out: cannot write " + file.string());
-    stream_.precision(8);
+  Csv(const std::filesystem::path& file, const std::vector<std::string>& header)
+      : stream_(examples::open_for_writing(file)) {
     row(header);
   }
 
@@ -57,6 +57,18 @@ class Csv {
 
   std::ofstream stream_;
 };
+
+/// Series side by side, a row for each step; one that has ended earlier has NaN from there on.
+inline void write_steps(const std::filesystem::path& file, std::vector<std::string> names,
+                        const std::vector<std::vector<double>>& series, std::size_t steps) {
+  names.insert(names.begin(), "step");
+  Csv csv(file, names);
+  for (std::size_t step = 0; step < steps; ++step) {
+    std::vector<double> row;
+    for (const auto& one : series) row.push_back(step < one.size() ? one[step] : std::nan(""));
+    csv.row(step + 1, row);
+  }
+}
 
 /// Draws plots/`name`.gp from the CSV files in `directory`, as `name`.svg and `name`.png beside
 /// them, with `caption` under the picture. Without gnuplot it does nothing.

@@ -53,27 +53,17 @@ void write(const std::vector<TrainingRun>& runs, const Options& options) {
                 largest_over_median(on->embedding_gradients), std::string(name_of(off->outcome)),
                 std::string(name_of(on->outcome)));
   }
-  const auto write_steps = [&](const char* name, const auto& series_of) {
-    std::vector<std::string> header = {"step"};
-    for (const auto& run : runs) {
-      const bool on = run.settings.placement == Placement::pre_ln_with_embedding_norm;
-      header.push_back(format("%g %s", run.settings.learning_rate, on ? "on" : "off"));
-    }
-    Csv csv(options.out / name, header);
-    for (std::size_t step = 0; step < static_cast<std::size_t>(options.steps); ++step) {
-      std::vector<double> row;
-      for (const auto& run : runs) {
-        const auto& series = series_of(run);
-        row.push_back(step < series.size() ? series[step] : std::nan(""));
-      }
-      csv.row(step + 1, row);
-    }
-  };
-  write_steps(
-      "d_losses.csv", [](const auto& run) -> const auto& { return run.losses; });
-  write_steps(
-      "d_embedding_gradients.csv",
-      [](const auto& run) -> const auto& { return run.embedding_gradients; });
+  std::vector<std::string> names;
+  std::vector<std::vector<double>> losses, gradients;
+  for (const auto& run : runs) {
+    const bool on = run.settings.placement == Placement::pre_ln_with_embedding_norm;
+    names.push_back(format("%g %s", run.settings.learning_rate, on ? "on" : "off"));
+    losses.push_back(run.losses);
+    gradients.push_back(run.embedding_gradients);
+  }
+  const auto steps = static_cast<std::size_t>(options.steps);
+  write_steps(options.out / "d_losses.csv", names, losses, steps);
+  write_steps(options.out / "d_embedding_gradients.csv", names, gradients, steps);
 }
 
 struct Totals {

@@ -41,10 +41,6 @@ struct Measured {
 using Key = std::tuple<Kind, Placement, Index>;  // L
 using Results = std::map<Key, Measured>;
 
-double mean_square(const Tokens& h) {
-  return static_cast<double>(h.squaredNorm()) / static_cast<double>(h.size());
-}
-
 /// After a forward and a backward.
 template <class Model>
 Measured measure(Model& model, const Tokens& x, const gpt::Sequences& sequences) {
@@ -165,12 +161,6 @@ double last_matrix_exponent(const Results& results, const Options& options, Kind
   return x.size() < 2 ? 0 : exponent(x, y);
 }
 
-std::vector<std::string> header(const char* first) {
-  std::vector<std::string> names = {first};
-  for (const Placement placement : placements) names.push_back(name_of(placement));
-  return names;
-}
-
 void write(const Results& results, const Options& options) {
   const Index deepest = options.largest_depth;
   for (const Kind kind : {Kind::theorem, Kind::characters}) {
@@ -182,7 +172,7 @@ void write(const Results& results, const Options& options) {
       }
       return values;
     };
-    Csv last(options.out / ("a_last_matrix_" + name + ".csv"), header("blocks"));
+    Csv last(options.out / ("a_last_matrix_" + name + ".csv"), header_of_placements("blocks"));
     for (const Index depth : depths(deepest)) {
       last.row(depth, row(depth, [](const Measured& m) { return m.last_matrix.back(); }));
     }
@@ -191,14 +181,14 @@ void write(const Results& results, const Options& options) {
       exponents.row(std::string(name_of(placement)),
                     last_matrix_exponent(results, options, kind, placement));
     }
-    Csv every(options.out / ("a_every_block_" + name + ".csv"), header("block"));
-    Csv matrices(options.out / ("a_every_matrix_" + name + ".csv"), header("block"));
+    Csv every(options.out / ("a_every_block_" + name + ".csv"), header_of_placements("block"));
+    Csv matrices(options.out / ("a_every_matrix_" + name + ".csv"), header_of_placements("block"));
     for (std::size_t block = 0; block < static_cast<std::size_t>(deepest); ++block) {
       every.row(block + 1, row(deepest, [&](const Measured& m) { return m.whole_block[block]; }));
       matrices.row(block + 1,
                    row(deepest, [&](const Measured& m) { return m.last_matrix[block]; }));
     }
-    Csv stream(options.out / ("a_stream_" + name + ".csv"), header("block"));
+    Csv stream(options.out / ("a_stream_" + name + ".csv"), header_of_placements("block"));
     for (std::size_t block = 0; block <= static_cast<std::size_t>(deepest); ++block) {
       stream.row(block, row(deepest, [&](const Measured& m) { return m.mean_square[block]; }));
     }

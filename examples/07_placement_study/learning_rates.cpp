@@ -64,22 +64,16 @@ void write_warm_up(const std::filesystem::path& file, const Runs& runs) {
 
 void write_curves(const std::filesystem::path& directory, const Runs& runs, Index steps) {
   for (const Placement placement : placements) {
-    std::vector<std::string> header = {"step"};
+    std::vector<std::string> names;
     std::vector<std::vector<double>> curves;
     for (const double rate : learning_rates) {
       for (const bool warm_up : {true, false}) {
-        header.push_back(format("%g %s", rate, warm_up ? "warm-up" : "none"));
+        names.push_back(format("%g %s", rate, warm_up ? "warm-up" : "none"));
         curves.push_back(smoothed(runs.find(placement, rate, warm_up).losses));
       }
     }
-    Csv csv(directory / (std::string("b_curves_") + name_of(placement) + ".csv"), header);
-    for (std::size_t step = 0; step < static_cast<std::size_t>(steps); ++step) {
-      std::vector<double> row;
-      for (const auto& curve : curves) {
-        row.push_back(step < curve.size() ? curve[step] : std::numeric_limits<double>::quiet_NaN());
-      }
-      csv.row(step + 1, row);
-    }
+    write_steps(directory / (std::string("b_curves_") + name_of(placement) + ".csv"), names, curves,
+                static_cast<std::size_t>(steps));
   }
 }
 
@@ -95,10 +89,8 @@ void write(const std::vector<TrainingRun>& all, const Runs& deep, const Runs& sh
             run.has_learned() ? std::string() : std::to_string(run.failed_at));
   }
   for (const bool warm_up : {true, false}) {
-    std::vector<std::string> header = {"learning_rate"};
-    for (const Placement placement : placements) header.push_back(name_of(placement));
     Csv losses(options.out / (warm_up ? "b_losses_warm_up.csv" : "b_losses_no_warm_up.csv"),
-               header);
+               header_of_placements("learning_rate"));
     for (const double rate : learning_rates) {
       std::vector<double> row;
       for (const Placement placement : placements) {

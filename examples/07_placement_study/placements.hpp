@@ -16,6 +16,8 @@
 
 #include <array>
 #include <cstddef>
+#include <string>
+#include <vector>
 
 namespace study {
 
@@ -43,6 +45,13 @@ inline const char* name_of(Placement placement) {
                                 "Peri-LN",
                                 "Pre-LN with embedding norm"};
   return names[static_cast<std::size_t>(placement)];
+}
+
+/// A header of CSV with a column for each of the six.
+inline std::vector<std::string> header_of_placements(const char* first) {
+  std::vector<std::string> names = {first};
+  for (const Placement placement : placements) names.push_back(name_of(placement));
+  return names;
 }
 
 }  // namespace study

@@ -25,6 +25,11 @@ using Batch = gpt::Batch<float>;
 using Matrix = Eigen::Map<Tokens>;
 using Visitor = std::function<void(const std::string& name, Matrix& value, Matrix& gradient)>;
 
+/// E h² = E‖h‖²/C
+inline double mean_square(const Tokens& h) {
+  return static_cast<double>(h.squaredNorm()) / static_cast<double>(h.size());
+}
+
 /// A visitor of any model's parameters: each is given as a matrix, a vector as one row.
 inline auto as_matrices(const Visitor& visitor) {
   return [&visitor](const std::string& name, auto& value, auto& gradient) {

@@ -30,7 +30,7 @@ std::vector<double> TheoremModel::mean_squares_of_sums() const {
   for (std::size_t block = 0; block < batch_.blocks.size(); ++block) {
     const Tokens& h = batch_.blocks[block].feed_forward.x;
     const Tokens sum = h + network_->feed_forward(static_cast<Index>(block), h, batch_.sequences);
-    squares.push_back(static_cast<double>(sum.squaredNorm()) / static_cast<double>(sum.size()));
+    squares.push_back(mean_square(sum));
   }
   return squares;
 }
