@@ -2,6 +2,7 @@
 // Over sublayers that look at one token at a time, a block does so too: a token has the same bits
 // alone, in any batch and at any position, and a NaN or an infinity spoils no other.
 #include "../support/exact_bits.hpp"
+#include "../support/memory_policy.hpp"
 #include "../support/random_tokens.hpp"
 #include "executors.hpp"
 #include <tokennorm/block/stack.hpp>
@@ -112,6 +113,31 @@ TYPED_TEST(TokenWise, AnExecutorIsTheLastArgumentOfAnyCall) {
     EXPECT_TRUE(same_bits(y, this->y_));
     this->block_(this->x_, y, workspace, TestExecutor{division});  // a temporary one
     EXPECT_TRUE(same_bits(y, this->y_));
+  }
+}
+
+/// y = x/2
+struct Halved {
+  Tokens forward(const Tokens& x) const { return 0.5f * x; }
+  Tokens backward(const Tokens& dy) const { return 0.5f * dy; }
+};
+
+/// In Post-LN the gradient of a norm is the sum of two, which is formed for a few tokens at a time,
+/// while some orders of work look at the token after them.
+TEST(TokenWiseBackward, ATokenHasTheSameGradientAloneUnderEitherMemoryPolicy) {
+  for (const bool manages : {false, true}) {
+    SCOPED_TRACE(manages);
+    const ManagedMemory policy(manages);
+    const LayerNorm<float> norm(768);
+    PostLN block(Halved{}, norm, Halved{}, norm);
+    const auto x = random_normal<Tokens>({70, 768}, Seed{10002});
+    const auto dy = random_normal<Tokens>({70, 768}, Seed{10003});
+    block.forward(x);
+    const Tokens dx = block.backward(dy);
+    for (Index t = 0; t < 70; ++t) {
+      block.forward(Tokens(x.row(t)));
+      EXPECT_TRUE(same_bits(block.backward(Tokens(dy.row(t))), dx.row(t))) << t;
+    }
   }
 }
 

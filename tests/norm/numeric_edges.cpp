@@ -8,6 +8,8 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
+
 namespace tokennorm::test {
 namespace {
 
@@ -137,6 +139,21 @@ TYPED_TEST(NumericEdges, OneChannelIsItsSignOrZero) {
   EXPECT_EQ(y(0, 0), one);
   EXPECT_EQ(y(1, 0), -one);
   EXPECT_EQ(y(2, 0), 0);
+}
+
+// So many terms of the largest number are added up that the roundings, all of them upwards, carry
+// the mean, in x87's format, to where it would be rounded to infinity.
+TEST(LongRowOfTheLargestDoubles, HasThemAsItsMean) {
+  constexpr double most = std::numeric_limits<double>::max();
+  for (const double value : {most, -most}) {
+    const TokenMatrix<double> x = TokenMatrix<double>::Constant(1, 1 << 21, value);
+    const LayerNorm<double> norm(x.cols());
+    TokenMatrix<double> y;
+    TokenStatistics<double> stats;
+    norm.normalize(x, y, stats);
+    EXPECT_TRUE(y.isZero(0));
+    EXPECT_EQ(stats.mean(0), value);
+  }
 }
 
 }  // namespace
