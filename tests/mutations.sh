@@ -53,7 +53,7 @@ split_list() {
     /^- / { say(key = "old", substr($0, 3)); next }
     /^\+ / { say(key = "new", substr($0, 3)); next }
     /^ / { say(key, $0); next }
-    $1 ~ /^(tests|in|equivalent)$/ { say($1, substr($0, length($1) + 2)); next }
+    $1 ~ /^(tests|in|equivalent)$/ { say(key = $1, substr($0, length($1) + 2)); next }
     { print FILENAME ":" FNR ": " $0 >"/dev/stderr"; exit 1 }' "$root/tests/mutations/$1.txt"
 }
 
