@@ -34,7 +34,9 @@ inline long double error_before_rounding(const Format& format, long double actua
   if (was_rounded && std::isinf(actual) && rounded_to(format, expected) == actual) return 0;
   if (was_rounded && std::isfinite(actual)) {
     const bool may_flush = format.significant_bits == 8;
-    if (may_flush && actual == 0 && std::fabs(expected) < format.smallest_normal) return 0;
+    if (may_flush && actual == 0) {  // of anything below the smallest normal number
+      return std::max(0.0L, std::fabs(expected) - format.smallest_normal);
+    }
     const int exponent =
         actual == 0 ? format.smallest_exponent
                     : std::max(std::ilogb(static_cast<float>(actual)), format.smallest_exponent);
