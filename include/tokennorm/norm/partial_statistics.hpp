@@ -136,7 +136,7 @@ void apply_moments(const Call& call, const kernels::Operand<typename Call::Norma
                    Index token, const PartialStatistics<S>& partial) {
   const auto statistics = kernels::statistics_of<Call::centred, S>(
       moments_of(partial, token), partial.count, call.norm.epsilon);
-  kernels::dispatch(kernels::RowTask<Call>{call, normalized, token, &statistics});
+  kernels::dispatch(kernels::LoneRowsTask<Call>{call, normalized, token, token + 1, &statistics});
 }
 
 /// A call over tokens whose channels are divided; `merge_parts()` makes the statistics those of all
@@ -275,7 +275,7 @@ void Norm<Kind, Param, Channels>::apply(const X& x, const PartialStatistics<S>& 
         const auto statistics = kernels::statistics_of<centred, S>(moments_of(partial, t),
                                                                    partial.count, options_.epsilon);
         from.read(t);
-        kernels::dispatch(kernels::RowTask<Call>{call, normalized, t, &statistics});
+        kernels::dispatch(kernels::LoneRowsTask<Call>{call, normalized, t, t + 1, &statistics});
         to.write(t);
       }
     });

@@ -64,6 +64,12 @@ struct Backward {
   bool goes_straight() const { return scale_sums.is_gradient || shift_sums.is_gradient; }
   /// Whether dx is written over what the sums are taken from.
   bool is_in_place() const { return is_in(dx.data, x) || is_in(dx.data, dy) || has_addend(); }
+  TOKENNORM_INLINE void each_read(const auto& f) const {
+    f(x);
+    f(dy);
+    f(dsum);
+  }
+  TOKENNORM_INLINE void each_written(const auto& f) const { f(dx); }
   /// dy, or where it is once the addend is added.
   TOKENNORM_INLINE TokenView<const DY> gradient() const {
     if constexpr (std::is_same_v<DX, DY>) {

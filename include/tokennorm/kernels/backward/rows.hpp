@@ -23,10 +23,11 @@ namespace backward {
 /// of middle length are faster pipelined, beyond the second cache shorter ones as well.
 struct Order {
   bool in_fours;
-  bool pipelined;  // the second sweep over a row together with the first over the next
-  bool apart;      // dx of some channels is written and then their sums are touched; the other way
-                   // round where dx is written over what the sums are taken from
-  bool streams;    // dx goes past the caches
+  bool pipelined;   // the second sweep over a row together with the first over the next
+  bool apart;       // dx of some channels is written and then their sums are touched; the other way
+                    // round where dx is written over what the sums are taken from
+  bool streams;     // dx goes past the caches
+  bool prefetches;  // fours
 
   template <class Arguments>
   TOKENNORM_INLINE explicit Order(const Arguments& args) {
@@ -51,6 +52,7 @@ struct Order {
                 row >= shortest_pipelined && 8 * row <= first_cache;
     apart = manages && (alone || is_long);
     in_fours = !alone && !pipelined;
+    prefetches = in_fours && are_fours_prefetched(args, args.x.tokens, 256);
     if (!Baseline::is_for_speed && isa() == Isa::baseline)
       in_fours = pipelined = apart = streams = false;
   }
@@ -180,6 +182,8 @@ struct FoursTask {
       const auto sweeps = rows.template sweeps<Level>();
       const Parts parts = sweeps.all();
       for (Index t = rows.first; t < rows.last; t += rows_together) {
+        if (rows.order.prefetches) [[unlikely]]
+          prefetch_fours(rows.args, t, rows.args.x.tokens);
         Tokens<A, rows_together> tokens;
         sweeps.take_sums(t, tokens);
         if (tokens.fallbacks == 0) [[likely]] {

@@ -37,6 +37,14 @@ struct Forward {
 
   TOKENNORM_INLINE bool makes_sums() const { return residual.data != nullptr && !adds_result; }
   TOKENNORM_INLINE Index counted() const { return statistics_count(norm, channels); }
+  TOKENNORM_INLINE void each_read(const auto& f) const {
+    f(x);
+    f(residual);
+  }
+  TOKENNORM_INLINE void each_written(const auto& f) const {
+    f(sum);
+    f(y);
+  }
 };
 
 /// The rows of x as a place to be normalized in: they are not written to.

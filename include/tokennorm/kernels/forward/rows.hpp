@@ -18,34 +18,36 @@ TOKENNORM_BEGIN_KERNELS
 
 template <class Call>
 template <class Level>
-TOKENNORM_INLINE void RowTask<Call>::run() const {
+TOKENNORM_INLINE void LoneRowsTask<Call>::run() const {
   using A = typename Call::Arithmetic;
   const Affine<Level, A, typename Call::Norm::Param> affine(call.norm);
   const RowStages<Level, Call, 1> stages{call, affine, normalized, call, normalized};
-  Statistics<A, 1> moments;
-  if (statistics == nullptr) [[likely]] {
-    SumsOfRows<A, 1> sums;
-    stages.take_sums_alone(row, sums);
-    stages.finish_sums(sums, row, moments);
-  } else {
-    moments.copy(0, *statistics, 0);
-  }
-  if (moments.fallbacks != 0) [[unlikely]] {
-    // A subnormal bfloat16 that is added becomes zero at one level.
-    const FallbackResultsTask<Call> fallback{call, normalized, row, moments};
-    if constexpr (sizeof(*call.y.data) == 2) {
-      Level::call(fallback);
+  for (Index t = begin; t < end; ++t) {
+    Statistics<A, 1> moments;
+    if (statistics == nullptr) [[likely]] {
+      SumsOfRows<A, 1> sums;
+      stages.take_sums_alone(t, sums);
+      stages.finish_sums(sums, t, moments);
     } else {
-      Baseline::call(fallback);
+      moments.copy(0, *statistics, 0);
     }
-  } else if (call.adds_result) [[unlikely]] {
-    write_added_row<Level>(call, row_of(as_const(normalized), row), row, moments, affine);
-  } else if constexpr (Level::is_for_speed) {
-    typename RowStages<Level, Call, 1>::Writer writer;
-    stages.start(writer, moments, row, false);
-    writer.finish();
-  } else {
-    stages.write(moments, row);
+    if (moments.fallbacks != 0) [[unlikely]] {
+      // A subnormal bfloat16 that is added becomes zero at one level.
+      const FallbackResultsTask<Call> fallback{call, normalized, t, moments};
+      if constexpr (sizeof(*call.y.data) == 2) {
+        Level::call(fallback);
+      } else {
+        Baseline::call(fallback);
+      }
+    } else if (call.adds_result) [[unlikely]] {
+      write_added_row<Level>(call, row_of(as_const(normalized), t), t, moments, affine);
+    } else if constexpr (Level::is_for_speed) {
+      typename RowStages<Level, Call, 1>::Writer writer;
+      stages.start(writer, moments, t, false);
+      writer.finish();
+    } else {
+      stages.write(moments, t);
+    }
   }
 }
 
@@ -56,12 +58,14 @@ struct FoursTask {
   const Call& arguments;
   const Operand<typename Call::Normalized>& normalized;
   Index begin, end;
+  bool are_prefetched;
 
   template <class Level>
   TOKENNORM_INLINE void run() const {
     using A = typename Call::Arithmetic;
     constexpr int N = rows_together;
     const Call call = copy_of(arguments);
+    const bool prefetches = are_prefetched;
     const Affine<Level, A, typename Call::Norm::Param> affine(call.norm);
     const RowStages<Level, Call, N> stages{call, affine, in_registers(normalized), arguments,
                                            normalized};
@@ -72,6 +76,8 @@ struct FoursTask {
     for (Index t = begin;; t += N) {
       if (t > begin) stages.finish_sums(sums, t - N, moments);
       if (t < end) {
+        if (prefetches) [[unlikely]]
+          prefetch_fours(arguments, t, end);
         for (int r = 0; r < N; ++r) sums.pivots[r] = next_pivots[r];
         stages.take_narrow_sums(t, sums);
       }
@@ -157,9 +163,11 @@ void run_rows(const Call& call, const Operand<typename Call::Normalized>& normal
   Index alone = begin;
   if (go_in_fours) {
     alone = end - (end - begin) % rows_together;
-    if (begin < alone) dispatch_for_speed(FoursTask<Call>{call, normalized, begin, alone});
+    const bool prefetches = are_fours_prefetched(call, call.tokens, 128);
+    if (begin < alone)
+      dispatch_for_speed(FoursTask<Call>{call, normalized, begin, alone, prefetches});
   }
-  for (; alone < end; ++alone) dispatch(RowTask<Call>{call, normalized, alone});
+  if (alone < end) dispatch(LoneRowsTask<Call>{call, normalized, alone, end});
 }
 
 /// Sums that have no place of their own are kept in scratch, a row at a time.
@@ -184,7 +192,7 @@ void normalize_rows(const Call& call, Index begin, Index end) noexcept {
   if (normalized.data == nullptr || (call.makes_sums() && keeps_sums(call))) [[unlikely]] {
     run_rows_with_scratch(call, begin, end);
   } else if (end - begin == 1) {
-    dispatch(RowTask<Call>{call, normalized, begin});
+    dispatch(LoneRowsTask<Call>{call, normalized, begin, end});
   } else {
     run_rows(call, normalized, begin, end);
   }

@@ -11,12 +11,12 @@
 
 TOKENNORM_BEGIN_KERNELS
 
-/// A single row; its results alone where its statistics are there.
+/// Rows [begin, end), each by itself; the results alone of a single one whose statistics are there.
 template <class Call>
-struct RowTask {
+struct LoneRowsTask {
   const Call& call;
   const Operand<typename Call::Normalized>& normalized;
-  Index row;
+  Index begin, end;
   const Statistics<typename Call::Arithmetic, 1>* statistics = nullptr;
 
   template <class Level>
@@ -105,7 +105,8 @@ struct RowStages {
     for (int r = 0; r < N; ++r) {
       Statistics<A, 1> of_row{};
       of_row.copy(0, moments, r);
-      Level::call(RowTask<Call>{call_in_memory, normalized_in_memory, t + r, &of_row});
+      Level::call(
+          LoneRowsTask<Call>{call_in_memory, normalized_in_memory, t + r, t + r + 1, &of_row});
     }
   }
   TOKENNORM_INLINE void write(const Statistics<A, N>& moments, Index t) const {
