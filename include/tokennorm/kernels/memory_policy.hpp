@@ -180,13 +180,15 @@ TOKENNORM_INLINE bool is_too_far_for_fours(const Call& call) {
   return row >= 256 && bytes * std::min(row, longest) >= 16 * mib * longest;
 }
 
-/// Whether rows that go in fours are prefetched: not under Intel's policy, where it has not been
-/// measured.
+/// Whether narrow rows that go in fours are prefetched, from so many bytes on that a call reads and
+/// writes, and if they have so many. Not under Intel's policy, where it has not been measured.
 template <class Call>
-TOKENNORM_INLINE bool are_fours_prefetched(const Call& call, Index tokens, Index shortest_row) {
-  return !detail::manages_memory() && operand_bytes(call, tokens) >= 24 * mib &&
+TOKENNORM_INLINE bool are_fours_prefetched(const Call& call, Index tokens, std::int64_t far,
+                                           Index shortest_row) {
+  return !detail::manages_memory() && operand_bytes(call, tokens) >= far &&
          call.channels * Index{sizeof(*call.x.data)} >= shortest_row;
 }
+
 /// Prefetches what the fours after those at t will need, up to the row `end`. (GCC sees no effect
 /// in that, and would drop a call of it, but for an asm.)
 template <class Call>

@@ -52,7 +52,7 @@ struct Order {
                 row >= shortest_pipelined && 8 * row <= first_cache;
     apart = manages && (alone || is_long);
     in_fours = !alone && !pipelined;
-    prefetches = in_fours && are_fours_prefetched(args, args.x.tokens, 256);
+    prefetches = in_fours && !is_long && are_fours_prefetched(args, args.x.tokens, 16 * mib, 160);
     if (!Baseline::is_for_speed && isa() == Isa::baseline)
       in_fours = pipelined = apart = streams = false;
   }
