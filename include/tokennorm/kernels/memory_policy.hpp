@@ -176,7 +176,7 @@ TOKENNORM_INLINE bool is_too_far_for_fours(const Call& call) {
   const Index row = call.channels * element;
   if (element == 2) return false;
   const std::int64_t bytes = operand_bytes(call, call.tokens);
-  if (!detail::manages_memory()) return row > 384 && bytes >= 96 * mib;
+  if (!detail::manages_memory()) return row > 384 && bytes >= (Call::centred ? 96 : 48) * mib;
   return row >= 256 && bytes * std::min(row, longest) >= 16 * mib * longest;
 }
 
