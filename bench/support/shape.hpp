@@ -18,10 +18,10 @@ struct Shape {
   std::string text() const { return std::to_string(tokens) + "x" + std::to_string(channels); }
 };
 
-/// Every shape of the table. (65536 x 128: queries or keys that are normalized head by head.)
+/// Every shape of the table. (65536 x 64 and 128: queries or keys, normalized head by head.)
 inline const std::vector<Shape> all_shapes = {
-    {1, 768},   {1, 4096},  {1, 8192},  {16, 64},     {4096, 64},   {333, 100},   {65536, 128},
-    {64, 1024}, {128, 768}, {512, 768}, {1000, 1000}, {2048, 4096}, {16384, 1024}};
+    {1, 768},     {1, 4096},  {1, 8192},  {16, 64},   {4096, 64},   {333, 100},   {65536, 64},
+    {65536, 128}, {64, 1024}, {128, 768}, {512, 768}, {1000, 1000}, {2048, 4096}, {16384, 1024}};
 
 /// One of each kind: a token, few channels in L2 and beyond, odd, in L2, in L3.
 inline const std::vector<Shape> some_shapes = {{1, 768},   {16, 64},   {4096, 64},  {333, 100},

@@ -180,13 +180,16 @@ TOKENNORM_INLINE bool is_too_far_for_fours(const Call& call) {
   return row >= 256 && bytes * std::min(row, longest) >= 16 * mib * longest;
 }
 
-/// Whether narrow rows that go in fours are prefetched, from so many bytes on that a call reads and
-/// writes, and if they have so many. Not under Intel's policy, where it has not been measured.
+/// Whether narrow rows that go in fours are prefetched: those of 256 bytes where a call reads and
+/// writes so much, shorter ones that much later, and the shortest never. Not under Intel's policy,
+/// where it has not been measured.
 template <class Call>
 TOKENNORM_INLINE bool are_fours_prefetched(const Call& call, Index tokens, std::int64_t far,
-                                           Index shortest_row) {
-  return !detail::manages_memory() && operand_bytes(call, tokens) >= far &&
-         call.channels * Index{sizeof(*call.x.data)} >= shortest_row;
+                                           Index shortest) {
+  constexpr Index longest = 256;
+  const Index row = call.channels * Index{sizeof(*call.x.data)};
+  return !detail::manages_memory() && row >= shortest &&
+         operand_bytes(call, tokens) * std::min(row, longest) >= far * longest;
 }
 
 /// Prefetches what the fours after those at t will need, up to the row `end`. (GCC sees no effect
