@@ -184,12 +184,12 @@ TOKENNORM_INLINE bool is_too_far_for_fours(const Call& call) {
 /// writes so much, shorter ones that much later, and the shortest never. Not under Intel's policy,
 /// where it has not been measured.
 template <class Call>
-TOKENNORM_INLINE bool are_fours_prefetched(const Call& call, Index tokens, std::int64_t far,
+TOKENNORM_INLINE bool are_fours_prefetched(const Call& call, Index tokens, std::int64_t enough,
                                            Index shortest) {
   constexpr Index longest = 256;
   const Index row = call.channels * Index{sizeof(*call.x.data)};
   return !detail::manages_memory() && row >= shortest &&
-         operand_bytes(call, tokens) * std::min(row, longest) >= far * longest;
+         operand_bytes(call, tokens) * std::min(row, longest) >= enough * longest;
 }
 
 /// Prefetches what the fours after those at t will need, up to the row `end`. (GCC sees no effect
