@@ -2,13 +2,13 @@
 # Makes the Debian package, installs it below a directory of its own, builds and runs a program that
 # finds it there, and uninstalls it:
 #   debian_package.sh BUILD_DIR OUTPUT_DIR COMMAND...
-# COMMAND builds and runs the program against OUTPUT_DIR/root.
+# COMMAND builds and runs the program against OUTPUT_DIR/system.
 set -eu
 build=$1
 out=$2
 shift 2
 rm -rf "$out"
-root=$out/root
+root=$out/system
 mkdir -p "$root" "$out/records/info" "$out/records/updates"
 touch "$out/records/status"
 (cd "$build" && cpack -G DEB -B "$out/package") >"$out/cpack.log"

@@ -76,7 +76,7 @@ if(DPKG AND PROJECT_IS_TOP_LEVEL)
       "${project}" "${CMAKE_CURRENT_BINARY_DIR}/debian_package/consumer"
       --build-generator ${CMAKE_GENERATOR}
       --build-options "-DCMAKE_CXX_COMPILER=${CMAKE_CXX_COMPILER}" "-DEigen3_DIR=${Eigen3_DIR}"
-        "-Dtokennorm_ROOT=${CMAKE_CURRENT_BINARY_DIR}/debian_package/root/usr"
+        "-Dtokennorm_ROOT=${CMAKE_CURRENT_BINARY_DIR}/debian_package/system/usr"
         -DCMAKE_CXX_FLAGS=-DTOKENNORM_MAX_ISA=0 # for the sake of time
       --test-command "${CMAKE_CURRENT_BINARY_DIR}/debian_package/consumer/install_test")
   set_tests_properties(install.debian_package PROPERTIES LABELS toolchain)

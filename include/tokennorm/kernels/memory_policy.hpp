@@ -180,16 +180,23 @@ TOKENNORM_INLINE bool is_too_far_for_fours(const Call& call) {
   return row >= 256 && bytes * std::min(row, longest) >= 16 * mib * longest;
 }
 
-/// Whether narrow rows that go in fours are prefetched: those of 256 bytes where a call reads and
-/// writes so much, shorter ones that much later, and the shortest never. Not under Intel's policy,
-/// where it has not been measured.
+/// From where on narrow rows that go in fours are prefetched: rows of 256 bytes from so many bytes
+/// on that a call reads and writes, shorter ones that much later, and the shortest never. Not under
+/// Intel's policy, where it has not been measured.
+struct PrefetchedFours {
+  std::int64_t least_bytes;
+  Index shortest_row;
+};
+inline constexpr PrefetchedFours forward_prefetched{12 * mib, 128};
+inline constexpr PrefetchedFours backward_prefetched{16 * mib, 160};
+
 template <class Call>
-TOKENNORM_INLINE bool are_fours_prefetched(const Call& call, Index tokens, std::int64_t enough,
-                                           Index shortest) {
+TOKENNORM_INLINE bool are_fours_prefetched(const Call& call, Index tokens,
+                                           const PrefetchedFours& rule) {
   constexpr Index longest = 256;
   const Index row = call.channels * Index{sizeof(*call.x.data)};
-  return !detail::manages_memory() && row >= shortest &&
-         operand_bytes(call, tokens) * std::min(row, longest) >= enough * longest;
+  return !detail::manages_memory() && row >= rule.shortest_row &&
+         operand_bytes(call, tokens) * std::min(row, longest) >= rule.least_bytes * longest;
 }
 
 /// Prefetches what the fours after those at t will need, up to the row `end`. (GCC sees no effect

@@ -52,7 +52,8 @@ struct Order {
                 row >= shortest_pipelined && 8 * row <= first_cache;
     apart = manages && (alone || is_long);
     in_fours = !alone && !pipelined;
-    prefetches = in_fours && !is_long && are_fours_prefetched(args, args.x.tokens, 16 * mib, 160);
+    prefetches =
+        in_fours && !is_long && are_fours_prefetched(args, args.x.tokens, backward_prefetched);
     if (!Baseline::is_for_speed && isa() == Isa::baseline)
       in_fours = pipelined = apart = streams = false;
   }

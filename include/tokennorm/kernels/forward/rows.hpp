@@ -163,7 +163,7 @@ void run_rows(const Call& call, const Operand<typename Call::Normalized>& normal
   Index alone = begin;
   if (go_in_fours) {
     alone = end - (end - begin) % rows_together;
-    const bool prefetches = are_fours_prefetched(call, call.tokens, 12 * mib, 128);
+    const bool prefetches = are_fours_prefetched(call, call.tokens, forward_prefetched);
     if (begin < alone)
       dispatch_for_speed(FoursTask<Call>{call, normalized, begin, alone, prefetches});
   }
